@@ -1,0 +1,147 @@
+"""Reading a checkpoint straight into layer-stacked parameters.
+
+Each parameter is allocated once, in its final place, and tensors pass through one buffer as long as the largest of
+them. On CPU JAX takes the finished arrays over without a copy, which it does for memory aligned as XLA wants it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from jaxtyping import Array
+
+from gpt2jax.checkpoint_check import needed_tensors
+from gpt2jax.checkpoint_names import IGNORED, UNEMBEDDING, Entry, axis_sizes, canonical_name, entries_for
+from gpt2jax.config import GPT2Config
+from gpt2jax.layout import FileLayout, TensorLayout
+from gpt2jax.params import Blocks, LayerNorm, Params
+from gpt2jax.tensor_file import StoredTensor, read_tensor
+from gpt2jax.weight_files import WeightFiles, find_weight_files
+
+_XLA_ALIGNMENT = 64
+_ROWS_AT_ONCE = 1024
+_BLOCK_FIELDS = [field.name for field in fields(Blocks)]
+
+
+def read_checkpoint(
+    folder: Path, config: GPT2Config, *, tied: bool = True, parts: str | Collection[str] | None = None
+) -> tuple[Params, tuple[FileLayout, ...], bytes | None]:
+    """Read a folder's weights into float32 parameters; float16 and bfloat16 values are exact in it.
+
+    Args:
+        folder: a Hugging Face GPT-2 folder.
+        config: its configuration.
+        tied: whether the unembedding may be the token embedding. If so, an `lm_head.weight` equal to it bit for bit,
+            or none, leaves `W_U` at `None`.
+        parts: what to read (`gpt2jax.checkpoint_names.PARTS`); other fields are `None`. Default: everything.
+
+    Returns:
+        The parameters, the files' layout, the content of their index (`None` for a single file).
+
+    Raises:
+        CheckpointError: weights that are missing, damaged, or do not fit the configuration.
+        InputError: an unknown part.
+    """
+    entries = entries_for(parts)
+    weights = find_weight_files(folder)
+    tensors = needed_tensors(weights, config, entries, optional=[UNEMBEDDING.name] if tied else [])
+    values: dict[str, Array] = {}
+    buffer = np.empty(max(tensor.n_bytes for tensor in tensors.values()), np.uint8)
+    embedding = None
+    for entry in entries:
+        if entry is UNEMBEDDING and (
+            entry.name not in tensors or (tied and _equal_bits(tensors[entry.name], buffer, embedding))
+        ):
+            continue
+        arrays = _read_entry(entry, config, tensors, buffer)
+        embedding = arrays.get("W_E", embedding)
+        values |= {name: jax.device_put(array) for name, array in arrays.items()}
+    return params_from(values), _layout(weights), weights.index
+
+
+def params_from(values: dict[str, Array]) -> Params:
+    """Parameters from values by dotted name (`blocks.ln1.w`); `None` where there is no value."""
+
+    def norm(name: str) -> LayerNorm | None:
+        w, b = values.get(f"{name}.w"), values.get(f"{name}.b")
+        return None if w is None or b is None else LayerNorm(w=w, b=b)
+
+    blocks: dict[str, Any] = {field: values.get(f"blocks.{field}") for field in _BLOCK_FIELDS}
+    blocks.update(ln1=norm("blocks.ln1"), ln2=norm("blocks.ln2"))
+    return Params(
+        W_E=values.get("W_E"),
+        W_pos=values.get("W_pos"),
+        blocks=Blocks(**blocks),
+        ln_final=norm("ln_final"),
+        W_U=values.get("W_U"),
+    )
+
+
+def _read_entry(
+    entry: Entry, config: GPT2Config, tensors: dict[str, StoredTensor], buffer: np.ndarray
+) -> dict[str, np.ndarray]:
+    """All layers of one row of the table, in the parameters' own axes."""
+    shape = entry.parameter_shape(config)
+    arrays = {name: _aligned(shape) for name in entry.parameters}
+    for layer, name in enumerate(entry.names(config)):
+        tensor = read_tensor(tensors[name], buffer)
+        for array, view in zip(arrays.values(), parameter_views(tensor, entry, config), strict=True):
+            target = array[layer] if entry.per_layer else array
+            target[...] = view
+    return arrays
+
+
+def parameter_views(tensor: np.ndarray, entry: Entry, config: GPT2Config) -> list[np.ndarray]:
+    """A stored tensor seen as the parameters it holds: views, one for each, in the parameters' axes."""
+    sizes = axis_sizes(config)
+    axes = list(entry.axes)
+    tensor = tensor.reshape([sizes[axis] for axis in axes])
+    if "qkv" in axes:
+        views = list(np.moveaxis(tensor, axes.index("qkv"), 0))
+        axes.remove("qkv")
+    else:
+        views = [tensor]
+    order = [axes.index(axis) for axis in entry.parameter_axes.split()]
+    return [view.transpose(order) for view in views]
+
+
+def _aligned(shape: tuple[int, ...]) -> np.ndarray:
+    """Float32 memory that JAX can take over on CPU without a copy."""
+    n_bytes = math.prod(shape) * np.dtype(np.float32).itemsize
+    memory = np.empty(n_bytes + _XLA_ALIGNMENT, np.uint8)
+    start = -memory.ctypes.data % _XLA_ALIGNMENT
+    return memory[start : start + n_bytes].view(np.float32).reshape(shape)
+
+
+def _equal_bits(tensor: StoredTensor, buffer: np.ndarray, embedding: np.ndarray | None) -> bool:
+    if embedding is None:
+        return False
+    unembedding = read_tensor(tensor, buffer)
+    return all(
+        np.array_equal(
+            unembedding[start : start + _ROWS_AT_ONCE].astype(np.float32).view(np.uint32),
+            embedding[start : start + _ROWS_AT_ONCE].view(np.uint32),
+        )
+        for start in range(0, len(embedding), _ROWS_AT_ONCE)
+    )
+
+
+def _layout(weights: WeightFiles) -> tuple[FileLayout, ...]:
+    return tuple(
+        FileLayout(
+            file.path.name,
+            file.metadata,
+            tuple(
+                TensorLayout(tensor.name, tensor.dtype)
+                for tensor in file.tensors
+                if not IGNORED.fullmatch(canonical_name(tensor.name))
+            ),
+        )
+        for file in weights.files
+    )

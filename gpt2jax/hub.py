@@ -1,0 +1,81 @@
+"""From a source to a model folder: a local folder as it is, a hub id through huggingface_hub and its cache."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from gpt2jax.errors import SourceError
+from gpt2jax.layout import CONFIG_FILE, INDEX_FILE, WEIGHTS_FILE
+from gpt2jax.tokenizer import TOKENIZER_FILES
+from gpt2jax.weight_files import shard_names
+
+_ALLOWED = (CONFIG_FILE, WEIGHTS_FILE, INDEX_FILE, *TOKENIZER_FILES)
+_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?", re.ASCII)
+
+
+def model_folder(source: str | Path, revision: str | None = None) -> Path:
+    """The local folder that holds a model.
+
+    Args:
+        source: a folder, or a Hugging Face hub id (`gpt2`, `openai-community/gpt2`). A folder of that name wins.
+        revision: branch, tag or commit of a hub id.
+
+    Returns:
+        The folder itself, or the hub's snapshot in huggingface_hub's cache, with no other files fetched than those that
+        are read.
+
+    Raises:
+        SourceError: neither a folder nor a hub id that can be fetched.
+    """
+    folder = Path(source).expanduser()
+    if folder.is_dir():
+        if revision is not None:
+            raise SourceError(f"{source}: is a folder, which has no revision {revision!r}; leave the revision out")
+        return folder
+    if folder.exists():
+        raise SourceError(f"{source}: is a file; give the folder that holds {CONFIG_FILE} and the weights")
+    if isinstance(source, Path) or not _HUB_ID.fullmatch(source):
+        raise SourceError(f"{source}: no such folder, and no hub id (NAME or OWNER/NAME) either; give one of the two")
+    return _snapshot(source, revision)
+
+
+def _snapshot(hub_id: str, revision: str | None) -> Path:
+    folder = _fetched(hub_id, revision, _ALLOWED)
+    if not (folder / WEIGHTS_FILE).exists() and (folder / INDEX_FILE).exists():
+        shards = set(shard_names((folder / INDEX_FILE).read_bytes(), folder / INDEX_FILE).values())
+        # The commit at hand: a branch may have moved on since the index was fetched.
+        folder = _fetched(hub_id, folder.name, sorted(shards))
+    return folder
+
+
+def _fetched(hub_id: str, revision: str | None, files: tuple[str, ...] | list[str]) -> Path:
+    # Imported here: a local folder needs no network library.
+    import huggingface_hub
+
+    try:
+        return Path(huggingface_hub.snapshot_download(hub_id, revision=revision, allow_patterns=list(files)))
+    except Exception as failure:  # beneath huggingface_hub lie HTTP libraries that change with its version
+        raise SourceError(_reason(hub_id, revision, failure)) from failure
+
+
+def _reason(hub_id: str, revision: str | None, failure: Exception) -> str:
+    from huggingface_hub import constants, errors
+
+    at = hub_id if revision is None else f"{hub_id} at revision {revision!r}"
+    hub = constants.ENDPOINT
+    if isinstance(failure, errors.RevisionNotFoundError):
+        return f"{at}: the hub has no such revision; see {hub}/{hub_id}/tree/main for those it has"
+    if isinstance(failure, errors.GatedRepoError):
+        return f"{at}: access is restricted; ask for it at {hub}/{hub_id} and log in with `hf auth login`"
+    if isinstance(failure, errors.RepositoryNotFoundError):
+        return f"{at}: no such folder, and no model of that name at {hub}; check the name, or log in if it is private"
+    if isinstance(failure, errors.LocalEntryNotFoundError):
+        if constants.HF_HUB_OFFLINE:
+            return f"{at}: not in the cache {constants.HF_HUB_CACHE}, and HF_HUB_OFFLINE is set; fetch it while online"
+        return f"{at}: no such folder, and {hub} cannot be reached; check the network or give a local folder"
+    if isinstance(failure, errors.HfHubHTTPError):
+        status = failure.response.status_code
+        return f"{at}: {hub} answered with an error (HTTP {status}); try again later or give a local folder"
+    text = " ".join(str(failure).split()) or type(failure).__name__
+    return f"{at}: cannot be fetched from {hub} ({text}); try again or give a local folder"

@@ -1,0 +1,18 @@
+# `make check` runs what continuous integration runs.
+.PHONY: check quick full format
+
+check:
+	bash .ci/run
+
+quick:
+	.venv/bin/ruff format --check .
+	.venv/bin/ruff check .
+	.venv/bin/pyright
+	.venv/bin/pytest -m "not full"
+
+full:
+	.venv/bin/pytest
+
+format:
+	.venv/bin/ruff format .
+	.venv/bin/ruff check --fix .

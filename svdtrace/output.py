@@ -1,0 +1,139 @@
+"""Writing results: whole or not at all, and never over what is not ours.
+
+A result is written beside its place and moved there when it is complete, so that nothing half-written ever stands under
+its final name.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from svdtrace.errors import OutputError
+
+MANIFEST = "manifest.json"
+_UNFINISHED = ".svdtrace-"
+
+
+def check_folder(path: str | Path) -> Path:
+    """The folder's absolute path, if a result may be written there: new, empty, or a result of ours.
+
+    Raises:
+        OutputError: it is a file, holds something else, or cannot be written to.
+    """
+    shown, target = path, Path(path).expanduser().resolve()
+    if target.exists():
+        if not target.is_dir():
+            raise OutputError(f"{shown}: is a file, not a folder; name another folder with --out")
+        try:
+            held = _held(target)
+        except OSError as error:
+            raise OutputError(f"{shown}: cannot be read ({error.strerror}); name another folder with --out") from None
+        if held and not _is_ours(target):
+            raise OutputError(
+                f"{shown}: holds files that are no result of svdtrace (no {MANIFEST} of its own), and is left alone; "
+                "name a new or empty folder with --out"
+            )
+    _probe(shown, target)
+    return target
+
+
+@contextmanager
+def replaced_folder(path: str | Path) -> Iterator[Path]:
+    """An empty folder to write a result into; it takes the place of `path` when the block ends without an error.
+
+    Raises:
+        OutputError: see `check_folder`.
+    """
+    target = check_folder(path)
+    existed = target.exists()
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        # Beside a new folder; inside an existing one, which may be a mount point or somebody's current folder.
+        staging = Path(tempfile.mkdtemp(prefix=_UNFINISHED, dir=target if existed else target.parent))
+    except OSError as error:
+        raise OutputError(f"{path}: cannot be written to ({error.strerror}); name another folder with --out") from None
+    try:
+        yield staging
+        staging.chmod(0o777 & ~_umask())
+        if existed:
+            _exchange(staging, target)
+        else:
+            staging.rename(target)
+    except OSError as error:
+        reason = error.strerror or error
+        raise OutputError(f"{path}: not written ({reason}); make room or name another folder with --out") from error
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
+
+
+@contextmanager
+def replaced_file(path: str | Path) -> Iterator[Path]:
+    """A path to write a file to; it takes the place of `path` when the block ends without an error.
+
+    Raises:
+        OutputError: the file cannot be written.
+    """
+    target = Path(path).expanduser()
+    if target.is_dir():
+        raise OutputError(f"{path}: is a folder; name a file")
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=_UNFINISHED, dir=target.parent) as folder:
+            staging = Path(folder) / target.name
+            yield staging
+            staging.replace(target)
+    except OSError as error:
+        raise OutputError(f"{path}: cannot be written ({error.strerror or error}); name another file") from None
+
+
+def write_manifest(folder: Path, content: dict[str, object]) -> None:
+    """Write `manifest.json`, the mark by which a folder is known as a result."""
+    (folder / MANIFEST).write_text(json.dumps(content, indent=1, allow_nan=False) + "\n", encoding="utf-8")
+
+
+def _held(folder: Path) -> list[Path]:
+    """Entries of a folder, what an interrupted run left behind aside."""
+    return [entry for entry in folder.iterdir() if not entry.name.startswith(_UNFINISHED)]
+
+
+def _is_ours(folder: Path) -> bool:
+    try:
+        content = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return False
+    return isinstance(content, dict) and {"version", "command"} <= content.keys()
+
+
+def _probe(shown: str | Path, target: Path) -> None:
+    """Try to write where the result will stand, before hours of work rather than after."""
+    place = target
+    while not place.exists():
+        place = place.parent
+    try:
+        with tempfile.TemporaryFile(dir=place):
+            pass
+    except OSError as error:
+        raise OutputError(f"{shown}: cannot be written to ({error.strerror}); name another folder with --out") from None
+
+
+def _exchange(staging: Path, target: Path) -> None:
+    """Move the old entries out and the new ones in, the manifest last."""
+    old = Path(tempfile.mkdtemp(prefix=_UNFINISHED, dir=target))
+    for entry in list(target.iterdir()):
+        if entry not in (old, staging):
+            entry.rename(old / entry.name)
+    for entry in sorted(staging.iterdir(), key=lambda entry: entry.name == MANIFEST):
+        entry.rename(target / entry.name)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def _umask() -> int:
+    current = os.umask(0)
+    os.umask(current)
+    return current

@@ -1,0 +1,81 @@
+"""Prompts that are made: name-giving sentences, ordinary sentences, pieces of a text file."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from gpt2jax.errors import TokenizerError
+from svdtrace.errors import PromptError
+from svdtrace.prompts import language
+from svdtrace.prompts.prompt import Prompt
+
+if TYPE_CHECKING:
+    from gpt2jax.tokenizer import Tokenizer
+
+
+def ioi(n: int, tokenizer: Tokenizer | None, seed: int = 0) -> list[Prompt]:
+    """`n` indirect-object prompts in the vocabulary of `tokenizer`: "… Mary and John …, John gave … to Mary".
+
+    Roles are the paper's: IO, S1, S2, end and their neighbours; `answer` is the IO name, `distractor` the S name.
+
+    Raises:
+        PromptError: `n` is not positive, or there is no tokenizer, or it does not hold enough names as single tokens.
+    """
+    return _sentences("ioi", language.ioi, n, tokenizer, seed)
+
+
+def ordinary(n: int, tokenizer: Tokenizer | None, seed: int = 0) -> list[Prompt]:
+    """`n` short sentences that are no indirect-object prompts, for comparison "off the task".
+
+    Raises:
+        PromptError: `n` is not positive, or there is no tokenizer, or it does not hold the words.
+    """
+    return _sentences("ordinary", language.ordinary, n, tokenizer, seed)
+
+
+def text(path: str | Path, length: int, tokenizer: Tokenizer | None) -> list[Prompt]:
+    """A text file cut into prompts of `length` tokens; a shorter rest at the end is left out.
+
+    Raises:
+        PromptError: the file is missing, not UTF-8 or shorter than one prompt, or there is no tokenizer.
+    """
+    if length < 1:
+        raise PromptError(f"{path}: prompts of {length} tokens are asked for; give a length of 1 or more")
+    if tokenizer is None:
+        raise PromptError(f"{path}: running text needs a tokenizer, and the model has none; give prompts as token ids")
+    try:
+        content = Path(path).read_bytes().decode("utf-8-sig")
+    except OSError as error:
+        raise PromptError(f"{path}: cannot be read ({error.strerror}); give a text file") from None
+    except UnicodeDecodeError as error:
+        raise PromptError(f"{path}: not valid UTF-8 at byte {error.start}; save it as UTF-8") from None
+    try:
+        ids = tokenizer.encode(content)
+    except TokenizerError as error:
+        raise PromptError(f"{path}: {error}") from None
+    if len(ids) < length:
+        raise PromptError(f"{path}: has {len(ids)} tokens, fewer than one prompt of {length}; give a smaller length")
+    pieces = [tuple(ids[start : start + length]) for start in range(0, len(ids) - length + 1, length)]
+    return [Prompt(f"text-{number}", piece, tuple(tokenizer.strings(piece))) for number, piece in enumerate(pieces)]
+
+
+def _sentences(
+    kind: str, generate: Callable[..., Iterable[Any]], n: int, tokenizer: Tokenizer | None, seed: int
+) -> list[Prompt]:
+    if n < 1:
+        raise PromptError(f"{kind}: {n} prompts are asked for; give 1 or more")
+    if tokenizer is None:
+        raise PromptError(f"{kind}: sentences need a tokenizer, and the model has none; give prompts as token ids")
+    return [
+        Prompt(
+            id=sentence.id,
+            tokens=tuple(sentence.tokens),
+            strings=tuple(sentence.strings),
+            roles=dict(sentence.roles),
+            answer=sentence.answer,
+            distractor=sentence.distractor,
+        )
+        for sentence in generate(n, tokenizer, seed=seed)
+    ]

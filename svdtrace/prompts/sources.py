@@ -1,0 +1,131 @@
+"""Where prompts come from: each source gives records, with the place that a message about one names."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import sys
+import zlib
+from collections.abc import Iterable, Iterator
+from difflib import get_close_matches
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from svdtrace.errors import PromptError
+from svdtrace.prompts.records import FIELDS
+
+if TYPE_CHECKING:
+    from gpt2jax.tokenizer import Tokenizer
+    from svdtrace.prompts.prompt import Prompt
+
+Placed = tuple[str, Any]
+GENERATORS = {"ioi": "ioi:N[:SEED]", "ordinary": "ordinary:N[:SEED]", "text": "text:FILE:LENGTH"}
+FORMS = "a .jsonl, .jsonl.gz or .parquet file, a folder of .parquet files, -, " + ", ".join(GENERATORS.values())
+
+
+def records(source: str, tokenizer: Tokenizer | None, seed: int) -> Iterator[Placed]:
+    """Records of a source with their places.
+
+    Raises:
+        PromptError: the source is none of `FORMS`, or cannot be read.
+    """
+    kind, colon, rest = source.partition(":")
+    if colon and kind in GENERATORS:
+        return _generated(source, kind, rest, tokenizer, seed)
+    if source == "-":
+        return _lines(sys.stdin.buffer, "standard input")
+    path = Path(source)
+    if path.is_dir():
+        return _parquet_folder(path)
+    if not path.exists():
+        near = get_close_matches(kind, GENERATORS, n=1) if colon else []
+        hint = f"did you mean {GENERATORS[near[0]]}?" if near else f"give {FORMS}"
+        raise PromptError(f"{source}: no such file; {hint}")
+    if source.endswith((".jsonl", ".jsonl.gz")):
+        return _json_lines(path)
+    if source.endswith(".parquet"):
+        return _parquet(path)
+    raise PromptError(f"{source}: not a kind of file that holds prompts; give {FORMS}")
+
+
+def _generated(source: str, kind: str, rest: str, tokenizer: Tokenizer | None, seed: int) -> Iterator[Placed]:
+    from svdtrace.prompts import generators
+
+    if kind == "text":
+        file, _, length = rest.rpartition(":")
+        if not file or not length.isdecimal():
+            raise PromptError(f"{source}: expected {GENERATORS[kind]}, such as text:book.txt:64")
+        prompts = generators.text(file, int(length), tokenizer)
+    else:
+        numbers = rest.split(":")
+        if len(numbers) > 2 or not all(number.isdecimal() for number in numbers):
+            raise PromptError(f"{source}: expected {GENERATORS[kind]} with whole numbers, such as {kind}:64")
+        n, own_seed = int(numbers[0]), int(numbers[1]) if len(numbers) == 2 else seed
+        prompts = (generators.ioi if kind == "ioi" else generators.ordinary)(n, tokenizer, own_seed)
+    return ((f"{source} prompt {number}", _record(prompt)) for number, prompt in enumerate(prompts, 1))
+
+
+def _record(prompt: Prompt) -> dict[str, Any]:
+    return {name: getattr(prompt, name) for name in FIELDS if name != "text"}
+
+
+def _json_lines(path: Path) -> Iterator[Placed]:
+    try:
+        with gzip.open(path) if path.name.endswith(".gz") else path.open("rb") as file:
+            yield from _lines(file, str(path))
+    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+        raise PromptError(f"{path}: damaged gzip file ({error}); write it anew") from None
+    except OSError as error:
+        raise PromptError(f"{path}: cannot be read ({error.strerror}); check the file and its permissions") from None
+
+
+def _lines(file: Iterable[bytes], name: str) -> Iterator[Placed]:
+    for number, line in enumerate(file, 1):
+        place = f"{name} line {number}"
+        try:
+            text = line.decode("utf-8-sig" if number == 1 else "utf-8")
+        except UnicodeDecodeError as error:
+            raise PromptError(f"{place}: not valid UTF-8 at byte {error.start}; save the file as UTF-8") from None
+        if not text.strip():
+            continue
+        try:
+            yield place, json.loads(text)
+        except json.JSONDecodeError as error:
+            raise PromptError(f"{place}: not valid JSON at column {error.colno} ({error.msg})") from None
+        except (RecursionError, ValueError) as error:
+            raise PromptError(f"{place}: not usable JSON ({error})") from None
+
+
+def _parquet_folder(folder: Path) -> Iterator[Placed]:
+    traced = folder / "prompts.parquet"
+    paths = [traced] if traced.exists() else sorted(folder.glob("*.parquet"))
+    if not paths:
+        raise PromptError(f"{folder}: a folder without .parquet files; give {FORMS}")
+    return (placed for path in paths for placed in _parquet(path))
+
+
+def _parquet(path: Path) -> Iterator[Placed]:
+    import pyarrow
+    from pyarrow import parquet
+
+    try:
+        with parquet.ParquetFile(path) as file:
+            names = [name for name in FIELDS if name in file.schema_arrow.names]
+            if not {"text", "tokens"} & set(names):
+                found = ", ".join(file.schema_arrow.names)
+                raise PromptError(f'{path}: expected a column "text" or "tokens", found {found}; rename one')
+            number = 0
+            for batch in file.iter_batches(batch_size=1024, columns=names):
+                for row in batch.to_pylist():
+                    number += 1
+                    yield f"{path} row {number}", {name: _whole(value) for name, value in row.items()}
+    except (pyarrow.ArrowException, OSError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise PromptError(f"{path}: not a readable parquet file ({reason}); write it anew") from None
+
+
+def _whole(value: Any) -> Any:
+    """Whole numbers that a table with gaps holds as floats; NaN is a gap."""
+    if isinstance(value, float):
+        return None if value != value else int(value) if value.is_integer() else value
+    return value

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Any
 
-from gpt2jax.errors import SourceError
+from gpt2jax.errors import CheckpointError, SourceError
 from gpt2jax.layout import CONFIG_FILE, INDEX_FILE, WEIGHTS_FILE
 from gpt2jax.tokenizer import TOKENIZER_FILES
-from gpt2jax.weight_files import shard_names
+from gpt2jax.weight_files import no_weights, shard_names
 
 _ALLOWED = (CONFIG_FILE, WEIGHTS_FILE, INDEX_FILE, *TOKENIZER_FILES)
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?", re.ASCII)
@@ -27,13 +28,18 @@ def model_folder(source: str | Path, revision: str | None = None) -> Path:
 
     Raises:
         SourceError: neither a folder nor a hub id that can be fetched.
+        CheckpointError: a hub id without safetensors weights.
     """
-    folder = Path(source).expanduser()
-    if folder.is_dir():
+    try:
+        folder = Path(source).expanduser()
+        is_folder, is_there = folder.is_dir(), folder.exists()
+    except (OSError, RuntimeError) as failure:
+        raise SourceError(f"{source}: no folder's name ({failure}); give a folder or a hub id") from failure
+    if is_folder and str(source):
         if revision is not None:
             raise SourceError(f"{source}: is a folder, which has no revision {revision!r}; leave the revision out")
         return folder
-    if folder.exists():
+    if is_there and str(source):
         raise SourceError(f"{source}: is a file; give the folder that holds {CONFIG_FILE} and the weights")
     if isinstance(source, Path) or not _HUB_ID.fullmatch(source):
         raise SourceError(f"{source}: no such folder, and no hub id (NAME or OWNER/NAME) either; give one of the two")
@@ -42,11 +48,23 @@ def model_folder(source: str | Path, revision: str | None = None) -> Path:
 
 def _snapshot(hub_id: str, revision: str | None) -> Path:
     folder = _fetched(hub_id, revision, _ALLOWED)
-    if not (folder / WEIGHTS_FILE).exists() and (folder / INDEX_FILE).exists():
-        shards = set(shard_names((folder / INDEX_FILE).read_bytes(), folder / INDEX_FILE).values())
-        # The commit at hand: a branch may have moved on since the index was fetched.
-        folder = _fetched(hub_id, folder.name, sorted(shards))
-    return folder
+    if (folder / WEIGHTS_FILE).exists():
+        return folder
+    if not (folder / INDEX_FILE).exists():
+        raise CheckpointError(no_weights(hub_id, _repository_files(hub_id, folder)))
+    shards = set(shard_names((folder / INDEX_FILE).read_bytes(), folder / INDEX_FILE).values())
+    # The commit at hand: a branch may have moved on since the index was fetched.
+    return _fetched(hub_id, folder.name, sorted(shards))
+
+
+def _repository_files(hub_id: str, snapshot: Path) -> list[str]:
+    """All that a repository holds, or as much of it as was fetched where the hub does not tell."""
+    import huggingface_hub
+
+    try:
+        return huggingface_hub.list_repo_files(hub_id, revision=snapshot.name)
+    except Exception:  # see _fetched; what went wrong is told anyway, by the caller
+        return [path.name for path in snapshot.iterdir()]
 
 
 def _fetched(hub_id: str, revision: str | None, files: tuple[str, ...] | list[str]) -> Path:
@@ -54,9 +72,24 @@ def _fetched(hub_id: str, revision: str | None, files: tuple[str, ...] | list[st
     import huggingface_hub
 
     try:
-        return Path(huggingface_hub.snapshot_download(hub_id, revision=revision, allow_patterns=list(files)))
+        return Path(
+            huggingface_hub.snapshot_download(
+                hub_id, revision=revision, allow_patterns=list(files), tqdm_class=_quiet_off_terminal()
+            )
+        )
     except Exception as failure:  # beneath huggingface_hub lie HTTP libraries that change with its version
         raise SourceError(_reason(hub_id, revision, failure)) from failure
+
+
+def _quiet_off_terminal() -> type:
+    """huggingface_hub's progress bar, which draws nothing where standard error is no terminal."""
+    from huggingface_hub.utils import tqdm
+
+    class Bar(tqdm):
+        def __init__(self, *args: Any, **kwargs: Any):
+            super().__init__(*args, **({"disable": None} | kwargs))
+
+    return Bar
 
 
 def _reason(hub_id: str, revision: str | None, failure: Exception) -> str:
@@ -70,6 +103,8 @@ def _reason(hub_id: str, revision: str | None, failure: Exception) -> str:
         return f"{at}: access is restricted; ask for it at {hub}/{hub_id} and log in with `hf auth login`"
     if isinstance(failure, errors.RepositoryNotFoundError):
         return f"{at}: no such folder, and no model of that name at {hub}; check the name, or log in if it is private"
+    if isinstance(failure, errors.LocalEntryNotFoundError) and isinstance(failure.__cause__, errors.HfHubHTTPError):
+        failure = failure.__cause__
     if isinstance(failure, errors.LocalEntryNotFoundError):
         if constants.HF_HUB_OFFLINE:
             return f"{at}: not in the cache {constants.HF_HUB_CACHE}, and HF_HUB_OFFLINE is set; fetch it while online"

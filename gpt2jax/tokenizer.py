@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
@@ -22,6 +23,16 @@ TOKENIZER_FILES = (
     "added_tokens.json",
 )
 _END_OF_TEXT = "<|endoftext|>"
+
+
+def _byte_alphabet() -> dict[str, int]:
+    """How a byte-level vocabulary writes bytes as characters (Radford et al. 2019), undone."""
+    printable = [*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1), *range(ord("®"), ord("ÿ") + 1)]
+    others = [byte for byte in range(256) if byte not in printable]
+    return {chr(byte): byte for byte in printable} | {chr(256 + n): byte for n, byte in enumerate(others)}
+
+
+_BYTES = _byte_alphabet()
 
 
 class Tokenizer:
@@ -47,7 +58,12 @@ class Tokenizer:
         """
         self._library = library
         self._files = files
-        self._token_bytes = _token_bytes(library)
+        self._byte_level = isinstance(library.decoder, decoders.ByteLevel)
+        self._added = library.get_added_tokens_decoder()
+        # The library drops such bytes from a text without a word.
+        self._lacking = {
+            byte for character, byte in _BYTES.items() if self._byte_level and library.token_to_id(character) is None
+        }
         content = [(name, hashlib.sha256(files[name]).hexdigest()) for name in sorted(files)]
         self._identity = (tuple(content), d_vocab, bos_token_id)
         self.d_vocab = d_vocab
@@ -146,25 +162,32 @@ class Tokenizer:
             raise TokenizerError(
                 f"{shown}, but the model's vocabulary has {self.d_vocab}; use the model's own tokenizer"
             )
-        if self._token_bytes is not None:
+        if self._lacking:
             self._check_nothing_lost(text, encoding)
         return encoding
 
     def _check_nothing_lost(self, text: str, encoding: tokenizers.Encoding) -> None:
-        # A byte-level BPE whose vocabulary lacks a byte drops it without a word.
-        covered = bytearray(len(text))
-        for start, end in encoding.offsets:
-            covered[start:end] = b"\1" * (end - start)
-        lost = covered.find(0)
-        if lost >= 0:
-            where = f"{_excerpt(text)} character {lost + 1}"
-            raise TokenizerError(f"{where}: the tokenizer has no token for {text[lost]!r}; leave it out")
+        written = sum(len(self._bytes(i, token)) for i, token in zip(encoding.ids, encoding.tokens, strict=True))
+        if written >= len(text.encode()):
+            return
+        added = "|".join(re.escape(token.content) for token in self._added.values()) or "(?!)"
+        plain = re.sub(added, lambda found: "\0" * len(found[0]), text)
+        for place, character in enumerate(text):
+            if character == plain[place] and self._lacking & set(character.encode()):
+                where = f"{_excerpt(text)} character {place + 1}"
+                raise TokenizerError(f"{where}: the tokenizer has no token for {character!r}; leave it out")
 
     def _string(self, i: int) -> str:
         token = self._library.id_to_token(i) if i >= 0 else None
         if token is None:
             return f"[{i}]"
-        return token if self._token_bytes is None else self._token_bytes(i, token).decode("utf-8", "backslashreplace")
+        return self._bytes(i, token).decode("utf-8", "backslashreplace") if self._byte_level else token
+
+    def _bytes(self, i: int, token: str) -> bytes:
+        # Added tokens are plain text, as are those that break the byte alphabet.
+        if i in self._added or any(character not in _BYTES for character in token):
+            return token.encode("utf-8")
+        return bytes(_BYTES[character] for character in token)
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Tokenizer) and self._identity == other._identity
@@ -210,24 +233,6 @@ def _built(build: Callable[[], tokenizers.Tokenizer], where: Path) -> tokenizers
     except Exception as failure:  # the library raises bare Exception
         reason = " ".join(str(failure).split()) or type(failure).__name__
         raise TokenizerError(f"{where}: no tokenizer that can be read ({reason}); fetch it again") from failure
-
-
-def _token_bytes(library: tokenizers.Tokenizer) -> Callable[[int, str], bytes] | None:
-    """How a byte-level vocabulary writes bytes as characters, undone; `None` for other tokenizers."""
-    if not isinstance(library.decoder, decoders.ByteLevel):
-        return None
-    printable = [*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1), *range(ord("®"), ord("ÿ") + 1)]
-    others = [byte for byte in range(256) if byte not in printable]
-    byte_of = {chr(byte): byte for byte in printable} | {chr(256 + n): byte for n, byte in enumerate(others)}
-    added = library.get_added_tokens_decoder()
-
-    def token_bytes(i: int, token: str) -> bytes:
-        # Added tokens are plain text, as are vocabularies that break the byte alphabet.
-        if i in added or any(character not in byte_of for character in token):
-            return token.encode("utf-8")
-        return bytes(byte_of[character] for character in token)
-
-    return token_bytes
 
 
 def _excerpt(text: str) -> str:

@@ -45,7 +45,7 @@ def find_weight_files(folder: Path) -> WeightFiles:
     if single.exists():
         return WeightFiles(single, (open_tensor_file(single),), None, {})
     if not index.exists():
-        raise CheckpointError(_no_weights(folder))
+        raise CheckpointError(no_weights(folder, [path.name for path in folder.iterdir()]))
     text = read_bytes(index, CheckpointError, "fetch the whole checkpoint")
     promised = shard_names(text, index)
     names = sorted(set(promised.values()))
@@ -71,15 +71,16 @@ def shard_names(text: bytes, where: Path) -> dict[str, str]:
     return weight_map
 
 
-def _no_weights(folder: Path) -> str:
-    pickles = sorted(path.name for path in folder.iterdir() if path.suffix in _PICKLES)
+def no_weights(where: str | Path, names: list[str]) -> str:
+    """What to say of a folder or repository whose files, `names`, hold no weights that can be read."""
+    pickles = sorted(name for name in names if Path(name).suffix in _PICKLES)
     if pickles:
-        return (
-            f"{folder}: holds {_listed(pickles)} but no {WEIGHTS_FILE}; pickle files can run code and are never "
-            "opened, so convert them to safetensors (load them in transformers, then model.save_pretrained)"
+        found = (
+            f"{where}: holds {_listed(pickles)} but no {WEIGHTS_FILE}; pickle files can run code and are never opened"
         )
-    others = _listed(sorted(path.name for path in folder.iterdir())) or "nothing"
-    return f"{folder}: no {WEIGHTS_FILE} nor {INDEX_FILE} (found {others}); give a folder with safetensors weights"
+        return f"{found}, so convert them to safetensors (load them in transformers, then model.save_pretrained)"
+    others = _listed(sorted(names)) or "nothing"
+    return f"{where}: no {WEIGHTS_FILE} nor {INDEX_FILE} (found {others}); give a folder with safetensors weights"
 
 
 def _listed(names: list[str], most: int = 6) -> str:

@@ -1,0 +1,338 @@
+"""Weights: every name, layout and dtype of Hugging Face's GPT-2; damage told in one line; memory."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import struct
+import subprocess
+import sys
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+from checkpoints.folders import CONFIG, tensors, write_folder
+
+import gpt2jax
+from gpt2jax.checkpoint_names import TABLE, entries_for
+from gpt2jax.errors import CheckpointError, InputError
+
+ROOT = Path(__file__).resolve().parents[2]
+L, H, D, E, T, V = (CONFIG[key] for key in ("n_layer", "n_head", "n_embd", "n_inner", "n_positions", "vocab_size"))
+
+
+def expected_parameters(weights: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Parameters by dotted name, cut out of the tensors index by index."""
+    plain = {name.removeprefix("transformer."): np.asarray(tensor, np.float32) for name, tensor in weights.items()}
+    h = D // H
+    expected = {"W_E": plain["wte.weight"], "W_pos": plain["wpe.weight"]}
+    expected |= {"ln_final.w": plain["ln_f.weight"], "ln_final.b": plain["ln_f.bias"]}
+    straight = {
+        "ln1.w": "ln_1.weight",
+        "ln1.b": "ln_1.bias",
+        "ln2.w": "ln_2.weight",
+        "ln2.b": "ln_2.bias",
+        "b_O": "attn.c_proj.bias",
+        "W_in": "mlp.c_fc.weight",
+        "b_in": "mlp.c_fc.bias",
+        "W_out": "mlp.c_proj.weight",
+        "b_out": "mlp.c_proj.bias",
+    }
+    for field, name in straight.items():
+        expected[f"blocks.{field}"] = np.stack([plain[f"h.{layer}.{name}"] for layer in range(L)])
+    for index, letter in enumerate("QKV"):
+        W, b = np.empty((L, H, D, h), np.float32), np.empty((L, H, h), np.float32)
+        for layer in range(L):
+            for head in range(H):
+                columns = range(index * D + head * h, index * D + (head + 1) * h)
+                W[layer, head] = plain[f"h.{layer}.attn.c_attn.weight"][:, columns]
+                b[layer, head] = plain[f"h.{layer}.attn.c_attn.bias"][columns]
+        expected |= {f"blocks.W_{letter}": W, f"blocks.b_{letter}": b}
+    W_O = np.empty((L, H, h, D), np.float32)
+    for layer in range(L):
+        for head in range(H):
+            W_O[layer, head] = plain[f"h.{layer}.attn.c_proj.weight"][head * h : (head + 1) * h]
+    return expected | {"blocks.W_O": W_O}
+
+
+def parameters(model: gpt2jax.Model) -> dict[str, np.ndarray]:
+    leaves = jax.tree_util.tree_leaves_with_path(model.params)
+    return {jax.tree_util.keystr(path, simple=True, separator="."): np.asarray(leaf) for path, leaf in leaves}
+
+
+def assert_same(found: dict[str, np.ndarray], expected: dict[str, np.ndarray]) -> None:
+    assert found.keys() == expected.keys()
+    for name in expected:
+        assert found[name].dtype == np.float32
+        np.testing.assert_array_equal(found[name], expected[name], err_msg=name)
+
+
+@pytest.mark.parametrize("dtype", ["F32", "F16", "BF16"])
+@pytest.mark.parametrize("prefix", ["transformer.", ""])
+@pytest.mark.parametrize("n_shards", [None, 3])
+def test_reads_every_parameter_exactly(tmp_path: Path, dtype: str, prefix: str, n_shards: int | None):
+    weights = tensors(dtype=dtype, prefix=prefix)
+    model = gpt2jax.load(write_folder(tmp_path, weights, n_shards=n_shards))
+    assert_same(parameters(model), expected_parameters(weights))
+
+
+def test_table_names_what_hugging_face_names():
+    config = gpt2jax.GPT2Config.from_hf(CONFIG)
+    shapes = {name: entry.shape(config) for entry in TABLE for name in entry.names(config)}
+    assert shapes == {name: tensor.shape for name, tensor in tensors(prefix="").items()} | {"lm_head.weight": (V, D)}
+
+
+def test_old_causal_masks_are_ignored(tmp_path: Path):
+    weights = tensors()
+    masks = {f"transformer.h.{layer}.attn.bias": np.tri(T, dtype=bool)[None, None] for layer in range(L)}
+    masks |= {f"transformer.h.{layer}.attn.masked_bias": np.float32(-1e4)[None] for layer in range(L)}
+    assert_same(parameters(gpt2jax.load(write_folder(tmp_path, weights | masks))), expected_parameters(weights))
+
+
+class TestUnembedding:
+    """`lm_head.weight`: absent, a copy, its own."""
+
+    def load(self, folder: Path, lm_head: np.ndarray | None, tied: bool | None) -> gpt2jax.Model:
+        weights = tensors() if lm_head is None else tensors() | {"lm_head.weight": lm_head}
+        config = CONFIG if tied is None else CONFIG | {"tie_word_embeddings": tied}
+        return gpt2jax.load(write_folder(folder, weights, config))
+
+    @pytest.mark.parametrize("tied", [None, True])
+    def test_absent_or_equal_is_tied(self, tmp_path: Path, tied: bool | None):
+        assert self.load(tmp_path / "absent", None, tied).params.W_U is None
+        assert self.load(tmp_path / "equal", tensors()["transformer.wte.weight"], tied).params.W_U is None
+
+    @pytest.mark.parametrize("tied", [None, True, False])
+    def test_another_is_its_own(self, tmp_path: Path, tied: bool | None):
+        lm_head = tensors()["transformer.wte.weight"].copy()
+        lm_head[-1, -1] = np.nextafter(lm_head[-1, -1], np.float32(np.inf))
+        np.testing.assert_array_equal(self.load(tmp_path, lm_head, tied).params.W_U, lm_head.T)
+
+    def test_equal_but_said_to_be_untied(self, tmp_path: Path):
+        lm_head = tensors()["transformer.wte.weight"]
+        np.testing.assert_array_equal(self.load(tmp_path, lm_head, False).params.W_U, lm_head.T)
+
+    def test_absent_but_said_to_be_untied(self, tmp_path: Path):
+        with pytest.raises(CheckpointError, match=r"missing lm_head\.weight"):
+            self.load(tmp_path, None, False)
+
+
+class TestParts:
+    """Only what is asked for is needed and read."""
+
+    def test_heads_alone(self, tmp_path: Path):
+        weights = tensors()
+        heads = {name: tensor for name, tensor in weights.items() if ".ln_1." in name or ".attn." in name}
+        model = gpt2jax.load(write_folder(tmp_path, heads), parts="heads")
+        fields = ("ln1.w", "ln1.b", "W_Q", "b_Q", "W_K", "b_K", "W_V", "b_V", "W_O", "b_O")
+        expected = expected_parameters(weights)
+        assert_same(parameters(model), {f"blocks.{field}": expected[f"blocks.{field}"] for field in fields})
+
+    def test_a_set_of_parts(self, tmp_path: Path):
+        expected = expected_parameters(tensors())
+        found = parameters(gpt2jax.load(write_folder(tmp_path), parts={"embed", "unembed"}))
+        assert_same(found, {name: expected[name] for name in ("W_E", "W_pos", "ln_final.w", "ln_final.b")})
+
+    @pytest.mark.parametrize("parts", ["head", {"heads", "tail"}, []])
+    def test_unknown_part(self, parts: object):
+        with pytest.raises(InputError, match="a model's parts are embed, heads, mlp, unembed"):
+            entries_for(parts)  # pyright: ignore[reportArgumentType]
+
+    def test_folded_heads(self, tmp_path: Path):
+        model = gpt2jax.load(write_folder(tmp_path), "folded", parts="heads")
+        assert model.processing == "folded"
+        assert model.params.blocks.ln1 is None
+
+
+def changed(**changes: np.ndarray | None) -> dict[str, np.ndarray]:
+    """The tensors with some replaced, or left out (`None`); `__` stands for a dot."""
+    weights = tensors(prefix="") | {name.replace("__", "."): tensor for name, tensor in changes.items()}
+    return {name: tensor for name, tensor in weights.items() if tensor is not None}
+
+
+ZERO = np.zeros((3, 2), np.float32)
+
+
+@pytest.mark.parametrize(
+    ("weights", "expected"),
+    [
+        (changed(wte__weight=None), ["missing wte.weight;"]),
+        (changed(h__1__ln_2__bias=None), ["missing in layer 1 ln_2.bias;"]),
+        (
+            changed(wte__weight=None, **{f"h__{layer}__mlp__c_fc__weight": None for layer in range(L)}),
+            ["missing wte.weight, and in all 3 layers mlp.c_fc.weight;", 'parts="heads"'],
+        ),
+        (changed(h__0__ln_1__bias=None, h__2__ln_1__bias=None), ["missing in layers 0, 2 ln_1.bias;"]),
+        (changed(score__weight=ZERO), ["unexpected score.weight;"]),
+        (changed(h__3__ln_1__weight=ZERO), ["unexpected in layer 3 ln_1.weight;"]),
+        (changed(h__1__crossattention__c_attn__weight=ZERO), ["unexpected in layer 1 crossattention.c_attn.weight;"]),
+        (changed(wpe__weight=ZERO), [f"mis-shaped wpe.weight (found [3, 2], expected [{T}, {D}]);"]),
+        (
+            changed(h__1__attn__c_attn__weight=np.zeros((3 * D, D), np.float32)),
+            [f"mis-shaped in layer 1 attn.c_attn.weight (found [{3 * D}, {D}], expected [{D}, {3 * D}]);"],
+        ),
+        (changed(ln_f__bias=np.zeros(D, np.float64)), ["of a dtype other than F32, F16, BF16 ln_f.bias (F64);"]),
+        (
+            changed(transformer__ln_f__bias=np.zeros(D, np.float32)),
+            ["both with and without 'transformer.' ln_f.bias;"],
+        ),
+        (
+            changed(wte__weight=None, wpe__weight=ZERO, extra=ZERO),
+            ["missing wte.weight;", "unexpected extra;", "mis-shaped wpe.weight"],
+        ),
+    ],
+)
+@pytest.mark.parametrize("n_shards", [None, 2])
+def test_all_differences_in_one_line(tmp_path: Path, weights: dict, expected: list[str], n_shards: int | None):
+    write_folder(tmp_path, weights, n_shards=n_shards)
+    with pytest.raises(CheckpointError) as caught:
+        gpt2jax.load(tmp_path)
+    message = str(caught.value)
+    assert message.startswith(f"{tmp_path}/model.safetensors")
+    assert all(part in message for part in expected), message
+    assert "\n" not in message
+
+
+def truncate(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-5])
+
+
+def empty(path: Path) -> None:
+    path.write_bytes(b"")
+
+
+def endless_header(path: Path) -> None:
+    path.write_bytes(struct.pack("<Q", 2**60) + path.read_bytes()[8:])
+
+
+def broken_header(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[8:12] = b"nope"
+    path.write_bytes(content)
+
+
+def pickle_inside(path: Path) -> None:
+    path.write_bytes(b"\x80\x02}q\x00." * 20)
+
+
+def lfs_pointer(path: Path) -> None:
+    path.write_text("version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 5\n")
+
+
+@pytest.mark.parametrize("damage", [truncate, empty, endless_header, broken_header, pickle_inside, lfs_pointer])
+@pytest.mark.parametrize("n_shards", [None, 2])
+def test_damaged_file(tmp_path: Path, damage, n_shards: int | None):
+    write_folder(tmp_path, n_shards=n_shards)
+    path = tmp_path / ("model.safetensors" if n_shards is None else "model-00002-of-00002.safetensors")
+    damage(path)
+    with pytest.raises(CheckpointError) as caught:
+        gpt2jax.load(tmp_path)
+    message = str(caught.value)
+    assert message.startswith(f"{path}: ")
+    assert ("git lfs pull" if damage is lfs_pointer else "not a complete safetensors file") in message
+    assert "\n" not in message
+
+
+class TestFolders:
+    """Folders without weights that can be read."""
+
+    def config_alone(self, folder: Path) -> Path:
+        write_folder(folder)
+        (folder / "model.safetensors").unlink()
+        return folder
+
+    def test_no_weights(self, tmp_path: Path):
+        with pytest.raises(CheckpointError, match=r"no model\.safetensors nor .*found config\.json"):
+            gpt2jax.load(self.config_alone(tmp_path))
+
+    @pytest.mark.parametrize("name", ["pytorch_model.bin", "model.pt", "flax.ckpt"])
+    def test_pickles_are_never_opened(self, tmp_path: Path, name: str):
+        # It would be an error of another kind to open a folder.
+        (self.config_alone(tmp_path) / name).mkdir()
+        with pytest.raises(
+            CheckpointError, match=f"holds {name} but no model.safetensors.*convert them to safetensors"
+        ):
+            gpt2jax.load(tmp_path)
+
+    def test_missing_shard(self, tmp_path: Path):
+        write_folder(tmp_path, n_shards=3)
+        (tmp_path / "model-00002-of-00003.safetensors").unlink()
+        with pytest.raises(CheckpointError, match=r"index\.json: names model-00002-of-00003\.safetensors, which"):
+            gpt2jax.load(tmp_path)
+
+    @pytest.mark.parametrize(
+        "target",
+        ["../model-00001-of-00002.safetensors", "/etc/passwd", "sub/x.safetensors", "x.bin", "..", "", 3, None],
+    )
+    def test_index_that_points_elsewhere(self, tmp_path: Path, target: object):
+        write_folder(tmp_path / "model", n_shards=2)
+        shutil.copy(tmp_path / "model" / "model-00001-of-00002.safetensors", tmp_path)
+        path = tmp_path / "model" / "model.safetensors.index.json"
+        index = json.loads(path.read_text())
+        index["weight_map"]["transformer.wte.weight"] = target
+        path.write_text(json.dumps(index))
+        with pytest.raises(CheckpointError, match=r"index\.json: weight_map sends 'transformer\.wte\.weight' to"):
+            gpt2jax.load(tmp_path / "model")
+
+    @pytest.mark.parametrize("content", ["{}", '{"weight_map": {}}', '{"weight_map": ["a"]}'])
+    def test_index_without_a_map(self, tmp_path: Path, content: str):
+        write_folder(tmp_path, n_shards=2)
+        (tmp_path / "model.safetensors.index.json").write_text(content)
+        with pytest.raises(CheckpointError, match="has no weight_map"):
+            gpt2jax.load(tmp_path)
+
+    def test_shard_that_lacks_what_the_index_promises(self, tmp_path: Path):
+        weights = tensors()
+        write_folder(tmp_path, weights, n_shards=2)
+        index = (tmp_path / "model.safetensors.index.json").read_bytes()
+        del weights["transformer.wpe.weight"]
+        write_folder(tmp_path, weights, n_shards=2)
+        (tmp_path / "model.safetensors.index.json").write_bytes(index)
+        with pytest.raises(CheckpointError, match=r"missing wpe\.weight;"):
+            gpt2jax.load(tmp_path)
+
+
+def test_gpt2_small_as_at_hand(shared: Path):
+    with pytest.raises(CheckpointError) as caught:
+        gpt2jax.load(shared / "gpt2")
+    missing = "missing wte.weight, and in all 12 layers mlp.c_fc.weight, mlp.c_proj.weight;"
+    assert missing in str(caught.value)
+    model = gpt2jax.load(shared / "gpt2", parts="heads")
+    assert model.params.blocks.W_Q.shape == (12, 12, 768, 64)
+    assert model.params.W_E is model.params.blocks.W_in is None
+
+
+MEASURE = """
+import sys
+import gpt2jax, jax
+
+def status(key):
+    return next(int(line.split()[1]) * 1024 for line in open("/proc/self/status") if line.startswith(key + ":"))
+
+gpt2jax.load(sys.argv[1])
+open("/proc/self/clear_refs", "w").write("5")
+before = status("VmRSS")
+model = gpt2jax.load(sys.argv[2])
+peak = status("VmHWM") - before
+print(peak, sum(leaf.nbytes for leaf in jax.tree.leaves(model.params)))
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="needs /proc to reset the peak of memory")
+@pytest.mark.parametrize("dtype", ["F32", "BF16"])
+@pytest.mark.parametrize("shape", ["deep", "wide"])
+def test_peak_memory(tmp_path: Path, dtype: str, shape: str):
+    # Most of the one lies in stacked layers, most of the other in one tensor.
+    sizes = {"n_embd": 384, "n_head": 6, "n_inner": 1536}
+    sizes |= {"n_layer": 12, "vocab_size": 5000} if shape == "deep" else {"n_layer": 2, "vocab_size": 50000}
+    weights = tensors(CONFIG | sizes, dtype)
+    write_folder(tmp_path / "large", weights, CONFIG | sizes)
+    largest = max(tensor.size for tensor in weights.values()) * 4
+    del weights
+    write_folder(tmp_path / "tiny")
+    command = [sys.executable, "-c", MEASURE, str(tmp_path / "tiny"), str(tmp_path / "large")]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    peak, loaded = map(int, done.stdout.split())
+    assert loaded > 80e6
+    assert peak <= 1.2 * loaded + largest, f"{peak / loaded:.3f} of the parameters' {loaded} bytes"

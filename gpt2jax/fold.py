@@ -1,0 +1,93 @@
+"""The equivalent model without LayerNorm parameters (METHOD.md, section 1; TransformerLens' default processing)."""
+
+from __future__ import annotations
+
+import jax.numpy as jnp
+from jaxtyping import Array
+
+from gpt2jax.numerics import centre, compute_dtype, einsum
+from gpt2jax.params import Blocks, LayerNorm, Model, Params
+
+
+def fold(model: Model) -> Model:
+    """Fold γ, β and the value biases into their neighbours and centre everything that is read or written.
+
+    Args:
+        model: a raw model; `None` fields stay `None`. A folded model is returned as it is.
+
+    Returns:
+        A model with `processing="folded"`: the same log-probabilities, `x = r/s`, an unembedding of its own.
+    """
+    if model.processing == "folded":
+        return model
+    params = model.params
+    final = params.ln_final
+    W_U = params.W_U if params.W_U is not None else None if params.W_E is None else params.W_E.T
+    if W_U is not None and final is not None:
+        b_U = jnp.zeros(W_U.shape[1], W_U.dtype) if params.b_U is None else params.b_U
+        W_U, b_U = _folded_reader(W_U, b_U, final, "d,dv->v")
+        # A constant over the vocabulary leaves log-probabilities alone; without it directions of the unembedding
+        # are differences between tokens.
+        W_U, b_U = centre(W_U), centre(b_U)
+    else:
+        W_U, b_U = None, None
+    folded = Params(
+        W_E=_centred(params.W_E),
+        W_pos=_centred(params.W_pos),
+        blocks=_folded_blocks(params.blocks),
+        ln_final=None,
+        W_U=W_U,
+        b_U=b_U,
+    )
+    return model.replace(params=folded, processing="folded")
+
+
+def _folded_blocks(blocks: Blocks) -> Blocks:
+    b_O = blocks.b_O
+    if b_O is not None and blocks.W_O is not None and blocks.b_V is not None:
+        b_V = blocks.b_V
+        if blocks.ln1 is not None:
+            b_V = b_V + einsum("ld,lndh->lnh", blocks.ln1.b, blocks.W_V)
+        b_O = b_O + einsum("lnh,lnhd->ld", b_V, blocks.W_O)
+    W_Q, b_Q = _folded_head_reader(blocks.W_Q, blocks.b_Q, blocks.ln1)
+    W_K, b_K = _folded_head_reader(blocks.W_K, blocks.b_K, blocks.ln1)
+    W_V, _ = _folded_head_reader(blocks.W_V, blocks.b_V, blocks.ln1)
+    W_in, b_in = blocks.W_in, blocks.b_in
+    if W_in is not None and b_in is not None and blocks.ln2 is not None:
+        W_in, b_in = _folded_reader(W_in, b_in, blocks.ln2, "ld,lde->le")
+    return Blocks(
+        ln1=None,
+        W_Q=W_Q,
+        b_Q=b_Q,
+        W_K=W_K,
+        b_K=b_K,
+        W_V=W_V,
+        b_V=None if blocks.b_V is None else jnp.zeros_like(blocks.b_V),
+        W_O=_centred(blocks.W_O),
+        b_O=_centred(b_O),
+        ln2=None,
+        W_in=W_in,
+        b_in=b_in,
+        W_out=_centred(blocks.W_out),
+        b_out=_centred(blocks.b_out),
+    )
+
+
+def _folded_reader(W: Array, b: Array, norm: LayerNorm, product: str) -> tuple[Array, Array]:
+    """`b + β W` and `C diag(γ) W`, for W [… d_model out]."""
+    b = b + einsum(product, norm.b, W)
+    W = norm.w[..., None] * W
+    return W - jnp.mean(W, axis=-2, keepdims=True), b
+
+
+def _folded_head_reader(W: Array | None, b: Array | None, norm: LayerNorm | None) -> tuple[Array | None, Array | None]:
+    if W is None or b is None or norm is None:
+        return W, b
+    b = b + einsum("ld,lndh->lnh", norm.b, W)
+    W = norm.w[:, None, :, None] * W
+    return W - jnp.mean(W, axis=-2, keepdims=True), b
+
+
+def _centred(written: Array | None) -> Array | None:
+    """What a writer adds to the residual, without its mean; summed in at least float32."""
+    return None if written is None else centre(written.astype(compute_dtype(written))).astype(written.dtype)

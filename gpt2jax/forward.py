@@ -1,0 +1,177 @@
+"""The forward pass: tokens to logits, with taps and hooks.
+
+Pure: nothing is registered anywhere, so nothing leaks; jit, vmap and grad pass through.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import struct
+from jaxtyping import Array, Bool, Float, Int
+
+from gpt2jax.blocks import Resid, attention_mask, layer_norm, run_blocks
+from gpt2jax.config import GPT2Config
+from gpt2jax.errors import CheckpointError, InputError
+from gpt2jax.numerics import compute_dtype, einsum
+from gpt2jax.params import Model, Params
+from gpt2jax.sites import Hook, Passage, SiteName, group_hooks, group_taps
+
+
+@struct.dataclass
+class Output:
+    """What a forward pass gives.
+
+    `logits` [prompt tok vocab]; `taps`: the values asked for, under the names they were asked by, `*` stacked in front.
+    """
+
+    logits: Float[Array, "prompt tok vocab"]
+    taps: dict[str, Array]
+
+
+def forward(
+    model: Model,
+    tokens: Int[Array | np.ndarray, "prompt tok"],
+    *,
+    mask: Bool[Array | np.ndarray, "prompt tok"] | None = None,
+    positions: Int[Array | np.ndarray, "prompt tok"] | None = None,
+    taps: Iterable[str] = (),
+    hooks: Mapping[str, Hook] | None = None,
+) -> Output:
+    """Run the model.
+
+    Args:
+        tokens: token ids.
+        mask: True at real tokens; padding is attended to by nothing. Default: all real.
+        positions: indices into W_pos. Default: 0, 1, 2, …
+        taps: names of values to keep, e.g. `blocks.*.attn.hook_pattern` (`gpt2jax.sites` lists them).
+        hooks: pure functions by name; each gets a value and returns what takes its place.
+
+    Returns:
+        Logits and tapped values.
+
+    Raises:
+        InputError: tokens, mask or positions that the model cannot read.
+        ActivationNameError: an unknown tap or hook name.
+        CheckpointError: the model holds only a part of its weights.
+
+    Without hooks the pass is compiled once per shape. With hooks it is traced anew at each call, since a hook may close
+    over anything: wrap a call that is repeated in `jax.jit`.
+    """
+    tokens, mask, positions = checked_inputs(model, tokens, mask, positions)
+    names = tuple(taps)
+    wanted = group_taps(names, model.config.n_layers)
+    if hooks:
+        logits, values = _forward(model.config, model.params, tokens, mask, positions, wanted, hooks)
+    else:
+        logits, values = _compiled(model.config, model.params, tokens, mask, positions, wanted)
+    by_name = dict(zip(wanted, values, strict=True))
+    return Output(logits, {name: by_name[group_taps([name], model.config.n_layers)[0]] for name in names})
+
+
+def embed(params: Params, tokens: Array, positions: Array, site: Passage) -> Resid:
+    """The first residual: `W_E[token] + W_pos[position]`."""
+    dtype = compute_dtype(params.W_E)
+    token_part = site("hook_embed", params.W_E[tokens].astype(dtype))
+    return token_part + site("hook_pos_embed", params.W_pos[positions].astype(dtype))
+
+
+def unembed(params: Params, read: Float[Array, "*axes d_model"]) -> Float[Array, "*axes vocab"]:
+    """Logits of what the final LayerNorm gives."""
+    if params.W_U is None:
+        logits = einsum("...d,vd->...v", read, params.W_E.astype(read.dtype))
+    else:
+        logits = einsum("...d,dv->...v", read, params.W_U.astype(read.dtype))
+    return logits if params.b_U is None else logits + params.b_U.astype(logits.dtype)
+
+
+def checked_inputs(model: Model, tokens: Array, mask: Array | None, positions: Array | None) -> tuple[Array, ...]:
+    """Tokens, mask and positions as arrays; what is concrete is checked, what is traced cannot be.
+
+    Raises:
+        InputError, CheckpointError: see `forward`.
+    """
+    config, params = model.config, model.params
+    if params.W_E is None or params.blocks.W_in is None or params.blocks.W_out is None:
+        raise CheckpointError(
+            "a forward pass needs all weights, but this model holds a part of them; load the whole model"
+        )
+    tokens = _checked_range(tokens, config.d_vocab, "token id", "use the model's own tokenizer")
+    if tokens.ndim != 2 or 0 in tokens.shape:
+        raise InputError(f"tokens have shape {tokens.shape}; give a non-empty array [prompt, tok]")
+    if positions is None:
+        if tokens.shape[1] > config.n_ctx:
+            raise InputError(
+                f"the prompts have {tokens.shape[1]} tokens, but the model reads at most {config.n_ctx}; shorten them"
+            )
+        positions = jnp.broadcast_to(jnp.arange(tokens.shape[1]), tokens.shape)
+    positions = _checked_range(positions, config.n_ctx, "position", "count from 0")
+    mask = jnp.ones(tokens.shape, bool) if mask is None else jnp.asarray(mask, bool)
+    for name, array in (("mask", mask), ("positions", positions)):
+        if array.shape != tokens.shape:
+            raise InputError(f"{name} has shape {array.shape}, tokens {tokens.shape}; give one value per token")
+    return tokens, mask, positions
+
+
+def _checked_range(values: Array, stop: int, name: str, remedy: str) -> Array:
+    if not isinstance(values, jax.core.Tracer):
+        host = np.asarray(values)
+        if host.size and not np.issubdtype(host.dtype, np.integer):
+            raise InputError(f"{name}s have dtype {host.dtype}; give integers")
+        bad = host[(host < 0) | (host >= stop)]
+        if bad.size:
+            raise InputError(f"{name} {bad.flat[0]} is outside 0 to {stop - 1}; {remedy}")
+        values = host.astype(np.int32)
+    return jnp.asarray(values)
+
+
+def _forward(
+    config: GPT2Config,
+    params: Params,
+    tokens: Array,
+    mask: Array,
+    positions: Array,
+    wanted: tuple[SiteName, ...],
+    hooks: Mapping[str, Hook] | None = None,
+) -> tuple[Array, list[Array]]:
+    grouped = group_hooks(hooks, config.n_layers)
+    stem = Passage(grouped)
+    resid = embed(params, tokens, positions, stem)
+    everywhere = [name.site for name in wanted if name.layer == "*"]
+    somewhere = [name for name in wanted if isinstance(name.layer, int)]
+    run = partial(
+        run_blocks,
+        config,
+        params.blocks,
+        resid,
+        attention_mask(mask),
+        hooks=grouped,
+        wanted=frozenset(name.site for name in wanted),
+    )
+    resid, stacked, single = run(
+        observe=lambda seen: [seen[site] for site in everywhere],
+        keep=lambda kept, seen, layer: [
+            jnp.where(layer == name.layer, seen[name.site], value) for name, value in zip(somewhere, kept, strict=True)
+        ],
+        kept=_empty(run, somewhere),
+    )
+    read = layer_norm(params.ln_final, resid, config.layer_norm_epsilon, "ln_final", stem)
+    found = dict(zip([SiteName(site, "*") for site in everywhere], stacked, strict=True))
+    found |= dict(zip(somewhere, single, strict=True))
+    found |= {name: stem.seen[name.site] for name in wanted if name.layer is None}
+    return unembed(params, read), [found[name] for name in wanted]
+
+
+def _empty(run: partial, names: list[SiteName]) -> list[Array]:
+    """Zeros of the shapes that the named values will have, so that a single layer's value can be carried along."""
+    if not names:
+        return []
+    shapes = jax.eval_shape(lambda: run(observe=lambda seen: [seen[name.site] for name in names])[1])
+    return [jnp.zeros(shape.shape[1:], shape.dtype) for shape in shapes]
+
+
+_compiled = jax.jit(_forward, static_argnames=("config", "wanted"))

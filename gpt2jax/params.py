@@ -1,0 +1,73 @@
+"""The parameters of a GPT-2 as a pytree, under TransformerLens' names and axes.
+
+Layers and heads are axes of the weights, so that one `lax.scan` runs all blocks and one batched call
+decomposes all heads. A field is `None` where a checkpoint does not hold it (see `gpt2jax.load(parts=...)`).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from flax import struct
+from jaxtyping import Array, Float
+
+from gpt2jax.config import GPT2Config
+
+
+@struct.dataclass
+class LayerNorm:
+    """Gain and bias of a LayerNorm: `x = w * centred(r) / scale + b`.
+
+    In a block the arrays carry a leading layer axis. A folded model has `None` in its place: `x = r / scale`.
+    """
+
+    w: Float[Array, "*layer d_model"]
+    b: Float[Array, "*layer d_model"]
+
+
+@struct.dataclass
+class Blocks:
+    """The weights of all transformer blocks, stacked over layers."""
+
+    ln1: LayerNorm | None
+    W_Q: Float[Array, "*layer head d_model d_head"] | None
+    b_Q: Float[Array, "*layer head d_head"] | None
+    W_K: Float[Array, "*layer head d_model d_head"] | None
+    b_K: Float[Array, "*layer head d_head"] | None
+    W_V: Float[Array, "*layer head d_model d_head"] | None
+    b_V: Float[Array, "*layer head d_head"] | None
+    W_O: Float[Array, "*layer head d_head d_model"] | None
+    b_O: Float[Array, "*layer d_model"] | None
+    ln2: LayerNorm | None
+    W_in: Float[Array, "*layer d_model d_mlp"] | None
+    b_in: Float[Array, "*layer d_mlp"] | None
+    W_out: Float[Array, "*layer d_mlp d_model"] | None
+    b_out: Float[Array, "*layer d_model"] | None
+
+
+@struct.dataclass
+class Params:
+    """All parameters. `W_U` and `b_U` are `None` where the unembedding is tied to `W_E` and has no bias."""
+
+    W_E: Float[Array, "vocab d_model"] | None
+    W_pos: Float[Array, "ctx d_model"] | None
+    blocks: Blocks
+    ln_final: LayerNorm | None
+    W_U: Float[Array, "d_model vocab"] | None = None
+    b_U: Float[Array, " vocab"] | None = None
+
+
+@struct.dataclass
+class Model:
+    """A GPT-2: configuration, parameters, tokenizer.
+
+    A pytree whose leaves are the parameters; everything else is static. `processing` is `"raw"` or `"folded"`
+    (section 1 of METHOD.md). `layout` remembers how the checkpoint was written, so that `gpt2jax.save` writes it back
+    bit for bit; it is `None` for a model that was not read from files.
+    """
+
+    config: GPT2Config = struct.field(pytree_node=False)
+    params: Params
+    tokenizer: Any = struct.field(pytree_node=False, default=None)
+    processing: str = struct.field(pytree_node=False, default="raw")
+    layout: Any = struct.field(pytree_node=False, default=None)

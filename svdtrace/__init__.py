@@ -1,0 +1,41 @@
+"""Which attention heads talk to which, and through what: sparse attention decomposition for GPT-2.
+
+    model = gpt2jax.load("gpt2")
+    trace = svdtrace.trace(model, svdtrace.prompts.ioi(64, model.tokenizer))
+    trace.firings, trace.edges, trace.graph()
+
+Loads lazily: a name is imported when it is first used.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from svdtrace import prompts
+    from svdtrace.config import TraceConfig
+    from svdtrace.decomposition import Decomposition, decompose
+    from svdtrace.tracing import Trace, trace
+    from svdtrace.trace_folder import read
+
+__all__ = ["Decomposition", "Trace", "TraceConfig", "decompose", "prompts", "read", "trace"]
+
+_HOMES = {
+    "Decomposition": "svdtrace.decomposition",
+    "Trace": "svdtrace.tracing",
+    "TraceConfig": "svdtrace.config",
+    "decompose": "svdtrace.decomposition",
+    "read": "svdtrace.trace_folder",
+    "trace": "svdtrace.tracing",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name == "prompts":
+        return import_module("svdtrace.prompts")
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(_HOMES[name]), name)
+    globals()[name] = value
+    return value

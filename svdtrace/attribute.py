@@ -1,0 +1,178 @@
+"""One layer's firings, from their products to their edges: slices, contributions and edges in one compiled program.
+
+Firings stand in blocks that share a reader head, so that every product is dense.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import struct
+from jaxtyping import Array, Bool, Float, Int
+
+from svdtrace.bounds import product_bounds
+from svdtrace.contributions import Reader, Written, coefficients, contribute, head_terms, other_terms
+from svdtrace.edges import Edges, choose_edges
+from svdtrace.observe import Observed
+from svdtrace.slices import Slices, choose_slices, whole_rank
+
+BLOCK_SIZE = 16
+BLOCKS_PER_CALL = 16
+
+
+@struct.dataclass
+class Blocks:
+    """Firings of one layer in blocks that share a head: where each stands."""
+
+    prompt: Int[np.ndarray | Array, "block slot"]
+    dest: Int[np.ndarray | Array, "block slot"]
+    src: Int[np.ndarray | Array, "block slot"]
+    head: Int[np.ndarray | Array, " block"]
+
+
+@struct.dataclass
+class Attributed:
+    """Slices and products of firings [block slot sv]; edges and contributions of their sides [side block slot writer]."""
+
+    slices: Slices
+    products: Float[Array, "block slot sv"]
+    weight: Float[Array, "side block slot writer"]
+    edges: Edges
+
+
+@struct.dataclass
+class Collected:
+    """What `attribute` needs of the forward pass: the firings' own q̂ and k̂, and what was written, side by side."""
+
+    q: Float[Array, "block slot sv"]
+    k: Float[Array, "block slot sv"]
+    written: tuple[Written, ...]
+
+
+def in_blocks(rows: np.ndarray, head: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Arrange rows of one layer in blocks of one head each, whole calls of them.
+
+    Args:
+        rows: the firings' rows; head: their heads.
+
+    Returns:
+        Rows [call block slot], -1 in empty slots, and heads [call block].
+    """
+    order = np.argsort(head, kind="stable")
+    rows, head = rows[order], head[order]
+    heads, start, count = np.unique(head, return_index=True, return_counts=True)
+    blocks_of = -(-count // BLOCK_SIZE)
+    first_block = np.concatenate([[0], np.cumsum(blocks_of)])
+    total = -(-first_block[-1] // BLOCKS_PER_CALL) * BLOCKS_PER_CALL
+    slots = np.full(total * BLOCK_SIZE, -1, np.int32)
+    which = np.searchsorted(heads, head)
+    slots[first_block[which] * BLOCK_SIZE + np.arange(len(rows)) - start[which]] = rows
+    block_heads = np.zeros(total, np.int32)
+    block_heads[: first_block[-1]] = np.repeat(heads, blocks_of)
+    return slots.reshape(-1, BLOCKS_PER_CALL, BLOCK_SIZE), block_heads.reshape(-1, BLOCKS_PER_CALL)
+
+
+@partial(jax.jit, static_argnames=("n_layers", "sides", "all_writers"))
+def collect(
+    observed: Observed,
+    blocks: Blocks,
+    layer: Int[Array, ""],
+    *,
+    n_layers: int,
+    sides: tuple[str, ...],
+    all_writers: bool,
+) -> Collected:
+    """Gather what firings of one layer need, so that `attribute` compiles for no particular batch shape.
+
+    Args:
+        n_layers: writers of so many layers are gathered; those from `layer` on are masked later.
+    """
+    head = blocks.head[:, None]
+    n_prompts, n_tokens = observed.scale.shape[1:]
+
+    def by_place(values: Array) -> Array:
+        return values.reshape(values.shape[0], n_prompts * n_tokens, *values.shape[3:])
+
+    def one_side(side: str) -> Written:
+        place = blocks.prompt * n_tokens + (blocks.dest if side == "dest" else blocks.src)
+        others = None
+        if all_writers:
+            stem = jnp.stack([observed.embed, observed.pos])
+            parts = (by_place(observed.mlp_out)[:n_layers, place], by_place(stem)[:, place])
+            others = jnp.concatenate(parts)
+        z = by_place(observed.z)[jnp.arange(n_layers)[:, None, None], place]
+        return Written(z=z, scale=by_place(observed.scale)[layer, place], others=others)
+
+    return Collected(
+        q=observed.q[layer, blocks.prompt, blocks.dest, head],
+        k=observed.k[layer, blocks.prompt, blocks.src, head],
+        written=tuple(one_side(side) for side in sides),
+    )
+
+
+@partial(jax.jit, static_argnames=("method", "sides", "all_writers"))
+def attribute(
+    collected: Collected,
+    filled: Bool[Array, "block slot"],
+    head: Int[Array, " block"],
+    layer: Int[Array, ""],
+    reader: Reader,
+    cores: Float[Array, "side head layer writer_head d_head sv"],
+    b_O: Float[Array, "layer d_model"],
+    tau: Float[Array, ""],
+    coverage: Float[Array, ""],
+    *,
+    method: str,
+    sides: tuple[str, ...],
+    all_writers: bool,
+) -> Attributed:
+    """Slices, contributions and edges of firings of one layer.
+
+    Args:
+        filled: which slots hold a firing.
+        layer: the readers' layer; the writers gathered may belong to more layers than lie below it.
+        cores, b_O: of the layers gathered.
+        sides: which of `dest`, `src` to compute; their order is the leading axis of what comes back.
+        all_writers: whether MLPs, embeddings, biases and the constant are writers too (`exact` alone).
+    """
+    q, k = collected.q, collected.k
+    slices, products, relative = _sliced(q, k, head, reader, tau, method)
+    members = slices.members & filled[..., None]
+    coefficient = coefficients(method, q, k, members)
+    present = _present(cores.shape[2], cores.shape[3], layer, all_writers)
+
+    def one_side(side: str, written: Written) -> tuple[Array, Edges]:
+        z = ("dest", "src").index(side)
+        bias = reader.bias[z, head]
+        terms = head_terms(written, cores[z, head], bias, 0.0 if method == "exact" else 1.0)
+        if all_writers:
+            rest = other_terms(written, b_O, reader.weights[z, head], bias, reader.shift[z, head])
+            terms = jnp.concatenate([terms, rest], axis=2)
+        contributions = contribute(terms, coefficient[z], relative, present)
+        return contributions.weight, choose_edges(contributions, coverage)
+
+    each = [one_side(side, written) for side, written in zip(sides, collected.written, strict=True)]
+    weight, edges = jax.tree.map(lambda *both: jnp.stack(both), *each)
+    edges = edges.replace(chosen=edges.chosen & filled[..., None])
+    return Attributed(slices=slices.replace(members=members), products=products, weight=weight, edges=edges)
+
+
+def _present(n_layers: int, n_heads: int, layer: Array, all_writers: bool) -> Bool[Array, " writer"]:
+    """Which of the writers gathered lie below the reader's layer."""
+    below = jnp.arange(n_layers) < layer
+    if not all_writers:
+        return jnp.repeat(below, n_heads)
+    return jnp.concatenate([jnp.repeat(below, n_heads), below, below, jnp.ones(3, bool)])
+
+
+def _sliced(q: Array, k: Array, head: Array, reader: Reader, tau: Array, method: str) -> tuple[Slices, Array, Array]:
+    products = q * k
+    relative = jnp.broadcast_to(reader.scale.relative[head][:, None], q.shape)
+    if method == "all":
+        return whole_rank(products, jnp.broadcast_to(reader.rank[head][:, None], q.shape)), products, relative
+    root = jnp.broadcast_to(reader.scale.root[head][:, None], q.shape[:-1])
+    bounds = product_bounds(q, k, root, relative)
+    return choose_slices(products, bounds, tau), products, relative

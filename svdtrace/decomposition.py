@@ -1,0 +1,108 @@
+"""All heads' query-key matrices, decomposed in one batched call (METHOD.md, section 2).
+
+`Ω = A Bᵀ` with `A = [W_Q ; b_Q]`, `B = [W_K ; b_K]`, each (d+1) × h, has rank at most h. So each head costs two thin QRs and
+one h × h SVD, never a dense (d+1) × (d+1) one.
+"""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+from flax import struct
+from jaxtyping import Array, Bool, Float
+
+from gpt2jax.numerics import compute_dtype, einsum
+from gpt2jax.params import Blocks, Model
+from svdtrace.errors import ModelError
+
+FLOAT32_EPS = float(jnp.finfo(jnp.float32).eps)
+
+
+@struct.dataclass
+class Decomposition:
+    """`Ω = U diag(S) Vᵀ` of every head, S descending; V holds right vectors as columns.
+
+    The entry of largest magnitude of each column of U is positive (the lowest index among equals).
+    """
+
+    U: Float[Array, "layer head d_model_1 d_head"]
+    S: Float[Array, "layer head d_head"]
+    V: Float[Array, "layer head d_model_1 d_head"]
+
+    def within_rank(self) -> Bool[Array, "layer head d_head"]:
+        """Which singular values count: `σ_k > σ_0 (d+1) eps`, eps of float32."""
+        return self.S > self.S[..., :1] * self.U.shape[-2] * FLOAT32_EPS
+
+
+def query_key_factors(
+    blocks: Blocks,
+) -> tuple[Float[Array, "layer head d_model_1 d_head"], Float[Array, "layer head d_model_1 d_head"]]:
+    """`A = [W_Q ; b_Q]` and `B = [W_K ; b_K]` of every head.
+
+    Raises:
+        ModelError: the model holds no query and key weights.
+    """
+    if blocks.W_Q is None or blocks.W_K is None:
+        raise ModelError("the model holds no query and key weights; load one with parts=None or parts='heads'")
+    dtype = compute_dtype(blocks.W_Q)
+    A = jnp.concatenate([blocks.W_Q, blocks.b_Q[..., None, :]], axis=-2).astype(dtype)
+    B = jnp.concatenate([blocks.W_K, blocks.b_K[..., None, :]], axis=-2).astype(dtype)
+    return A, B
+
+
+def decompose(model: Model) -> Decomposition:
+    """Decompose `Ω = A Bᵀ` of every head of a model, in its own processing.
+
+    Args:
+        model: raw or folded; `ln_1` and `attn` weights are enough (`gpt2jax.load(parts="heads")`).
+
+    Returns:
+        U, S, V with leading axes layer and head.
+
+    Raises:
+        ModelError: the model holds no query and key weights.
+    """
+    A, B = query_key_factors(model.params.blocks)
+    # Three programs, not one: two independent batched LAPACK calls in one program can wait for each other's threads
+    # for ever on two cores (METHOD.md, measured hazards).
+    Q, R = jax.block_until_ready(_thin_qr(jnp.stack([A, B])))
+    core = jax.block_until_ready(_core_svd(R[0], R[1]))
+    return _assembled(Q, *core)
+
+
+@jax.jit
+def _thin_qr(factors: Float[Array, "2 layer head d_model_1 d_head"]) -> tuple[Array, Array]:
+    return jnp.linalg.qr(factors)
+
+
+@jax.jit
+def _core_svd(R_A: Array, R_B: Array) -> tuple[Array, Array, Array]:
+    return jnp.linalg.svd(einsum("lnhk,lnmk->lnhm", R_A, R_B))
+
+
+@jax.jit
+def _assembled(Q: Array, U_core: Array, S: Array, V_core_T: Array) -> Decomposition:
+    U = einsum("lndh,lnhk->lndk", Q[0], U_core)
+    V = einsum("lndh,lnkh->lndk", Q[1], V_core_T)
+    largest = jnp.argmax(jnp.abs(U), axis=-2, keepdims=True)
+    sign = jnp.where(jnp.take_along_axis(U, largest, axis=-2) < 0, -1, 1).astype(U.dtype)
+    return Decomposition(U=U * sign, S=S, V=V * sign)
+
+
+def singular_gauge(
+    decomposition: Decomposition,
+) -> tuple[Float[Array, "layer head d_model_1 d_head"], Float[Array, "layer head d_model_1 d_head"]]:
+    """`Â = U Σ^½` and `B̂ = V Σ^½`: scores stay as they are, and `q̂_k k̂_k = p_k`.
+
+    Columns beyond the rank are exactly zero, and so are their products.
+    """
+    root = jnp.sqrt(jnp.where(decomposition.within_rank(), decomposition.S, 0))[..., None, :]
+    return decomposition.U * root, decomposition.V * root
+
+
+def gauged(model: Model, decomposition: Decomposition) -> Model:
+    """The same model with its queries and keys in the singular gauge: no logit changes, and tracing needs no second
+    projection, since the forward pass's own queries and keys, multiplied entry by entry, are the products."""
+    A, B = singular_gauge(decomposition)
+    blocks = model.params.blocks.replace(W_Q=A[..., :-1, :], b_Q=A[..., -1, :], W_K=B[..., :-1, :], b_K=B[..., -1, :])
+    return model.replace(params=model.params.replace(blocks=blocks))

@@ -1,0 +1,33 @@
+"""Errors of `svdtrace`: one small hierarchy; every message ends with what to do."""
+
+
+class SvdtraceError(Exception):
+    """Base of everything that `svdtrace` raises on purpose."""
+
+
+class PromptError(SvdtraceError):
+    """A prompt, a prompt file or a role that cannot be used."""
+
+
+class SettingError(SvdtraceError):
+    """A setting outside its range, or a combination that has no meaning."""
+
+
+class RootError(SvdtraceError):
+    """A root that names no head, role or position of the model and its prompts."""
+
+
+class ModelError(SvdtraceError):
+    """A model that lacks what a command needs."""
+
+
+class OutputError(SvdtraceError):
+    """A folder or file that cannot be written, or must not be replaced."""
+
+
+class TraceFolderError(SvdtraceError):
+    """A folder that does not hold a trace, or holds a damaged one."""
+
+
+class OptionError(SvdtraceError):
+    """An option of the command line that cannot be understood."""

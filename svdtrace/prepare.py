@@ -1,0 +1,106 @@
+"""A model made ready to be traced: folded or raw, in the dtype asked for, in the singular gauge, with its readers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array
+
+from gpt2jax.fold import fold
+from gpt2jax.params import Model
+from svdtrace.bounds import rounding_scale
+from svdtrace.config import TraceConfig
+from svdtrace.contributions import Reader, composition_cores, reader
+from svdtrace.decomposition import Decomposition, decompose, gauged, singular_gauge
+from svdtrace.errors import ModelError, SettingError
+
+# Composition cores of all layers are held when they fit here; beyond it (GPT-2 large and XL) each layer's are made anew
+# for every batch.
+MOST_CORE_BYTES = 2**31
+MOST_PROGRAMS = 3
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """`model` computes in the singular gauge; `readers[l - 1]` and `cores[l - 1]` belong to layer l ≥ 1."""
+
+    model: Model
+    decomposition: Decomposition
+    readers: tuple[Reader, ...]
+    held_cores: tuple[Array, ...] | None
+
+    @property
+    def dtype(self) -> jnp.dtype:
+        """The dtype of activations and products: float32 for bfloat16 weights too."""
+        return self.decomposition.S.dtype
+
+    def cores(self, layer: int) -> Array:
+        """The composition cores of one layer's readers with the heads of all `writer_layers` below it."""
+        if self.held_cores is not None:
+            return self.held_cores[layer - 1]
+        written = self.model.params.blocks.W_O[: writer_layers(layer, self.model.config.n_layers)]
+        return _cores(written, self.readers[layer - 1].weights)
+
+
+def writer_layers(layer: int, n_layers: int) -> int:
+    """How many layers of writers are gathered for a reader's layer: at least those below it.
+
+    Few different numbers, so that few programs are compiled.
+    """
+    step = -(-(n_layers - 1) // MOST_PROGRAMS)
+    return min(n_layers - 1, -(-layer // step) * step)
+
+
+def processed(model: Model, config: TraceConfig) -> Model:
+    """The model under the config's `processing` and `dtype`.
+
+    Raises:
+        SettingError: raw asked of a folded model.
+        ModelError: the model cannot run a forward pass.
+    """
+    params = model.params
+    if params.W_E is None or params.blocks.W_in is None or params.blocks.W_out is None:
+        raise ModelError("tracing needs a whole model, but this one holds a part of its weights; load it whole")
+    if config.processing == "raw" and model.processing == "folded":
+        raise SettingError('processing is "raw", but the model is folded already; load it with processing="raw"')
+    if config.processing == "folded":
+        model = fold(model)
+    dtype = jnp.dtype(config.dtype)
+    return model.replace(params=jax.tree.map(lambda array: jnp.asarray(array, dtype), model.params))
+
+
+def prepare(model: Model, config: TraceConfig, decomposer: Callable[[Model], Decomposition] = decompose) -> Prepared:
+    """Make a model ready. `decomposer` may answer from a cache.
+
+    Raises:
+        SettingError, ModelError: see `processed`.
+    """
+    model = processed(model, config)
+    decomposition = decomposer(model)
+    A, B = singular_gauge(decomposition)
+    rank, scale = decomposition.within_rank(), rounding_scale(decomposition)
+    blocks = model.params.blocks
+    readers = tuple(
+        reader(blocks, A[layer], B[layer], rank[layer], jax.tree.map(lambda each, at=layer: each[at], scale), layer)
+        for layer in range(1, model.config.n_layers)
+    )
+    in_gauge = gauged(model, decomposition)
+    held = None
+    if _core_bytes(model) <= MOST_CORE_BYTES:
+        held = tuple(
+            _cores(blocks.W_O[: writer_layers(layer, model.config.n_layers)], readers[layer - 1].weights)
+            for layer in range(1, model.config.n_layers)
+        )
+    return Prepared(model=in_gauge, decomposition=decomposition, readers=readers, held_cores=held)
+
+
+def _core_bytes(model: Model) -> int:
+    config = model.config
+    pairs = config.n_heads**2 * sum(writer_layers(layer, config.n_layers) for layer in range(1, config.n_layers))
+    return 2 * pairs * config.d_head**2 * 4
+
+
+_cores = jax.jit(composition_cores)

@@ -1,0 +1,76 @@
+"""A trace's folder: tables, manifest, graph and report, written whole and read back."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from svdtrace import graph, tables
+from svdtrace.errors import TraceFolderError
+from svdtrace.output import MANIFEST, replaced_folder, write_manifest
+
+if TYPE_CHECKING:
+    from svdtrace.tracing import Trace
+
+TABLES: dict[str, pa.Schema] = {"prompts": tables.PROMPTS, "firings": tables.FIRINGS, "edges": tables.EDGES}
+
+
+def write(trace: Trace, folder: str | Path) -> None:
+    """Write all files of a trace.
+
+    Raises:
+        OutputError: see `svdtrace.output.replaced_folder`.
+    """
+    from svdtrace.report import render
+
+    with replaced_folder(folder) as staging:
+        write_tables(trace, staging)
+        circuit = trace.graph()
+        graph.write(circuit, staging / "graph.json")
+        graph.write(circuit, staging / "graph.graphml")
+        (staging / "report.html").write_text(render(trace), encoding="utf-8")
+        write_manifest(staging, trace.manifest)
+
+
+def write_tables(trace: Trace, folder: Path) -> None:
+    """Write the three tables as parquet."""
+    for name in TABLES:
+        pq.write_table(getattr(trace, name), folder / f"{name}.parquet", compression="zstd")
+
+
+def read(folder: str | Path) -> Trace:
+    """Read a trace from its folder.
+
+    Raises:
+        TraceFolderError: no such folder, a file missing, damaged or of another form.
+    """
+    from svdtrace.tracing import Trace
+
+    folder = Path(folder)
+    try:
+        manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise TraceFolderError(f"{folder}: holds no trace ({error}); name a folder that svdtrace trace wrote") from None
+    return Trace(
+        **{name: _read_table(folder / f"{name}.parquet", schema) for name, schema in TABLES.items()}, manifest=manifest
+    )
+
+
+def _read_table(path: Path, schema: pa.Schema) -> pa.Table:
+    try:
+        table = pq.ParquetFile(path).read()
+    except (OSError, pa.ArrowException) as error:
+        raise TraceFolderError(f"{path}: cannot be read ({error}); trace anew into that folder") from None
+    missing = [name for name in schema.names if name not in table.schema.names]
+    if missing:
+        raise TraceFolderError(f"{path}: lacks the columns {', '.join(missing)}; trace anew into that folder")
+    extra = [each for each in table.schema if each.name not in schema.names]
+    whole = pa.schema([*schema, *extra])
+    try:
+        return table.select(whole.names).cast(whole)
+    except (pa.ArrowException, ValueError) as error:
+        raise TraceFolderError(f"{path}: has columns of another type ({error}); trace anew into that folder") from None

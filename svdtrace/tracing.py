@@ -1,0 +1,237 @@
+"""A trace: every stage put together, its tables, its folder.
+
+trace = svdtrace.trace(model, svdtrace.prompts.ioi(64, model.tokenizer), svdtrace.TraceConfig(method="exact"))
+trace.firings, trace.edges, trace.graph()
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+import jax
+import networkx as nx
+import numpy as np
+import pyarrow as pa
+
+from gpt2jax.fingerprint import fingerprint
+from gpt2jax.params import Model
+from svdtrace import graph as graphs
+from svdtrace.batching import Batch, batches, bucket_edges
+from svdtrace.config import TraceConfig
+from svdtrace.decomposition_file import cached_decompose
+from svdtrace.errors import PromptError
+from svdtrace.pipeline import BatchTrace, batch_tables, follow, watch
+from svdtrace.prepare import Prepared, prepare
+from svdtrace.prompts.prompt import Prompt
+from svdtrace.roots import parse_roots
+from svdtrace.rows import WriterOrder
+from svdtrace.versions import versions
+
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class Trace:
+    """Firings and edges of a model on prompts.
+
+    `prompts`, `firings`, `edges` are the tables that ARCHITECTURE.md's contract lists; `manifest` says how they came
+    about. `svdtrace.read` gives the same back from a folder that `save` wrote.
+    """
+
+    prompts: pa.Table
+    firings: pa.Table
+    edges: pa.Table
+    manifest: dict[str, Any] = field(repr=False)
+
+    def graph(self) -> nx.DiGraph:
+        """The circuit: writer → (reader, role) (METHOD.md, section 8)."""
+        return graphs.ours(self.prompts, self.edges)
+
+    def save(self, folder: str) -> None:
+        """Write tables, manifest, graph and report into a new, empty or earlier result's folder.
+
+        Raises:
+            OutputError: the folder holds something else, or cannot be written.
+        """
+        from svdtrace.trace_folder import write
+
+        write(self, folder)
+
+
+def trace(
+    model: Model,
+    prompts: Sequence[Prompt],
+    config: TraceConfig | None = None,
+    *,
+    progress: Progress | None = None,
+) -> Trace:
+    """Trace prompts through a model.
+
+    Args:
+        model: raw or folded; a raw one is folded when the config says so.
+        prompts: any lengths; they are put into length buckets.
+        config: what decides every number, by default `TraceConfig()`.
+        progress: called with prompts done and prompts in all, after every batch.
+
+    Returns:
+        The trace. No firings is no error: its tables are empty.
+
+    Raises:
+        SettingError, RootError, PromptError, ModelError: what was asked does not fit the model or the prompts.
+    """
+    config = config or TraceConfig()
+    clock = Clock()
+    check_prompts(model, prompts)
+    roots = parse_roots(config.roots, model.config, prompts)
+    with precision(config):
+        with clock("prepare"):
+            model_fingerprint = fingerprint(model)
+            decomposer = partial(cached_decompose, key=f"{model_fingerprint}-{config.processing}-{config.dtype}")
+            prepared = prepare(model, config, decomposer)
+        parts = list(_parts(prepared, prompts, config, roots, clock, progress))
+    with clock("tables"):
+        order = WriterOrder.of(model.config.n_layers, model.config.n_heads)
+        prompt_table, firing_table, edge_table = _joined([batch_tables(part, order) for part in parts])
+    manifest = _manifest(prepared, model_fingerprint, prompts, config, parts, (firing_table, edge_table))
+    manifest["seconds"] = clock.rounded()
+    return Trace(prompt_table, firing_table, edge_table, manifest)
+
+
+@contextmanager
+def precision(config: TraceConfig) -> Iterator[None]:
+    """Within it float64 exists, if the config asks for it, on the CPU alone."""
+    with ExitStack() as stack:
+        if config.dtype == "float64":
+            stack.enter_context(jax.enable_x64(True))
+            stack.enter_context(jax.default_device(jax.local_devices(backend="cpu")[0]))
+        yield
+
+
+class Clock:
+    """Seconds per stage."""
+
+    def __init__(self) -> None:
+        self.seconds: Counter[str] = Counter()
+
+    @contextmanager
+    def __call__(self, stage: str) -> Iterator[None]:
+        start = time.perf_counter()
+        yield
+        self.seconds[stage] += time.perf_counter() - start
+
+    def rounded(self) -> dict[str, float]:
+        """The stages' seconds and their sum, to milliseconds."""
+        return {
+            **{stage: round(each, 3) for stage, each in self.seconds.items()},
+            "total": round(self.seconds.total(), 3),
+        }
+
+
+def check_prompts(model: Model, prompts: Sequence[Prompt]) -> None:
+    """Hold prompts against the model that is to read them.
+
+    Raises:
+        PromptError: none, an empty or too long one, a token outside the vocabulary, a role outside the prompt.
+    """
+    if not prompts:
+        raise PromptError("there are no prompts; give at least one")
+    config = model.config
+    for place, prompt in enumerate(prompts):
+        name = f"prompt {place}" if prompt.id is None else f'prompt {place} ("{prompt.id}")'
+        length = len(prompt.tokens)
+        if not 0 < length <= config.n_ctx:
+            raise PromptError(f"{name} has {length} tokens; the model reads 1 to {config.n_ctx}")
+        extra = [each for each in (prompt.answer, prompt.distractor) if each is not None]
+        for token in (*prompt.tokens, *extra):
+            if not 0 <= token < config.d_vocab:
+                raise PromptError(f"{name}: token id {token} is outside the vocabulary, 0 to {config.d_vocab - 1}")
+        for role, position in prompt.roles.items():
+            if not 0 <= position < length:
+                raise PromptError(f'{name}: role "{role}" is position {position}, but the prompt has {length} tokens')
+
+
+def prompts_hash(prompts: Sequence[Prompt]) -> str:
+    """SHA-256 over all that prompts say (their ids aside), as hexadecimal."""
+    digest = hashlib.sha256()
+    for prompt in prompts:
+        roles = [[role, int(position)] for role, position in prompt.roles.items()]
+        asked = [None if token is None else int(token) for token in (prompt.answer, prompt.distractor)]
+        digest.update(json.dumps([[int(token) for token in prompt.tokens], roles, *asked]).encode())
+    return digest.hexdigest()
+
+
+def _parts(
+    prepared: Prepared,
+    prompts: Sequence[Prompt],
+    config: TraceConfig,
+    roots: Sequence[Any],
+    clock: Clock,
+    progress: Progress | None,
+) -> Iterator[BatchTrace]:
+    edges = bucket_edges([len(prompt.tokens) for prompt in prompts])
+    kind = jax.local_devices()[0].platform
+    done = 0
+    for batch in batches(prompts, edges, config.batch_size, prepared.model.config.n_heads, kind):
+        with clock("forward"):
+            observed = jax.block_until_ready(watch(prepared, batch, config))
+        with clock("attribute"):
+            part = follow(prepared, batch, observed, config, roots)
+        done += len(batch.prompts)
+        if progress is not None:
+            progress(done, len(prompts))
+        yield part
+
+
+def _joined(parts: Sequence[tuple[pa.Table, ...]]) -> tuple[pa.Table, ...]:
+    """The batches' tables as one each, prompts in the order of the input."""
+    joined = []
+    for tables in zip(*parts, strict=True):
+        table = pa.concat_tables(tables).combine_chunks()
+        prompt = table["prompt"].to_numpy()
+        # Within a batch rows are sorted already; buckets take prompts out of their order.
+        if np.any(np.diff(prompt) < 0):
+            table = table.take(pa.array(np.argsort(prompt, kind="stable")))
+        joined.append(table)
+    return tuple(joined)
+
+
+def _manifest(
+    prepared: Prepared,
+    model_fingerprint: str,
+    prompts: Sequence[Prompt],
+    config: TraceConfig,
+    parts: Sequence[BatchTrace],
+    tables: tuple[pa.Table, pa.Table],
+) -> dict[str, Any]:
+    firings, edges = tables
+    shape = prepared.model.config
+    per_head = sum(part.firings_per_head for part in parts)
+    named = {f"{layer}.{head}": int(per_head[layer, head]) for layer, head in zip(*np.nonzero(per_head), strict=True)}
+    device = jax.local_devices()[0]
+    return {
+        **versions(),
+        "command": "trace",
+        "config": config.to_dict(),
+        "model": {
+            "fingerprint": model_fingerprint,
+            "processing": prepared.model.processing,
+            **{name: getattr(shape, name) for name in ("n_layers", "n_heads", "d_model", "d_head", "n_ctx", "d_vocab")},
+        },
+        "prompts": {"count": len(prompts), "sha256": prompts_hash(prompts), "rejected": 0},
+        "counts": {"firings": firings.num_rows, "edges": edges.num_rows, "firings_per_head": named},
+        "near_ties": {"firings": _count(firings), "edges": _count(edges)},
+        "paths_saturated": sum(part.paths_saturated for part in parts),
+        "device": {"platform": device.platform, "kind": device.device_kind, "count": jax.device_count()},
+    }
+
+
+def _count(table: pa.Table) -> int:
+    return int(np.count_nonzero(table["near_tie"].to_numpy(zero_copy_only=False)))

@@ -1,0 +1,1 @@
+"""Comparisons with PyTorch and Hugging Face's own GPT-2."""

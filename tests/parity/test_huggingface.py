@@ -1,0 +1,204 @@
+"""Logits, hidden states, q, k, v, z and patterns equal Hugging Face's GPT2LMHeadModel, within what rounding allows."""
+
+# ruff: noqa: E402  (whether PyTorch is there is asked before what needs it is imported)
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch", reason="needs the extra `parity`: PyTorch")
+pytest.importorskip("transformers", reason="needs the extra `parity`: Hugging Face transformers")
+
+from transformers import GPT2LMHeadModel
+
+import gpt2jax
+from gpt2jax.activations import ACTIVATIONS
+from parity.error_bound import error_bound, rounding_errors, sensitivities
+from parity.hugging_face import run, tiny_model
+
+pytestmark = pytest.mark.parity
+
+TAPS = {
+    "resid_pre": "blocks.*.hook_resid_pre",
+    "q": "blocks.*.attn.hook_q",
+    "k": "blocks.*.attn.hook_k",
+    "v": "blocks.*.attn.hook_v",
+    "pattern": "blocks.*.attn.hook_pattern",
+    "z": "blocks.*.attn.hook_z",
+    "resid_mid": "blocks.*.hook_resid_mid",
+    "resid_post": "blocks.*.hook_resid_post",
+    "final": "ln_final.hook_normalized",
+}
+OUTPUTS = (*TAPS, "logits")
+# What rounding is added to; the last steps, pattern and logits, have nothing after them.
+STEPS = ("read1", "qkv", "mixed", "attn_out", "read2", "pre", "post", "mlp_out")
+SWITCHES: dict[str, dict[str, Any]] = {
+    **{name: {"activation_function": name} for name in ACTIVATIONS},
+    "inner width": {"n_inner": 24},
+    "unscaled": {"scale_attn_weights": False},
+    "scaled by layer": {"scale_attn_by_inverse_layer_idx": True},
+    "scaled by layer alone": {"scale_attn_weights": False, "scale_attn_by_inverse_layer_idx": True},
+    "reordered": {"reorder_and_upcast_attn": True, "scale_attn_by_inverse_layer_idx": True},
+    "epsilon": {"layer_norm_epsilon": 0.1},
+    "untied": {"tie_word_embeddings": False},
+    "three layers": {"n_layer": 3, "n_head": 2},
+}
+# A full prompt, two padded on the right, two on the left, whose positions count real tokens.
+MASK = np.array(
+    [[1, 1, 1, 1, 1, 1], [1, 1, 1, 0, 0, 0], [1, 1, 1, 1, 1, 0], [0, 0, 0, 1, 1, 1], [0, 1, 1, 1, 1, 1]], bool
+)
+POSITIONS = np.maximum(np.cumsum(MASK, axis=1) - 1, 0)
+TOKENS = np.random.default_rng(1).integers(0, 20, MASK.shape)
+
+
+def theirs(
+    model: GPT2LMHeadModel, positions: np.ndarray | None = POSITIONS, off: dict | None = None
+) -> dict[str, list]:
+    where = None if positions is None else torch.tensor(positions)
+    return run(model, torch.tensor(TOKENS), torch.tensor(MASK), where, off)
+
+
+def arrays(values: dict[str, list]) -> dict[str, np.ndarray]:
+    """Layers stacked in front, where a value has layers."""
+    stacked = {name: np.stack([each.detach().numpy() for each in value]) for name, value in values.items()}
+    return stacked | {name: stacked[name][0] for name in ("embedded", "final", "logits")}
+
+
+def ours(model: gpt2jax.Model, positions: np.ndarray | None = POSITIONS) -> dict[str, np.ndarray]:
+    out = gpt2jax.forward(
+        model,
+        jnp.asarray(TOKENS, jnp.int32),
+        mask=jnp.asarray(MASK),
+        positions=None if positions is None else jnp.asarray(positions, jnp.int32),
+        taps=list(TAPS.values()),
+    )
+    return {name: np.asarray(out.taps[tap]) for name, tap in TAPS.items()} | {"logits": np.asarray(out.logits)}
+
+
+def ours_in(dtype: str, folder: Path) -> dict[str, np.ndarray]:
+    with jax.enable_x64(dtype == "float64"), jax.numpy_dtype_promotion("standard"):
+        model = gpt2jax.load(folder)
+        return ours(model.replace(params=jax.tree.map(lambda w: w.astype(dtype), model.params)))
+
+
+def bounds_at(*machine_epsilons: float, model: GPT2LMHeadModel) -> list[dict[str, np.ndarray]]:
+    """Bounds of the errors of all outputs, for each machine epsilon. `model` is in float64."""
+    config = model.config
+    values = arrays(theirs(model))
+    base = (config.n_embd // config.n_head) ** -0.5 if config.scale_attn_weights else 1.0
+    by_layer = config.scale_attn_by_inverse_layer_idx
+    scales = [base / (layer + 1) if by_layer else base for layer in range(config.n_layer)]
+    weights = {name.removeprefix("transformer."): w.numpy() for name, w in model.state_dict().items()}
+    errors = [
+        rounding_errors(weights, values, scales, config.layer_norm_epsilon, config.activation_function, eps)
+        for eps in machine_epsilons
+    ]
+    steps = {f"{name}.{layer}": (name, layer) for layer in range(config.n_layer) for name in STEPS}
+    by_step = [
+        {step: each[name][layer] for step, (name, layer) in steps.items()}
+        | {"embedded.0": each["embedded"], "final.0": each["final"]}
+        for each in errors
+    ]
+    off = {
+        step: torch.zeros(error.shape, dtype=torch.float64, requires_grad=True) for step, error in by_step[0].items()
+    }
+    outputs = theirs(model, off=off)
+    bounds: list[dict[str, np.ndarray]] = [{} for _ in errors]
+    for name in OUTPUTS:
+        found = [sensitivities(output, off) for output in outputs[name]]
+        for each, step_errors, bound in zip(errors, by_step, bounds, strict=True):
+            shape = tuple(outputs[name][0].shape)
+            stacked = np.stack([error_bound(one, step_errors, shape) for one in found])
+            bound[name] = stacked if name in TAPS and "*" in TAPS[name] else stacked[0]
+            if name in ("pattern", "logits"):
+                bound[name] = bound[name] + each[name]
+    return bounds
+
+
+def at_real_tokens(name: str, value: np.ndarray) -> np.ndarray:
+    """The value at real tokens, a pattern's being its destinations; zero elsewhere."""
+    prompt = 1 if name in TAPS and "*" in TAPS[name] else 0
+    tok = prompt + 2 if name == "pattern" else prompt + 1
+    shape = [size if axis in (prompt, tok) else 1 for axis, size in enumerate(value.shape)]
+    return np.where(MASK.reshape(shape), value, 0)
+
+
+def assert_close(found: dict[str, np.ndarray], expected: dict[str, np.ndarray], bounds: dict[str, np.ndarray]) -> None:
+    """Either pass may be off by the bound, so that they may differ by twice that."""
+    for name in OUTPUTS:
+        assert found[name].shape == expected[name].shape, name
+        difference = at_real_tokens(name, np.abs(found[name].astype(np.float64) - expected[name]))
+        worst = np.max(difference - 2 * bounds[name])
+        assert worst <= 0, f"{name} differs by {difference.max():.3g}, {worst:.3g} more than rounding allows"
+
+
+@pytest.mark.parametrize("switches", SWITCHES.values(), ids=SWITCHES)
+def test_every_value(tmp_path: Path, switches: dict[str, Any]):
+    model = tiny_model(**switches)
+    model.save_pretrained(tmp_path)
+    single = arrays(theirs(model))
+    for block in model.transformer.h:
+        # The same in exact arithmetic, but it insists on float32.
+        block.attn.reorder_and_upcast_attn = False
+    double = arrays(theirs(model.double()))
+    eps = {dtype: float(np.finfo(dtype).eps) for dtype in ("float32", "float64")}
+    bounds = dict(zip(eps, bounds_at(*eps.values(), model=model), strict=True))
+    assert_close(ours_in("float32", tmp_path), single, bounds["float32"])
+    assert_close(ours_in("float64", tmp_path), double, bounds["float64"])
+    # The bounds say something: they are far below what they bound.
+    assert np.max(bounds["float32"]["logits"]) < 0.01 * np.max(np.abs(single["logits"]))
+
+
+def test_the_models_are_no_trivial_ones():
+    values = arrays(theirs(tiny_model()))
+    several = values["pattern"][:, 0, :, 2:]
+    assert 0.05 < np.mean(several[several > 0] < 0.05) < 0.8
+    assert 0.05 < np.mean(several > 0.5) < 0.5
+    assert np.mean(np.abs(values["pre"]) < 2) > 0.5
+    scale = np.std(values["resid_pre"], axis=-1)
+    assert np.max(scale) > 1.5 * np.min(scale)
+
+
+def test_positions_count_from_the_first_token_by_default(tmp_path: Path):
+    model = tiny_model()
+    model.save_pretrained(tmp_path)
+    expected = arrays(theirs(model, positions=None))
+    bounds = bounds_at(float(np.finfo("float32").eps), model=model.double())[0]
+    found = ours(gpt2jax.load(tmp_path), positions=None)
+    # The bounds are those of the pass with positions given: the same for what is padded on the right.
+    prompts = slice(0, 3)
+    for name in ("final", "logits"):
+        difference = at_real_tokens(name, np.abs(found[name] - expected[name]))
+        assert np.all(difference[prompts] <= 2 * bounds[name][prompts])
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+@pytest.mark.parametrize("max_shard_size", ["1GB", "8KB"])
+def test_half_precision_and_shards(tmp_path: Path, dtype: str, max_shard_size: str):
+    model = tiny_model(tie_word_embeddings=False).to(getattr(torch, dtype))
+    model.save_pretrained(tmp_path, max_shard_size=max_shard_size)
+    assert (len(list(tmp_path.glob("*.safetensors"))) > 1) == (max_shard_size == "8KB")
+    model = model.float()
+    single = arrays(theirs(model))
+    bounds = bounds_at(float(np.finfo("float32").eps), model=model.double())[0]
+    assert_close(ours_in("float32", tmp_path), single, bounds)
+
+
+@pytest.mark.parametrize("tied", [True, False])
+def test_they_read_what_we_write(tmp_path: Path, tied: bool):
+    tiny_model(n_inner=24, activation_function="relu", tie_word_embeddings=tied).save_pretrained(tmp_path / "theirs")
+    loaded = gpt2jax.load(tmp_path / "theirs")
+    # Forgetting the layout, it is written as if made in Python.
+    gpt2jax.save(loaded.replace(layout=None), tmp_path / "ours")
+    states = [GPT2LMHeadModel.from_pretrained(tmp_path / side).state_dict() for side in ("theirs", "ours")]
+    assert states[0].keys() == states[1].keys()
+    assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
+    configs = [GPT2LMHeadModel.from_pretrained(tmp_path / side).config for side in ("theirs", "ours")]
+    for key in ("n_inner", "activation_function", "layer_norm_epsilon", "tie_word_embeddings", "n_positions"):
+        assert getattr(configs[0], key) == getattr(configs[1], key)

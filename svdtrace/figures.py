@@ -206,7 +206,15 @@ def _draw_bands(axes: Axes, places: Layered, names: tuple[str, ...]) -> None:
         shape = FancyBboxPatch((left + 3, low), column.width - 6, high - low, boxstyle="round,pad=0,rounding_size=5")
         shape.set(facecolor=BANDS[number % 2], edgecolor="none", zorder=0)
         axes.add_patch(shape)
-        axes.text(column.x, high + 8, names[column.role] if len(names) > 1 else "all tokens", ha="center", va="bottom", weight="bold", size=9)
+        axes.text(
+            column.x,
+            high + 8,
+            names[column.role] if len(names) > 1 else "all tokens",
+            ha="center",
+            va="bottom",
+            weight="bold",
+            size=9,
+        )
     left = places.columns[0].x - places.columns[0].width / 2
     for label, y in places.rows:
         axes.text(left - 8, y, label, ha="right", va="center", color=SOFT)

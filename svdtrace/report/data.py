@@ -1,0 +1,161 @@
+"""All that the page draws, as one JSON object of at most a few megabytes, whatever the size of the trace."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from svdtrace.report.connections import Connections, Moves, codes, connections, firing_of_edges, moves, vector_counts
+from svdtrace.report.heads import Heads, heads, largest_index
+from svdtrace.report.numbers import all_rounded, size_of
+from svdtrace.report.prompt_views import EDGES_PER_SIDE, FIRINGS_PER_PROMPT, PromptViews, prompt_views
+from svdtrace.report.token_roles import token_roles
+from svdtrace.report.traced import Traced
+
+CONNECTIONS = 4_000
+MOVES = 4_000
+VECTORS_PER_CONNECTION = 6
+BYTES = 3_600_000
+"""Of JSON; with the drawing library and the page's own text this stays under 5 MB."""
+
+
+@dataclass(frozen=True)
+class PageData:
+    """What the page draws.
+
+    Args:
+        json: the page's data.
+        n_connections: connections in all.
+        heads: heads that fired.
+        d_head: singular vectors of a head.
+        left_out: sentences that say what the page does not show.
+    """
+
+    json: dict[str, Any]
+    n_connections: int
+    heads: Heads
+    d_head: int
+    left_out: tuple[str, ...]
+
+
+def page_data(trace: Traced, limit: int = BYTES) -> PageData:
+    """Count a trace together, and cut what would make the page too large.
+
+    Args:
+        trace: a trace.
+        limit: bytes of JSON; single prompts get what the rest leaves.
+    """
+    prompts, firings, edges = trace.prompts, trace.firings, trace.edges
+    roles = token_roles(prompts)
+    model = trace.manifest.get("model", {})
+    by_head = heads(firings, largest_index(firings, int(model.get("d_head", 0))))
+    n_vectors = by_head.vectors.shape[1]
+    linked, moved = connections(edges, roles), moves(firings, roles)
+    writers = {name: place for place, name in enumerate(codes(edges["writer"])[1])}
+    data: dict[str, Any] = {
+        "shape": _shape(model, by_head),
+        "vectors": n_vectors,
+        "n_prompts": prompts.num_rows,
+        "roots": trace.manifest.get("config", {}).get("roots", "all"),
+        "roles": list(roles.names),
+        "writers": list(writers),
+        "heads": _heads_json(by_head),
+        "connections": _connections_json(linked, writers, firings, edges, n_vectors),
+        "moves": _moves_json(moved),
+    }
+    views = prompt_views(prompts, firings, edges, writers, limit - size_of(data))
+    data["prompts"] = views.views
+    left_out = [
+        _of_connections(linked),
+        _of_moves(moved),
+        _of_prompts(len(views.views), prompts.num_rows),
+        *_of_views(views),
+    ]
+    return PageData(data, len(linked), by_head, n_vectors, tuple(each for each in left_out if each))
+
+
+def _shape(model: Mapping[str, Any], by_head: Heads) -> dict[str, int]:
+    return {
+        "layers": int(model.get("n_layers", by_head.layer.max(initial=0) + 1)),
+        "heads": int(model.get("n_heads", by_head.head.max(initial=0) + 1)),
+    }
+
+
+def _heads_json(by_head: Heads) -> dict[str, Any]:
+    return {
+        "layer": by_head.layer.tolist(),
+        "head": by_head.head.tolist(),
+        "firings": by_head.firings.tolist(),
+        "prompts": by_head.prompts.tolist(),
+        "pattern": all_rounded(by_head.pattern, 3),
+        "sizes": by_head.sizes.tolist(),
+        "vectors": by_head.vectors.tolist(),
+    }
+
+
+def _connections_json(
+    linked: Connections, writers: Mapping[str, int], firings: pa.Table, edges: pa.Table, n_vectors: int
+) -> dict[str, Any]:
+    kept = min(len(linked), CONNECTIONS)
+    rows = np.nonzero(linked.of_row < kept)[0]
+    counts = vector_counts(firings, firing_of_edges(firings, edges)[rows], linked.of_row[rows], kept, n_vectors)
+    numbers = ("layer", "head", "role", "side", "prompts", "count", "near_tie", "nonpositive")
+    return {
+        "writer": [writers[name] for name in linked.writer[:kept]],
+        **{name: getattr(linked, name)[:kept].tolist() for name in numbers},
+        **{name: all_rounded(getattr(linked, name)[:kept]) for name in ("weight", "total")},
+        "share": all_rounded(linked.share[:kept], 3),
+        "vectors": [_most_used(each) for each in counts],
+    }
+
+
+def _most_used(counts: np.ndarray) -> list[int]:
+    """Vectors that most of the firings have in their slice: index, count, index, count, …"""
+    best = np.argsort(-counts, kind="stable")[:VECTORS_PER_CONNECTION]
+    return [int(each) for vector in best if counts[vector] for each in (vector, counts[vector])]
+
+
+def _moves_json(moved: Moves) -> dict[str, Any]:
+    return {
+        **{
+            name: getattr(moved, name)[:MOVES].tolist() for name in ("layer", "head", "dest", "src", "prompts", "count")
+        },
+        **{name: all_rounded(getattr(moved, name)[:MOVES], 3) for name in ("pattern", "size")},
+    }
+
+
+def _of_connections(linked: Connections) -> str | None:
+    if len(linked) <= CONNECTIONS:
+        return None
+    size = np.abs(linked.total)
+    rest = size[CONNECTIONS:].sum() / size.sum()
+    return (
+        f"Of the circuit and its table, {len(linked) - CONNECTIONS:,} of {len(linked):,} connections, those with the "
+        f"smallest totals; together they carry {rest:.1%} of the weight."
+    )
+
+
+def _of_moves(moved: Moves) -> str | None:
+    more = len(moved.count) - MOVES
+    return f"Of the circuit, the {more:,} rarest pairs of roles between which a head attends." if more > 0 else None
+
+
+def _of_views(views: PromptViews) -> list[str]:
+    sentences = []
+    if views.edges_left_out:
+        most = f"the {EDGES_PER_SIDE} strongest of each firing and side"
+        sentences.append(f"Of single prompts, {views.edges_left_out:,} edges beyond {most}.")
+    if views.firings_left_out:
+        sentences.append(
+            f"Of single prompts, {views.firings_left_out:,} firings beyond the {FIRINGS_PER_PROMPT} with the largest "
+            "scores of their prompt, with their edges."
+        )
+    return sentences
+
+
+def _of_prompts(shown: int, n_prompts: int) -> str | None:
+    return f"Of single prompts, those after the first {shown:,} of {n_prompts:,}." if shown < n_prompts else None

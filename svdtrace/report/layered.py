@@ -1,0 +1,117 @@
+"""Places for a picture of the circuit: layers as rows, roles as columns, as in the page.
+
+A writer stands at the token that it wrote to, a reader at the token that it read, so that connections run upwards
+within a column. Lengths are points, 1/72 inch; y grows upwards.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+NODE_WIDTH, NODE_HEIGHT = 34.0, 17.0
+GAP, COURSE = 8.0, 24.0
+ROW, ROW_WITH_OTHERS = 66.0, 96.0
+_SWEEPS = 4
+
+
+@dataclass
+class Node:
+    """A writer or reader at a role: its name, column and row (a layer; MLPs and biases lie between), and its place."""
+
+    name: str
+    role: int
+    row: float
+    x: float = 0.0
+    y: float = 0.0
+    neighbours: list[Node] = field(default_factory=list, repr=False)
+
+
+@dataclass(frozen=True)
+class Column:
+    """A role's column: its middle and its width."""
+
+    role: int
+    x: float
+    width: float
+
+
+@dataclass(frozen=True)
+class Layered:
+    """Nodes by (name, role), columns from left to right, rows as (label, y) from below."""
+
+    nodes: Mapping[tuple[str, int], Node]
+    columns: Sequence[Column]
+    rows: Sequence[tuple[str, float]]
+
+
+def row_of(name: str) -> float:
+    """The row of a writer: a head's layer; above it what its layer's other parts write; below all, the input.
+
+    Args:
+        name: `8.6`, `mlp.3`, `attn_bias.3`, `embed`, `pos` or `const`.
+    """
+    kind, _, number = name.partition(".")
+    above = {"attn_bias": 0.3, "mlp": 0.5}
+    if kind in above:
+        return int(number) + above[kind]
+    return float(kind) if kind.isdigit() else -1.0
+
+
+def layered(links: Sequence[tuple[str, str, int]]) -> Layered:
+    """Place the nodes of connections.
+
+    Args:
+        links: writer, reader and number of the role of each.
+    """
+    nodes: dict[tuple[str, int], Node] = {}
+    for writer, reader, role in links:
+        ends = [nodes.setdefault((name, role), Node(name, role, row_of(name))) for name in (writer, reader)]
+        ends[0].neighbours.append(ends[1])
+        ends[1].neighbours.append(ends[0])
+    cells: dict[tuple[int, float], list[Node]] = defaultdict(list)
+    for node in nodes.values():
+        cells[node.role, node.row].append(node)
+    for cell in cells.values():
+        cell.sort(key=lambda node: [int(part) if part.isdigit() else 0 for part in node.name.split(".")])
+    # A crowded cell is laid like bricks, in two or more courses.
+    broadest = max(5, 18 // max(1, len({role for role, _ in cells})))
+    courses = {place: -(-len(cell) // broadest) for place, cell in cells.items()}
+    columns = _columns(cells, courses)
+    between = any(node.row % 1 for node in nodes.values())
+    step = (ROW_WITH_OTHERS if between else ROW) + COURSE * (max(courses.values(), default=1) - 1)
+    middle = {column.role: column.x for column in columns}
+    for (role, row), cell in cells.items():
+        _spread(cell, courses[role, row], middle[role], row * step)
+    # Within a cell, nodes go where their neighbours are: a few sweeps of the mean neighbour.
+    for _ in range(_SWEEPS):
+        for (role, row), cell in cells.items():
+            cell.sort(key=_mean_neighbour)
+            _spread(cell, courses[role, row], middle[role], row * step)
+    whole = sorted({int(node.row // 1) for node in nodes.values()})
+    layers = range(whole[0], whole[-1] + 1) if whole else range(0)
+    return Layered(nodes, columns, [(str(layer) if layer >= 0 else "input", layer * step) for layer in layers])
+
+
+def _columns(
+    cells: Mapping[tuple[int, float], Sequence[Node]], courses: Mapping[tuple[int, float], int]
+) -> list[Column]:
+    columns, x = [], 0.0
+    for role in sorted({role for role, _ in cells}):
+        own = [(len(cell), courses[place]) for place, cell in cells.items() if place[0] == role]
+        broadest = max(-(-nodes // many) + (0.5 if many > 1 else 0) for nodes, many in own)
+        width = max(broadest * (NODE_WIDTH + GAP), 48.0) + 18.0
+        columns.append(Column(role, x + width / 2, width))
+        x += width + 6.0
+    return columns
+
+
+def _spread(cell: Sequence[Node], courses: int, x: float, y: float) -> None:
+    for place, node in enumerate(cell):
+        node.x = x + (place - (len(cell) - 1) / 2) * (NODE_WIDTH + GAP) / courses
+        node.y = y + ((courses - 1) / 2 - place % courses) * COURSE
+
+
+def _mean_neighbour(node: Node) -> float:
+    return sum(each.x for each in node.neighbours) / len(node.neighbours)

@@ -1,0 +1,300 @@
+// The circuit: which connections are in view, drawn with Cytoscape.js.
+const Circuit = (() => {
+  let cy = null;
+  let placed = null;
+
+  function inView() {
+    const side = State.get("side"),
+      focus = State.get("focus"),
+      others = State.get("others") === "yes";
+    const least = (State.number("min", 0, 100) / 100) * DATA.n_prompts;
+    // Layer 0 as the lowest includes what is written before it.
+    const low = Number(State.get("low")) > 0 ? State.number("low", 0, DATA.shape.layers) : -1;
+    const high = State.get("high") === "" ? DATA.shape.layers : State.number("high", 0, DATA.shape.layers);
+    const fits = (connection) =>
+      (side === "both" || connection.side === side) &&
+      connection.prompts >= least &&
+      (others || connection.role !== "other") &&
+      connection.writer.layer >= low &&
+      connection.layer <= high &&
+      (!focus || connection.reader === focus || connection.writer.name === focus);
+    const order = ORDERS[State.get("rank")] || ORDERS.total;
+    const fitting = order.filter(fits);
+    return { fitting: fitting.length, shown: fitting.slice(0, State.number("n", 1, 1000)) };
+  }
+
+  // A head's way from the token that it reads to the token that it writes, where both are in view.
+  function movesBetween(nodes) {
+    return MOVES.filter(
+      (move) =>
+        move.src !== move.dest && nodes.has(`${move.name}@${move.src}`) && nodes.has(`${move.name}@${move.dest}`),
+    );
+  }
+
+  function elements(shown) {
+    const rank = ["weight", "share"].includes(State.get("rank")) ? State.get("rank") : "total";
+    const most = Math.max(...shown.map((connection) => connection[rank] || 0), 1e-9);
+    const nodes = [...placed.nodes.values()].map((node) => ({
+      group: "nodes",
+      classes: `${node.kind === "head" ? "head" : "other"} ${isRoot(node.name, node.role) ? "root" : ""}`,
+      data: { id: node.id, label: node.name },
+      position: { x: node.x, y: node.y },
+    }));
+    const bands = placed.columns.map((column, i) => ({
+      group: "nodes",
+      classes: `band ${i % 2 ? "odd" : ""}`,
+      selectable: false,
+      grabbable: false,
+      data: { id: `band ${column.role}`, label: "", width: column.width, height: bandHeight() },
+      position: { x: column.x, y: bandMiddle() },
+    }));
+    const edges = shown.map((connection) => {
+      const source = `${connection.writer.name}@${connection.role}`,
+        target = `${connection.reader}@${connection.role}`;
+      const from = placed.nodes.get(source),
+        to = placed.nodes.get(target);
+      const strength = Math.max(0, (connection[rank] || 0) / most);
+      const bow = 5 + (0.1 * (to.y - from.y) ** 2) / Math.hypot(to.x - from.x, to.y - from.y);
+      return {
+        group: "edges",
+        classes: connection.side,
+        data: {
+          id: connection.id,
+          source,
+          target,
+          bow: connection.side === "dest" ? -bow : bow,
+          width: 1.2 + 5.5 * strength ** 0.8,
+          shade: 0.4 + 0.55 * Math.sqrt(strength),
+        },
+      };
+    });
+    const moves =
+      State.get("moves") !== "yes"
+        ? []
+        : movesBetween(placed.nodes).map((move) => {
+            const source = `${move.name}@${move.src}`,
+              target = `${move.name}@${move.dest}`;
+            const across = placed.nodes.get(target).x - placed.nodes.get(source).x;
+            return {
+              group: "edges",
+              classes: "move",
+              data: {
+                id: `move ${move.name} ${move.src} ${move.dest}`,
+                source,
+                target,
+                bow: -Math.sign(across) * (8 + 0.07 * Math.abs(across)),
+                width: 1.4 + 1.4 * (move.prompts / DATA.n_prompts),
+              },
+            };
+          });
+    return [...bands, ...nodes, ...moves, ...edges];
+  }
+
+  // Bands reach a little further up than down, because what an MLP writes stands above its layer's heads.
+  const bandHeight = () => placed.rows[0].y - placed.rows.at(-1).y + placed.rows[0].step * 1.04;
+  const bandMiddle = () => (placed.rows[0].y + placed.rows.at(-1).y) / 2 - placed.rows[0].step * 0.1;
+
+  function draw() {
+    const { fitting, shown } = inView();
+    const stage = byId("stage");
+    placed = placeCircuit(shown, { width: stage.clientWidth, height: stage.clientHeight });
+    cy.batch(() => {
+      cy.elements().remove();
+      cy.add(elements(shown));
+    });
+    byId("stage-empty").hidden = shown.length > 0;
+    byId("shown").textContent = `${plural(shown.length, "connection")} of ${count(fitting)} that pass the filters`;
+    fit();
+    mark();
+  }
+
+  function fit() {
+    if (!placed.nodes.size) return;
+    cy.fit(cy.nodes(".band"), 6);
+    if (cy.zoom() > LARGEST) {
+      cy.zoom(LARGEST);
+      cy.center(cy.nodes(".band"));
+    }
+    // Where the whole would be too small to read: its end, where the answer is formed.
+    const small = leastZoom({ width: byId("stage").clientWidth });
+    if (cy.zoom() < small) {
+      const box = cy.nodes(".band").boundingBox();
+      cy.zoom(small);
+      cy.pan({ x: cy.width() - 8 - box.x2 * small, y: 34 - box.y1 * small });
+    }
+    axes();
+  }
+
+  // Names of columns and rows stay at the edge of the stage while the drawing moves under them.
+  function axes() {
+    const zoom = cy.zoom(),
+      pan = cy.pan(),
+      height = cy.height(),
+      width = cy.width();
+    put(
+      byId("columns"),
+      placed.columns.map((column) => {
+        const x = column.x * zoom + pan.x;
+        const wide = column.width * zoom;
+        return (
+          x > 0 &&
+          x < width &&
+          el(
+            "span",
+            { style: { left: `${x}px`, "max-width": `${Math.max(wide, 18)}px` }, title: column.role },
+            DATA.roles.length > 1 ? column.role : "all tokens",
+          )
+        );
+      }),
+    );
+    put(
+      byId("rows"),
+      placed.rows.map((row) => {
+        const y = row.y * zoom + pan.y;
+        return y > 24 && y < height && el("span", { style: { top: `${y}px` } }, row.label);
+      }),
+    );
+  }
+
+  // The picked node or connection stands out with all that touches it; the rest fades.
+  function mark() {
+    const picked = cy.getElementById(State.get("pick"));
+    cy.batch(() => {
+      cy.elements().removeClass("faded picked near");
+      if (picked.empty()) return;
+      // Of a head, also what it reads at the tokens that it attends to.
+      const sources = picked.isNode() ? picked.incomers("edge.move").sources() : cy.collection();
+      const near = (picked.isNode() ? picked.closedNeighborhood() : picked.union(picked.connectedNodes())).union(
+        sources.incomers("edge.src").union(sources.incomers("edge.src").sources()),
+      );
+      cy.elements().not(".band").not(near).addClass("faded");
+      near.addClass("near");
+      picked.addClass("picked");
+    });
+  }
+
+  function pick(id) {
+    const node = placed.nodes.get(id);
+    State.set(node && node.kind === "head" ? { pick: id, head: node.name } : { pick: id });
+  }
+
+  const DIRECTIONS = { ArrowUp: [0, -1], ArrowDown: [0, 1], ArrowLeft: [-1, 0], ArrowRight: [1, 0] };
+
+  function step(direction) {
+    const all = [...placed.nodes.values()];
+    const from = placed.nodes.get(State.get("pick"));
+    if (!all.length) return;
+    if (!from) return pick(all.reduce((a, b) => (b.y < a.y || (b.y === a.y && b.x > a.x) ? b : a)).id);
+    const [dx, dy] = DIRECTIONS[direction];
+    const cost = (node) => {
+      const along = (node.x - from.x) * dx + (node.y - from.y) * dy;
+      const aside = Math.abs((node.x - from.x) * dy) + Math.abs((node.y - from.y) * dx);
+      return along > 1 ? along + 2.5 * aside : Infinity;
+    };
+    const next = all.reduce((a, b) => (cost(b) < cost(a) ? b : a));
+    if (cost(next) < Infinity) pick(next.id);
+  }
+
+  function zoomBy(factor) {
+    cy.zoom({ level: cy.zoom() * factor, renderedPosition: { x: cy.width() / 2, y: cy.height() / 2 } });
+  }
+
+  function onKey(event) {
+    if (event.ctrlKey || event.metaKey || event.altKey) return;
+    if (event.key in DIRECTIONS) step(event.key);
+    else if (event.key === "+" || event.key === "=") zoomBy(1.25);
+    else if (event.key === "-") zoomBy(0.8);
+    else if (event.key === "0") fit();
+    else if (event.key === "Escape") State.set({ pick: "" });
+    else if (event.key === "Enter") byId("details").focus();
+    else return;
+    event.preventDefault();
+  }
+
+  // The wheel and an upright swipe scroll the page, as everywhere else; Ctrl or ⌘ with the wheel, sideways swipes and two
+  // fingers are for the drawing.
+  function leaveScrollingToPage(frame) {
+    frame.addEventListener(
+      "wheel",
+      (event) => {
+        if (!event.ctrlKey && !event.metaKey) event.stopPropagation();
+      },
+      { capture: true },
+    );
+    let first = null,
+      upright = false;
+    frame.addEventListener(
+      "touchstart",
+      (event) => {
+        first = event.touches[0];
+        upright = false;
+      },
+      { capture: true, passive: true },
+    );
+    frame.addEventListener(
+      "touchmove",
+      (event) => {
+        const [across, up] = [event.touches[0].clientX - first.clientX, event.touches[0].clientY - first.clientY].map(
+          Math.abs,
+        );
+        upright = event.touches.length === 1 && (upright || up > across);
+        if (upright) event.stopPropagation();
+      },
+      { capture: true, passive: true },
+    );
+    // To the library such a swipe was never a tap.
+    frame.addEventListener(
+      "touchend",
+      (event) => {
+        if (!upright) return;
+        event.stopPropagation();
+        event.target.dispatchEvent(new Event("touchcancel", { bubbles: true }));
+      },
+      { capture: true, passive: true },
+    );
+  }
+
+  function start() {
+    const stage = byId("stage");
+    cy = cytoscape({
+      container: stage,
+      elements: [],
+      style: circuitStyle(),
+      layout: { name: "preset" },
+      minZoom: 0.08,
+      maxZoom: 4,
+      autoungrabify: true,
+      boxSelectionEnabled: false,
+    });
+    cy.on("tap", (event) => {
+      if (event.target === cy) State.set({ pick: "" });
+      else if (!event.target.hasClass("move")) pick(event.target.id());
+    });
+    cy.on("mouseover", "node.head, node.other, edge", () => {
+      stage.style.cursor = "pointer";
+    });
+    cy.on("mouseout", () => {
+      stage.style.cursor = "";
+    });
+    cy.on("viewport", axes);
+    leaveScrollingToPage(byId("frame"));
+    byId("frame").addEventListener("keydown", onKey);
+    matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => cy.style(circuitStyle()));
+    let width = stage.clientWidth;
+    new ResizeObserver(() => {
+      if (Math.abs(stage.clientWidth - width) > 1) {
+        width = stage.clientWidth;
+        cy.resize();
+        draw();
+      }
+    }).observe(stage);
+    byId("zoom-in").addEventListener("click", () => zoomBy(1.25));
+    byId("zoom-out").addEventListener("click", () => zoomBy(0.8));
+    byId("zoom-fit").addEventListener("click", fit);
+    State.on(["n", "rank", "min", "side", "low", "high", "moves", "others", "focus"], draw);
+    State.on(["pick"], mark);
+    draw();
+  }
+
+  return { start, pick, inView };
+})();

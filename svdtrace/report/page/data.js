@@ -1,0 +1,85 @@
+// The page's data, as objects. Columns in the JSON, because they are smaller; rows here, because they read better.
+const DATA = JSON.parse(byId("data").textContent);
+const SIDES = ["dest", "src"];
+const SIDE_NAMES = { dest: "query side", src: "key side" };
+
+function rowsOf(columns) {
+  const names = Object.keys(columns);
+  return Array.from(columns[names[0]], (_, i) => Object.fromEntries(names.map((name) => [name, columns[name][i]])));
+}
+
+// What a writer is: a head in its layer, an MLP or bias above its layer's heads, the rest below all layers.
+function writerOf(name) {
+  const head = /^(\d+)\.(\d+)$/.exec(name);
+  if (head) return { name, kind: "head", layer: Number(head[1]), order: Number(head[2]) };
+  const other = /^(attn_bias|mlp)\.(\d+)$/.exec(name);
+  if (other) return { name, kind: other[1], layer: Number(other[2]), order: 0 };
+  return { name, kind: name, layer: -1, order: ["embed", "pos", "const"].indexOf(name) };
+}
+
+const WRITERS = DATA.writers.map(writerOf);
+
+const CONNECTIONS = rowsOf(DATA.connections).map((row, index) => {
+  const side = SIDES[row.side];
+  const reader = `${row.layer}.${row.head}`;
+  const role = DATA.roles[row.role];
+  const writer = WRITERS[row.writer];
+  return { ...row, index, writer, reader, role, side, id: `${writer.name}:${reader}@${role}/${side}` };
+});
+const CONNECTION = new Map(CONNECTIONS.map((connection) => [connection.id, connection]));
+
+const MOVES = rowsOf(DATA.moves).map((row) => ({
+  ...row,
+  name: `${row.layer}.${row.head}`,
+  dest: DATA.roles[row.dest],
+  src: DATA.roles[row.src],
+}));
+
+const HEADS = rowsOf(DATA.heads).map((row) => {
+  const members = row.sizes.reduce((sum, times, size) => sum + times * size, 0);
+  return { ...row, name: `${row.layer}.${row.head}`, size: members / row.firings };
+});
+const HEAD = new Map(HEADS.map((head) => [head.name, head]));
+
+const PROMPTS = DATA.prompts.map((prompt) => ({
+  ...prompt,
+  firings: prompt.firings.map(([layer, head, dest, src, pattern, slice, ...sides]) => ({
+    layer,
+    head,
+    name: `${layer}.${head}`,
+    dest,
+    src,
+    pattern,
+    slice,
+    edges: sides.flatMap((flat, side) =>
+      Array.from({ length: flat.length / 3 }, (_, i) => ({
+        writer: WRITERS[flat[3 * i]],
+        weight: flat[3 * i + 1],
+        share: flat[3 * i + 2],
+        side: SIDES[side],
+      })),
+    ),
+  })),
+}));
+
+// The heads that tracing starts from, with the role that they write at; none when it starts everywhere.
+const ROOTS = DATA.roots
+  .split(",")
+  .map((root) => /^\s*(\d+\.\d+)@([^:]*):/.exec(root))
+  .filter(Boolean)
+  .map(([, name, dest]) => ({ name, dest }));
+const isRoot = (name, role) =>
+  ROOTS.some(
+    (root) => root.name === name && (role === undefined || root.dest === role || !DATA.roles.includes(root.dest)),
+  );
+
+// The head that the charts show: the one asked for, else a root, else the one that fires most.
+const MOST_FIRING = HEADS.reduce((a, b) => (!a || b.firings > a.firings ? b : a), null);
+const chosenHead = () => HEAD.get(State.get("head")) || HEADS.findLast((head) => isRoot(head.name)) || MOST_FIRING;
+
+const ORDERS = Object.fromEntries(
+  ["total", "weight", "share", "prompts"].map((rank) => [
+    rank,
+    [...CONNECTIONS].sort((a, b) => (b[rank] ?? -1) - (a[rank] ?? -1) || a.index - b.index),
+  ]),
+);

@@ -1,0 +1,128 @@
+"""What the page shows of single prompts: as many as fit, each with its firings and their strongest edges."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from svdtrace.report.numbers import rounded, size_of
+
+EDGES_PER_SIDE = 6
+FIRINGS_PER_PROMPT = 400
+
+
+@dataclass(frozen=True)
+class PromptViews:
+    """Prompts in detail, and what was left out of them.
+
+    Args:
+        views: one JSON object a prompt; `firings` holds lists `[layer, head, dest, src, pattern, slice, dest edges, src
+            edges]`, and the edges are flat: writer, weight, share, writer, weight, share, …, a writer by its number.
+        edges_left_out: edges of these prompts beyond the strongest of each firing and side.
+        firings_left_out: firings of these prompts beyond those with the largest scores.
+    """
+
+    views: list[dict[str, Any]]
+    edges_left_out: int
+    firings_left_out: int
+
+
+def prompt_views(
+    prompts: pa.Table, firings: pa.Table, edges: pa.Table, writers: Mapping[str, int], budget: int
+) -> PromptViews:
+    """The first prompts, until their JSON fills the budget.
+
+    Args:
+        prompts, firings, edges: the tables of a trace.
+        writers: numbers of the writers.
+        budget: bytes of JSON.
+    """
+    text = token_texts(prompts)
+    firing_rows, edge_rows = _RowsOf(firings), _RowsOf(edges)
+    views: list[dict[str, Any]] = []
+    edges_left_out = firings_left_out = used = 0
+    for batch in prompts.to_batches(max_chunksize=64):
+        for prompt in batch.to_pylist():
+            mine = firing_rows.of(prompt["prompt"])
+            kept = sorted(mine, key=lambda firing: -(firing["score"] or 0.0))[:FIRINGS_PER_PROMPT]
+            lists, dropped = _firings(kept, edge_rows.of(prompt["prompt"]), writers)
+            view = _described(prompt, text) | {"firings": lists}
+            used += size_of(view)
+            if used > budget:
+                return PromptViews(views, edges_left_out, firings_left_out)
+            views.append(view)
+            edges_left_out += dropped
+            firings_left_out += len(mine) - len(kept)
+    return PromptViews(views, edges_left_out, firings_left_out)
+
+
+def token_texts(prompts: pa.Table) -> dict[int, str]:
+    """The text of every token id that occurs in the prompts.
+
+    Args:
+        prompts: `prompts.parquet`.
+    """
+    ids, strings = (prompts[name].combine_chunks().flatten() for name in ("tokens", "strings"))
+    return dict(zip(ids.to_pylist(), strings.to_pylist(), strict=False))
+
+
+class _RowsOf:
+    """Rows of a table that is sorted by prompt."""
+
+    def __init__(self, table: pa.Table) -> None:
+        self._table = table
+        self._prompt = table["prompt"].to_numpy()
+
+    def of(self, prompt: int) -> list[dict[str, Any]]:
+        first, stop = np.searchsorted(self._prompt, [prompt, prompt + 1])
+        return self._table.slice(int(first), int(stop - first)).to_pylist()
+
+
+def _described(prompt: Mapping[str, Any], text: Mapping[int, str]) -> dict[str, Any]:
+    return {
+        "prompt": prompt["prompt"],
+        "id": prompt["id"],
+        "strings": prompt["strings"],
+        "roles": [list(role) for role in prompt["roles"] or []],
+        "answer": _shown(prompt["answer"], text),
+        "distractor": _shown(prompt["distractor"], text),
+        "logit_difference": rounded(prompt["logit_difference"]),
+    }
+
+
+def _shown(token: int | None, text: Mapping[int, str]) -> str | None:
+    return None if token is None else text.get(token, f"token {token}")
+
+
+def _firings(
+    firings: Sequence[Mapping[str, Any]], edges: Sequence[Mapping[str, Any]], writers: Mapping[str, int]
+) -> tuple[list[list[Any]], int]:
+    """The lists of the firings, in the tables' order, and how many of their edges were left out."""
+    by_firing: dict[tuple[Any, ...], list[Mapping[str, Any]]] = defaultdict(list)
+    for edge in edges:
+        by_firing[*_place(edge), edge["side"]].append(edge)
+    lists, dropped = [], 0
+    for firing in sorted(firings, key=_place):
+        flat: list[list[Any]] = []
+        for side in ("dest", "src"):
+            all_edges = sorted(by_firing[*_place(firing), side], key=lambda edge: -edge["weight"])
+            kept = all_edges[:EDGES_PER_SIDE]
+            dropped += len(all_edges) - len(kept)
+            flat.append(
+                [
+                    each
+                    for edge in kept
+                    for each in (writers[edge["writer"]], rounded(edge["weight"], 3), rounded(edge["share"], 2))
+                ]
+            )
+        lists.append([*_place(firing), rounded(firing["pattern"], 2), firing["slice"], *flat])
+    return lists, dropped
+
+
+def _place(row: Mapping[str, Any]) -> tuple[int, int, int, int]:
+    return row["layer"], row["head"], row["dest"], row["src"]

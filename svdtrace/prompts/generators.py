@@ -21,7 +21,8 @@ def ioi(n: int, tokenizer: Tokenizer | None, seed: int = 0) -> list[Prompt]:
     Roles are the paper's: IO, S1, S2, end and their neighbours; `answer` is the IO name, `distractor` the S name.
 
     Raises:
-        PromptError: `n` is not positive, or there is no tokenizer, or it does not hold enough names as single tokens.
+        PromptError: `n` is not positive, or there is no tokenizer.
+        TokenizerError: too few names, objects or places are one token each.
     """
     return _sentences("ioi", language.ioi, n, tokenizer, seed)
 
@@ -30,7 +31,8 @@ def ordinary(n: int, tokenizer: Tokenizer | None, seed: int = 0) -> list[Prompt]
     """`n` short sentences that are no indirect-object prompts, for comparison "off the task".
 
     Raises:
-        PromptError: `n` is not positive, or there is no tokenizer, or it does not hold the words.
+        PromptError: `n` is not positive, or there is no tokenizer.
+        TokenizerError: too few names, objects or places are one token each.
     """
     return _sentences("ordinary", language.ordinary, n, tokenizer, seed)
 

@@ -89,7 +89,7 @@ def _lines(file: Iterable[bytes], name: str) -> Iterator[Placed]:
         if not text.strip():
             continue
         try:
-            yield place, json.loads(text)
+            yield place, json.loads(text.rstrip())
         except json.JSONDecodeError as error:
             raise PromptError(f"{place}: not valid JSON at column {error.colno} ({error.msg})") from None
         except (RecursionError, ValueError) as error:

@@ -1,0 +1,111 @@
+"""`svdtrace decompose`: the singular values and vectors of every head's query-key matrix, as a file."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+from svdtrace.cli.options import ConfigChoice, Flat, Folder, ModelChoice, Voice
+from svdtrace.config import Processing, TraceConfig
+
+if TYPE_CHECKING:
+    import numpy as np
+
+FILE = "decomposition.safetensors"
+
+
+@dataclass(frozen=True)
+class Options:
+    """Decompose every head's query-key matrix into singular values and vectors.
+
+    Needs only the heads' weights, not a whole model.
+
+    The bundled model's heads: `svdtrace decompose`
+
+    Another model's: `svdtrace decompose --model FOLDER --out heads`
+    """
+
+    inputs: Annotated[ModelChoice, Flat] = field(default_factory=ModelChoice)
+    out: Folder = Path("decompose")
+    """Folder to write: new, empty, or an earlier result, which is replaced."""
+    file: Annotated[ConfigChoice, Flat] = field(default_factory=ConfigChoice)
+    processing: Processing = "folded"
+    """Weights with LayerNorm folded in, as the paper has them, or raw."""
+    voice: Annotated[Voice, Flat] = field(default_factory=Voice)
+
+    @classmethod
+    def configured(cls, settings: TraceConfig) -> Options:
+        """The defaults, with settings from a file."""
+        return cls(processing=settings.processing)
+
+
+def run(options: Options) -> int:
+    """Decompose and write; print a table with one line a layer."""
+    from svdtrace.output import check_folder
+
+    check_folder(options.out)
+
+    import jax
+
+    from gpt2jax.fingerprint import fingerprint
+    from svdtrace import decomposition_file
+    from svdtrace.cli.loading import load_model
+    from svdtrace.cli.terminal import console, print_json, table
+    from svdtrace.decomposition import decompose
+    from svdtrace.output import replaced_folder, write_manifest
+    from svdtrace.versions import versions
+
+    model = load_model(options.inputs.model, options.processing, parts="heads")
+    start = time.perf_counter()
+    found = jax.block_until_ready(decompose(model))
+    seconds = round(time.perf_counter() - start, 3)
+    layers = [_of_layer(layer, S) for layer, S in enumerate(jax.device_get(found.S))]
+    mark = fingerprint(model)
+    config = model.config
+    with replaced_folder(options.out) as staging:
+        decomposition_file.write(staging / FILE, found, mark)
+        shape = {name: getattr(config, name) for name in ("n_layers", "n_heads", "d_model", "d_head")}
+        described = {"fingerprint": mark, "processing": model.processing, **shape}
+        write_manifest(
+            staging, {**versions(), "command": "decompose", "model": described, "seconds": {"decompose": seconds}}
+        )
+    content = {
+        "command": "decompose",
+        "out": str(options.out),
+        "model": described,
+        "layers": layers,
+        "seconds": seconds,
+    }
+    if options.voice.json:
+        print_json(content)
+    elif not options.voice.quiet:
+        title = f"{config.n_layers} layers of {config.n_heads} heads, {config.d_head} singular values each"
+        rows = [
+            (each["layer"], each["largest"], each["of_head"], each["median_largest"], each["effective_rank"])
+            for each in layers
+        ]
+        terminal = console()
+        terminal.print(table(title, ("layer", "largest σ", "in head", "median largest σ", "mean effective rank"), rows))
+        terminal.print(f"{seconds:.1f} s; written to {options.out / FILE}")
+    return 0
+
+
+def _of_layer(layer: int, S: np.ndarray) -> dict[str, Any]:
+    """A layer's singular values [head sv] in a few numbers.
+
+    The effective rank is exp of the entropy of σ / Σσ (Roy & Vetterli 2007).
+    """
+    import numpy as np
+
+    sums = S.sum(axis=-1, keepdims=True)
+    p = np.divide(S, sums, out=np.zeros_like(S), where=sums > 0)
+    entropy = -np.sum(p * np.log(np.where(p > 0, p, 1)), axis=-1)
+    return {
+        "layer": layer,
+        "largest": round(float(S[:, 0].max()), 3),
+        "of_head": f"{layer}.{int(S[:, 0].argmax())}",
+        "median_largest": round(float(np.median(S[:, 0])), 3),
+        "effective_rank": round(float(np.exp(entropy).mean()), 2),
+    }

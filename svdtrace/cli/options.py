@@ -1,0 +1,55 @@
+"""Options that commands share."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+Flat = tyro.conf.arg(name="")
+Flag = tyro.conf.FlagCreatePairsOff
+Folder = Annotated[Path, tyro.conf.arg(metavar="DIR")]
+BUNDLED = "bundled"
+
+
+@dataclass(frozen=True)
+class Voice:
+    """How much is said, and in what form."""
+
+    quiet: Flag[bool] = False
+    """No progress bar and no closing table; errors are still told."""
+    json: Flag[bool] = False
+    """Print the closing table as one JSON object, alone on standard output."""
+
+
+@dataclass(frozen=True)
+class ModelChoice:
+    """Which model."""
+
+    model: Annotated[str, tyro.conf.arg(metavar="MODEL")] = BUNDLED
+    """Hugging Face GPT-2 folder or hub id; "bundled" is the small model that comes with svdtrace."""
+
+
+@dataclass(frozen=True)
+class PromptChoice:
+    """Which prompts."""
+
+    prompts: Annotated[str | None, tyro.conf.arg(metavar="SOURCE", help_behavior_hint="")] = None
+    """File (.jsonl, .jsonl.gz, .parquet), folder of .parquet files, - for standard input, or a generator:
+    ioi:N[:SEED], ordinary:N[:SEED], text:FILE:LENGTH."""
+    text: Annotated[tuple[str, ...], tyro.conf.UseAppendAction, tyro.conf.arg(metavar="TEXT")] = ()
+    """A prompt by itself; may be given several times."""
+    bos: Flag[bool] = False
+    """Put the beginning-of-text token before every prompt."""
+    seed: int = 0
+    """Seed of generators that name none."""
+
+
+@dataclass(frozen=True)
+class ConfigChoice:
+    """A file of settings."""
+
+    config: Annotated[Path | None, tyro.conf.arg(metavar="FILE", help_behavior_hint="")] = None
+    """JSON file of settings, or a trace's manifest.json, whose settings are then used; options override it."""

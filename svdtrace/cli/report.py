@@ -1,0 +1,54 @@
+"""`svdtrace report`: the page of a trace, made anew."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from svdtrace.cli.options import Flat, Folder, Voice
+
+PAGE = "report.html"
+
+
+@dataclass(frozen=True)
+class Options:
+    """Write the page of a trace; it opens in a browser without a network.
+
+    Into a folder named report: `svdtrace report trace`
+
+    Into a file: `svdtrace report trace --out circuit.html`
+    """
+
+    folder: tyro.conf.Positional[Folder]
+    """Folder of a trace."""
+    out: Annotated[Path, tyro.conf.arg(metavar="FILE|DIR")] = Path("report")
+    """File that ends in .html, or a folder: new, empty, or an earlier result, which is replaced."""
+    voice: Annotated[Voice, Flat] = field(default_factory=Voice)
+
+
+def run(options: Options) -> int:
+    """Render and write; print where."""
+    from svdtrace.cli.terminal import print_json
+    from svdtrace.output import replaced_file, replaced_folder, write_manifest
+    from svdtrace.report import render
+    from svdtrace.trace_folder import read
+    from svdtrace.versions import versions
+
+    page = render(read(options.folder))
+    if options.out.suffix:
+        written = options.out
+        with replaced_file(written) as staging:
+            staging.write_text(page, encoding="utf-8")
+    else:
+        written = options.out / PAGE
+        with replaced_folder(options.out) as folder:
+            (folder / PAGE).write_text(page, encoding="utf-8")
+            write_manifest(folder, {**versions(), "command": "report", "trace": str(options.folder)})
+    if options.voice.json:
+        print_json({"command": "report", "files": [str(written)]})
+    elif not options.voice.quiet:
+        print(f"Written to {written}; open it in a browser")
+    return 0

@@ -1,0 +1,93 @@
+"""The closing table of a trace: strongest edges, firings per head, size of slices, seconds."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from rich.console import Console
+
+from svdtrace.cli.terminal import table
+
+if TYPE_CHECKING:
+    import networkx as nx
+
+    from svdtrace.tracing import Trace
+
+STRONGEST = 10
+
+
+def summary(trace: Trace) -> dict[str, Any]:
+    """What the closing table says, as plain values."""
+    size = trace.firings["size"].to_numpy()
+    manifest = trace.manifest
+    return {
+        "prompts": manifest["prompts"]["count"],
+        "firings": trace.firings.num_rows,
+        "edges": trace.edges.num_rows,
+        "mean_slice": round(float(size.mean()), 3) if len(size) else None,
+        "d_head": manifest["model"]["d_head"],
+        "near_ties": manifest["near_ties"],
+        "firings_per_head": firings_per_head(trace),
+        "strongest_edges": strongest(trace.graph()),
+        "seconds": manifest["seconds"],
+    }
+
+
+def firings_per_head(trace: Trace) -> dict[str, dict[str, float]]:
+    """For each head with rows in the table: firings and mean |S|, most firings first."""
+    layer, head, size = (trace.firings[name].to_numpy() for name in ("layer", "head", "size"))
+    pairs, of_pair, counts = np.unique(np.stack([layer, head]), axis=1, return_inverse=True, return_counts=True)
+    sizes = np.bincount(of_pair.reshape(-1), weights=size, minlength=pairs.shape[1])
+    order = np.argsort(-counts, kind="stable")
+    return {
+        f"{pairs[0, place]}.{pairs[1, place]}": {
+            "firings": int(counts[place]),
+            "mean_slice": round(float(sizes[place] / counts[place]), 3),
+        }
+        for place in order
+    }
+
+
+def strongest(graph: nx.DiGraph, count: int = STRONGEST) -> list[dict[str, Any]]:
+    """The edges of a circuit from a writer to a reader with the largest total weight."""
+    # The published graphs tie a (reader, role) to its head by edges of their own.
+    edges = [edge for edge in graph.edges(data=True) if not (edge[0].startswith("(") and edge[0].count(",") > 1)]
+    edges.sort(key=lambda edge: -edge[2]["total"])
+    return [{"writer": writer, "reader": reader, **attributes} for writer, reader, attributes in edges[:count]]
+
+
+def show(console: Console, content: dict[str, Any]) -> None:
+    """Print what `summary` says."""
+    console.print(edges_table(content["strongest_edges"]))
+    heads = list(content["firings_per_head"].items())
+    rows = [(name, each["firings"], f"{each['mean_slice']:.2f}") for name, each in heads[:STRONGEST]]
+    more = f", the first {STRONGEST} of {len(heads)} heads" if len(heads) > STRONGEST else ""
+    console.print(table(f"Firings per head{more}", ("head", "firings", "mean |S|"), rows, left=("head",)))
+    mean = (
+        "no slices" if content["mean_slice"] is None else f"mean |S| {content['mean_slice']:.2f} of {content['d_head']}"
+    )
+    seconds = content["seconds"]
+    parts = ", ".join(f"{stage} {spent:.1f}" for stage, spent in seconds.items() if stage != "total")
+    console.print(
+        f"{content['prompts']} prompts, {content['firings']} firings, {content['edges']} edges, {mean}; "
+        f"{content['near_ties']['firings']} firings and {content['near_ties']['edges']} edges near a tie; "
+        f"{seconds['total']:.1f} s ({parts})"
+    )
+
+
+def edges_table(edges: list[dict[str, Any]], title: str = "Strongest edges") -> Any:
+    """The edges of a circuit as a table to print."""
+    rows = [
+        (
+            edge["writer"],
+            edge["reader"],
+            edge.get("prompts", edge.get("count", "")),
+            f"{edge['weight']:.3f}",
+            f"{edge['share']:.2f}" if "share" in edge else "",
+        )
+        for edge in edges
+    ]
+    return table(
+        title, ("writer", "reader @ token", "prompts", "weight", "share"), rows, left=("writer", "reader @ token")
+    )

@@ -1,0 +1,65 @@
+"""What a command shows: progress on standard error, tables on standard output, or one JSON object."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from rich import box
+from rich.console import Console, Group
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.table import Table
+from rich.text import Text
+
+from svdtrace.cli.options import Voice
+
+WIDTH_OF_A_FILE = 120
+
+
+@contextmanager
+def progress(title: str, voice: Voice) -> Iterator[Callable[[int, int], None] | None]:
+    """A bar on standard error, as a function of done and total; `None` where that is no terminal, or with `--quiet`."""
+    if voice.quiet or not sys.stderr.isatty():
+        yield None
+        return
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task(title, total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)
+
+
+def print_json(content: dict[str, Any]) -> None:
+    """One JSON object, alone on standard output."""
+    print(json.dumps(content, ensure_ascii=False, allow_nan=False, indent=1))
+
+
+class Output(Console):
+    """Standard output, which leaves it to `main` what a closed pipe means."""
+
+    def on_broken_pipe(self) -> None:
+        """Hand the error on."""
+        raise BrokenPipeError
+
+
+def console() -> Output:
+    """Standard output; in a file or pipe lines have a fixed width."""
+    return Output(width=None if sys.stdout.isatty() else WIDTH_OF_A_FILE, highlight=False, soft_wrap=False)
+
+
+def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]], *, left: Sequence[str] = ()) -> Group:
+    """A titled table; numbers stand to the right, the columns named in `left` to the left. Nothing in it is markup."""
+    shown = Table(box=box.SIMPLE_HEAD, header_style="bold", pad_edge=False)
+    for name in columns:
+        shown.add_column(Text(name), justify="left" if name in left else "right", overflow="fold")
+    for row in rows:
+        shown.add_row(*(Text(str(value)) for value in row))
+    return Group(Text(title, style="bold"), shown)

@@ -1,0 +1,63 @@
+"""`svdtrace trace`: prompts in, the folder of a trace out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated
+
+from svdtrace.cli.options import ConfigChoice, Flat, Folder, ModelChoice, PromptChoice, Voice
+from svdtrace.config import TraceConfig
+
+
+@dataclass(frozen=True)
+class Options:
+    """Trace which heads talk to which on prompts; write tables, graph and report.
+
+    From all firings on made-up sentences: `svdtrace trace --prompts ioi:64 --out names`
+
+    From what one head reads, in the paper's way: `svdtrace trace --prompts ioi:64 --roots '3.1@end:IO' --method paper`
+
+    From the heads that write the answer, in your model: `svdtrace trace --model FOLDER --prompts FILE --roots logit`
+
+    On one sentence: `svdtrace trace --text 'Then, Mary and John went to the shop.' --threshold 0.4`
+    """
+
+    inputs: Annotated[ModelChoice, Flat] = field(default_factory=ModelChoice)
+    prompts: Annotated[PromptChoice, Flat] = field(default_factory=PromptChoice)
+    out: Folder = Path("trace")
+    """Folder to write: new, empty, or an earlier result, which is replaced."""
+    file: Annotated[ConfigChoice, Flat] = field(default_factory=ConfigChoice)
+    settings: Annotated[TraceConfig, Flat] = field(default_factory=TraceConfig)
+    voice: Annotated[Voice, Flat] = field(default_factory=Voice)
+
+    @classmethod
+    def configured(cls, settings: TraceConfig) -> Options:
+        """The defaults, with settings from a file."""
+        return cls(settings=settings)
+
+
+def run(options: Options) -> int:
+    """Trace and write; print the closing table."""
+    from svdtrace.output import check_folder
+
+    check_folder(options.out)
+
+    from svdtrace.cli.loading import load_model, read_prompts
+    from svdtrace.cli.summary import show, summary
+    from svdtrace.cli.terminal import console, print_json, progress
+    from svdtrace.tracing import trace
+
+    model = load_model(options.inputs.model)
+    prompts = read_prompts(options.prompts, model.tokenizer, model.config)
+    with progress("tracing prompts", options.voice) as advance:
+        found = trace(model, prompts, options.settings, progress=advance)
+    found.save(options.out)
+    content = {"command": "trace", "out": str(options.out), **summary(found)}
+    if options.voice.json:
+        print_json(content)
+    elif not options.voice.quiet:
+        terminal = console()
+        show(terminal, content)
+        terminal.print(f"Written to {options.out}; open {options.out / 'report.html'}")
+    return 0

@@ -1,4 +1,4 @@
-"""What all tests share: signatures are checked, arrays keep their ranks and types, files at hand are found."""
+"""What all tests share: signatures are checked, types are not mixed, files at hand are found."""
 
 from __future__ import annotations
 
@@ -9,18 +9,20 @@ import jax
 import pytest
 from jaxtyping import install_import_hook
 
-# Before the packages are imported: every jaxtyping annotation of theirs is then checked by beartype at each call.
-install_import_hook(["gpt2jax", "svdtrace"], "beartype.beartype")
-jax.config.update("jax_numpy_dtype_promotion", "strict")
-
 ROOT = Path(__file__).resolve().parent.parent
+NUMERICS = [
+    f"svdtrace.{path.stem}" for path in (ROOT / "svdtrace").glob("*.py") if "from jaxtyping" in path.read_text("utf-8")
+]
+
+# Before the packages are imported: the annotations of all that computes are then checked by beartype at each call.
+install_import_hook(["gpt2jax", *NUMERICS], "beartype.beartype")
+jax.config.update("jax_numpy_dtype_promotion", "strict")
 
 
 @pytest.fixture(autouse=True, scope="session")
 def _caches_of_their_own(tmp_path_factory: pytest.TempPathFactory):
     """Caches on disk go to a folder of this run, so that no run answers from an earlier one's."""
     os.environ["SVDTRACE_CACHE"] = str(tmp_path_factory.mktemp("cache"))
-    os.environ["HF_HUB_OFFLINE"] = "1"
 
 
 @pytest.fixture(scope="session")

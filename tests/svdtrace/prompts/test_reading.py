@@ -1,0 +1,345 @@
+"""Prompts from every source; what is wrong with one, said in one line that names file and line."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import json
+import re
+import sys
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+from pyarrow import parquet
+
+from gpt2jax.config import GPT2Config
+from gpt2jax.errors import TokenizerError
+from svdtrace import prompts
+from svdtrace.errors import PromptError
+
+CONFIG = GPT2Config(n_layers=1, n_heads=1, d_model=4, d_mlp=4, n_ctx=12, d_vocab=40, bos_token_id=39)
+
+
+class WordTokenizer:
+    """Words with the space before them, and punctuation; a new word gets the next id."""
+
+    bos_token_id = 38
+    d_vocab = 40
+
+    def __init__(self) -> None:
+        self.ids: dict[str, int] = {}
+
+    def encode_with_offsets(self, text: str) -> tuple[list[int], list[tuple[int, int]]]:
+        if "§" in text:
+            raise TokenizerError("text '§': the tokenizer has no token for it; leave it out")
+        found = list(re.finditer(r" ?\w+|[^\w\s]", text))
+        return [self.ids.setdefault(each.group(), len(self.ids)) for each in found], [each.span() for each in found]
+
+    def encode(self, text: str) -> list[int]:
+        return self.encode_with_offsets(text)[0]
+
+    def strings(self, ids: Any) -> list[str]:
+        words = {token: word for word, token in self.ids.items()}
+        return [words.get(token, f"[{token}]") for token in ids]
+
+    def decode(self, ids: Any) -> str:
+        return "".join(self.strings(ids))
+
+    def token_id(self, text: str) -> int | None:
+        return self.ids.get(text)
+
+
+def read_line(tmp_path: Path, content: Any, tokenizer: Any = None, **options: Any) -> prompts.Prompt:
+    """The prompt that one line of a file gives."""
+    path = tmp_path / "one.jsonl"
+    path.write_text(content if isinstance(content, str) else json.dumps(content), encoding="utf-8")
+    return prompts.read(str(path), tokenizer, config=CONFIG, **options)[0]
+
+
+def test_ids_need_no_tokenizer(tmp_path: Path):
+    record = {"id": "a", "tokens": [3, 1, 2], "roles": {"end": 1, "IO": 0}, "answer": 5, "distractor": 6}
+    prompt = read_line(tmp_path, record)
+    assert prompt == prompts.Prompt("a", (3, 1, 2), ("3", "1", "2"), {"end": 1, "IO": 0}, 5, 6)
+    assert list(prompt.roles) == ["end", "IO"]
+    assert prompt.last == 1
+
+
+def test_tokens_win_over_text(tmp_path: Path):
+    tokenizer = WordTokenizer()
+    tokenizer.encode("Mary gave")
+    assert read_line(tmp_path, {"text": "Mary", "tokens": [1, 0]}, tokenizer).strings == (" gave", "Mary")
+
+
+ANN = "Ann and Anna ran, met Ann."
+
+
+@pytest.mark.parametrize(
+    ("role", "position"),
+    [
+        (6, 6),
+        ("Ann", 0),
+        (["Ann", 1], 0),
+        (["Ann", 2], 6),
+        (" Ann", 6),
+        ("met Ann", 6),
+        ("Anna", 2),
+        ("nna", 2),
+        (".", 7),
+    ],
+)
+@pytest.mark.parametrize("as_ids", [False, True])
+def test_a_role_may_be_text(tmp_path: Path, role: Any, position: int, as_ids: bool):
+    tokenizer = WordTokenizer()
+    ids = tokenizer.encode(ANN)
+    assert tokenizer.strings(ids) == ["Ann", " and", " Anna", " ran", ",", " met", " Ann", "."]
+    record = {"tokens": ids} if as_ids else {"text": ANN}
+    assert read_line(tmp_path, {**record, "roles": {"r": role}}, tokenizer).roles == {"r": position}
+
+
+@pytest.mark.parametrize(
+    ("answer", "expected"), [("Mary", 0), (" Mary", 3), ("John", 2), (" said", 4), ("said", 4), (1, 1)]
+)
+def test_an_answer_may_be_text_as_given_or_with_or_without_its_space(tmp_path: Path, answer: Any, expected: int):
+    tokenizer = WordTokenizer()
+    tokenizer.encode("Mary and John Mary said")
+    assert tokenizer.ids == {"Mary": 0, " and": 1, " John": 2, " Mary": 3, " said": 4}
+    prompt = read_line(tmp_path, {"tokens": [0], "answer": answer, "distractor": answer}, tokenizer)
+    assert (prompt.answer, prompt.distractor) == (expected, expected)
+
+
+@pytest.mark.parametrize(("tokenizer", "first"), [(None, 39), (WordTokenizer(), 38)])
+def test_bos_moves_the_roles(tmp_path: Path, tokenizer: Any, first: int):
+    prompt = read_line(tmp_path, {"tokens": [1, 2], "roles": {"end": 1}}, tokenizer, bos=True)
+    assert prompt.tokens == (first, 1, 2)
+    assert prompt.roles == {"end": 2}
+
+
+def test_bos_counts_towards_the_context(tmp_path: Path):
+    full = {"tokens": [1] * CONFIG.n_ctx}
+    read_line(tmp_path, full)
+    with pytest.raises(PromptError, match="13 tokens, but the model reads at most 12"):
+        read_line(tmp_path, full, bos=True)
+
+
+WRONG_LINES = {
+    "[1, 2]": "expected an object",
+    "{": "not valid JSON at column 2",
+    '{"tokens": []}': "the prompt has no tokens",
+    '{"text": ""}': "the prompt has no tokens",
+    '{"text": "§"}': "text '§': the tokenizer has no token for it",
+    '{"text": 3}': '"text" must be a string',
+    '{"text": "\\ud800"}': '"text" must be a string of valid Unicode',
+    '{"roles": {}}': 'neither "text" nor "tokens" is given',
+    '{"token": [1]}': 'unknown key "token"; did you mean "tokens"?',
+    '{"tokens": "12"}': '"tokens" must be a list of token ids',
+    '{"tokens": [1, true]}': '"tokens" must be a list of token ids',
+    '{"tokens": [1.5]}': '"tokens" must be a list of token ids',
+    '{"tokens": [1, 40]}': "token 40 at position 1 is outside the model's vocabulary, 0 to 39",
+    '{"tokens": [-1]}': "token -1 at position 0 is outside the model's vocabulary, 0 to 39",
+    '{"tokens": [1,1,1,1,1,1,1,1,1,1,1,1,1]}': "the prompt has 13 tokens, but the model reads at most 12",
+    '{"tokens": [1], "id": 7}': "id is 7; give a string",
+    '{"tokens": [1], "roles": [2]}': '"roles" must be an object from names to positions',
+    '{"tokens": [1, 2], "roles": {"S2": 2}}': 'role "S2" is position 2, but the prompt has 2 tokens',
+    '{"tokens": [1, 2], "roles": {"S2": -1}}': 'role "S2" is position -1, but the prompt has 2 tokens',
+    '{"tokens": [1], "roles": {"S2": true}}': 'role "S2" is True; give a position',
+    '{"tokens": [1], "roles": {"S2": ["a", 0]}}': 'role "S2" asks for occurrence 0 of "a"; count from 1',
+    '{"text": "Mary ran", "roles": {"S2": "John"}}': 'role "S2" is the text "John", which does not occur in the prompt',
+    '{"text": "Mary ran", "roles": {"IO": ["Mary", 2]}}': 'role "IO" is occurrence 2 of "Mary", but it occurs 1 times',
+    '{"tokens": [1], "answer": 40}': "answer 40 is outside the model's vocabulary, 0 to 39",
+    '{"tokens": [1], "answer": 1.5}': "answer is 1.5; give a token id",
+    '{"text": "a b", "distractor": "a b"}': 'distractor is the text "a b", which is not one token of the model',
+    '{"tokens": [1], "id": "first"}': 'id "first" was used before, at',
+}
+
+
+@pytest.mark.parametrize(("line", "said"), WRONG_LINES.items(), ids=WRONG_LINES.values())
+def test_a_wrong_line_is_named(tmp_path: Path, line: str, said: str):
+    path = tmp_path / "prompts.jsonl"
+    path.write_text(f'{{"tokens": [1], "id": "first"}}\n\n{line}\n', encoding="utf-8")
+    with pytest.raises(PromptError) as caught:
+        prompts.read(str(path), WordTokenizer(), config=CONFIG)
+    assert str(caught.value).startswith(f"{path} line 3: {said}")
+    assert "\n" not in str(caught.value)
+
+
+WITHOUT_TOKENIZER = {
+    '{"text": "Mary"}': '"text" is given, but the model has no tokenizer; give "tokens"',
+    '{"tokens": [1], "roles": {"IO": "Mary"}}': 'role "IO" is the text "Mary", but the model has no tokenizer',
+    '{"tokens": [1], "answer": "Mary"}': 'answer is the text "Mary", but the model has no tokenizer',
+}
+
+
+@pytest.mark.parametrize(("line", "said"), WITHOUT_TOKENIZER.items())
+def test_text_needs_a_tokenizer(tmp_path: Path, line: str, said: str):
+    with pytest.raises(PromptError, match=re.escape(said)):
+        read_line(tmp_path, line)
+
+
+def test_bytes_that_are_no_utf8_are_placed(tmp_path: Path):
+    path = tmp_path / "prompts.jsonl"
+    path.write_bytes(b'{"tokens": [1]}\n{"text": "\xff"}\n')
+    with pytest.raises(PromptError, match="line 2: not valid UTF-8 at byte 10"):
+        prompts.read(str(path), None)
+
+
+def test_an_empty_file_is_refused_but_streams_nothing(tmp_path: Path):
+    path = tmp_path / "prompts.jsonl"
+    path.write_text("\n \n")
+    assert list(prompts.stream(str(path), None)) == []
+    with pytest.raises(PromptError, match="holds no prompts; give at least one"):
+        prompts.read(str(path), None)
+
+
+def test_streaming_gives_what_comes_before_the_fault(tmp_path: Path):
+    path = tmp_path / "prompts.jsonl"
+    path.write_text('{"tokens": [1]}\n{"tokens": []}\n')
+    stream = prompts.stream(str(path), None)
+    assert next(stream).tokens == (1,)
+    with pytest.raises(PromptError, match="line 2"):
+        next(stream)
+
+
+def test_gzip_and_a_byte_order_mark(tmp_path: Path):
+    path = tmp_path / "prompts.jsonl.gz"
+    path.write_bytes(gzip.compress(b'\xef\xbb\xbf{"tokens": [1]}\r\n{"tokens": [2]}'))
+    assert [prompt.tokens for prompt in prompts.read(str(path), None)] == [(1,), (2,)]
+
+
+@pytest.mark.parametrize("content", [b"plain", gzip.compress(b'{"tokens": [1]}\n' * 99)[:-12]])
+def test_a_damaged_gzip_file_is_named(tmp_path: Path, content: bytes):
+    path = tmp_path / "prompts.jsonl.gz"
+    path.write_bytes(content)
+    with pytest.raises(PromptError, match=re.escape(f"{path}: damaged gzip file")):
+        prompts.read(str(path), None)
+
+
+def test_standard_input(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b'{"tokens": [1]}\n{"tokens": []}\n')))
+    with pytest.raises(PromptError, match="standard input line 2: the prompt has no tokens"):
+        prompts.read("-", None)
+
+
+def written(path: Path, columns: dict[str, pa.Array]) -> str:
+    parquet.write_table(pa.table(columns), path)
+    return str(path)
+
+
+def test_parquet_as_a_trace_writes_it(tmp_path: Path):
+    columns = {
+        "prompt": pa.array([0, 1], pa.int32()),
+        "id": pa.array(["a", None]),
+        "tokens": pa.array([[1, 2], [3]], pa.list_(pa.int32())),
+        "roles": pa.array([[("end", 1), ("IO", 0)], []], pa.map_(pa.string(), pa.int32())),
+        "answer": pa.array([4, None], pa.int32()),
+    }
+    path = written(tmp_path / "prompts.parquet", columns)
+    written(tmp_path / "edges.parquet", {"weight": pa.array([1.0])})
+    expected = [
+        prompts.Prompt("a", (1, 2), ("1", "2"), {"end": 1, "IO": 0}, 4),
+        prompts.Prompt(None, (3,), ("3",)),
+    ]
+    assert prompts.read(path, None) == expected
+    assert prompts.read(str(tmp_path), None) == expected
+    assert list(prompts.read(path, None)[0].roles) == ["end", "IO"]
+
+
+def test_a_folder_of_parts_is_read_in_order_of_their_names(tmp_path: Path):
+    for number in (1, 0):
+        written(tmp_path / f"part-{number}.parquet", {"tokens": pa.array([[number]])})
+    (tmp_path / "part-2.parquet.tmp").write_text("unfinished")
+    assert [prompt.tokens for prompt in prompts.read(str(tmp_path), None)] == [(0,), (1,)]
+
+
+def test_parquet_with_gaps_as_table_libraries_write_them(tmp_path: Path):
+    columns = {
+        "tokens": pa.array([[1], [2]]),
+        "answer": pa.array([3.0, float("nan")]),
+        "roles": pa.array([{"IO": 0, "S": None}, {"IO": None, "S": 0}]),
+    }
+    found = prompts.read(written(tmp_path / "p.parquet", columns), None)
+    assert [(prompt.answer, prompt.roles) for prompt in found] == [(3, {"IO": 0}), (None, {"S": 0})]
+
+
+def test_parquet_faults_are_named(tmp_path: Path):
+    damaged = tmp_path / "damaged.parquet"
+    damaged.write_bytes(b"PAR1 and then something else")
+    cases = {
+        str(damaged): "damaged.parquet: not a readable parquet file",
+        written(
+            tmp_path / "row.parquet", {"tokens": pa.array([[1], []], pa.list_(pa.int32()))}
+        ): "row.parquet row 2: the",
+        written(
+            tmp_path / "columns.parquet", {"words": pa.array(["x"])}
+        ): 'expected a column "text" or "tokens", found words',
+    }
+    for path, said in cases.items():
+        with pytest.raises(PromptError, match=re.escape(said)):
+            prompts.read(path, None)
+
+
+def test_a_text_file_is_cut_into_pieces_of_one_length(tmp_path: Path):
+    path = tmp_path / "a:book.txt"
+    path.write_text("one two three four five")
+    tokenizer = WordTokenizer()
+    found = prompts.read(f"text:{path}:2", tokenizer, config=CONFIG)
+    assert [prompt.strings for prompt in found] == [("one", " two"), (" three", " four")]
+    assert [prompt.id for prompt in found] == ["text-0", "text-1"]
+    with pytest.raises(PromptError, match="has 5 tokens, fewer than one prompt of 6"):
+        prompts.text(path, 6, tokenizer)
+    with pytest.raises(PromptError, match="needs a tokenizer"):
+        prompts.text(path, 2, None)
+
+
+SOURCES = {
+    "nowhere.jsonl": "nowhere.jsonl: no such file; give a .jsonl",
+    "iio:64": "iio:64: no such file; did you mean ioi:N[:SEED]?",
+    "ioi:many": "ioi:many: expected ioi:N[:SEED] with whole numbers, such as ioi:64",
+    "ioi:1:2:3": "ioi:1:2:3: expected ioi:N[:SEED]",
+    "ioi:0": "ioi: 0 prompts are asked for; give 1 or more",
+    "text:book.txt": "text:book.txt: expected text:FILE:LENGTH",
+    "text:nowhere.txt:4": "nowhere.txt: cannot be read (No such file or directory)",
+    "prompts.csv": "prompts.csv: not a kind of file that holds prompts",
+    "empty": "empty: a folder without .parquet files",
+}
+
+
+@pytest.mark.parametrize(("source", "said"), SOURCES.items())
+def test_a_source_that_is_none_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, source: str, said: str):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "prompts.csv").write_text("text\n")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(PromptError) as caught:
+        prompts.read(source, WordTokenizer())
+    assert str(caught.value).startswith(said)
+
+
+def test_texts_are_prompts_without_roles():
+    first, second = prompts.from_texts(["Mary ran", "Mary"], WordTokenizer(), config=CONFIG)
+    assert (first.strings, first.roles, second.tokens) == (("Mary", " ran"), {}, (0,))
+    with pytest.raises(PromptError, match="text 2: the prompt has no tokens"):
+        prompts.from_texts(["Mary", ""], WordTokenizer())
+
+
+def test_the_papers_prompts_load_as_they_are(shared: Path):
+    found = prompts.read(str(shared / "paper" / "ioi256.jsonl"), None)
+    assert len(found) == 256
+    assert found[0].id == "ioi-0"
+    assert list(found[0].roles)[:4] == ["IO", "IO-1", "IO+1", "S1"]
+    assert all(prompt.tokens[-1] == prompt.tokens[prompt.roles["IO"]] == prompt.answer for prompt in found)
+
+
+def test_generated_sentences_in_gpt2s_vocabulary(shared: Path):
+    config = GPT2Config(n_layers=1, n_heads=1, d_model=4, d_mlp=4, n_ctx=64, d_vocab=50257, bos_token_id=50256)
+    from gpt2jax.tokenizer import Tokenizer
+
+    tokenizer = Tokenizer.read(shared / "gpt2", config)
+    found = prompts.read("ioi:5:3", tokenizer, config=config, bos=True)
+    plain = prompts.ioi(5, tokenizer, seed=3)
+    assert [prompt.tokens[1:] for prompt in found] == [prompt.tokens for prompt in plain]
+    assert found == prompts.read("ioi:5", tokenizer, config=config, bos=True, seed=3)
+    for prompt in found:
+        assert prompt.tokens[prompt.roles["IO"]] == prompt.answer
+        assert prompt.tokens[prompt.roles["S1"]] == prompt.tokens[prompt.roles["S2"]] == prompt.distractor
+    assert len(prompts.read("ordinary:4", tokenizer, config=config)) == 4

@@ -1,0 +1,114 @@
+"""The one-way street: what each module may import, and what is loaded by importing a package."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+PACKAGES = ("gpt2jax", "svdtrace", "weights_tools")
+
+# What computes: arrays in, arrays out.
+NUMERICS = {
+    "gpt2jax": "activations blocks edits fold forward generate numerics params random residual sites",
+    "svdtrace": "attribute bounds contributions cuts decomposition edges firings observe paths prepare roots slices",
+}
+WORLD = {
+    *("argparse", "builtins", "glob", "gzip", "http", "io", "json", "logging", "os", "pathlib", "pickle", "random"),
+    *("shutil", "socket", "subprocess", "sys", "tempfile", "threading", "time", "urllib"),
+    *("huggingface_hub", "jinja2", "matplotlib", "networkx", "pyarrow", "rich", "safetensors", "tokenizers", "tyro"),
+}
+
+
+def modules(package: str) -> Iterator[tuple[str, Path]]:
+    """Every module of a package, by dotted name."""
+    for path in sorted((ROOT / package).rglob("*.py")):
+        parts = path.relative_to(ROOT).with_suffix("").parts
+        yield ".".join(parts[:-1] if parts[-1] == "__init__" else parts), path
+
+
+def imports(path: Path) -> set[str]:
+    """What a module imports anywhere, imports for annotations alone aside."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    for node in ast.walk(tree):
+        if isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING":
+            node.body = []
+    found = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative import; name the module in full"
+            found |= {node.module or ""} | {f"{node.module}.{alias.name}" for alias in node.names}
+    return found
+
+
+def within(name: str, package: str) -> bool:
+    return name == package or name.startswith(f"{package}.")
+
+
+def test_gpt2jax_knows_nothing_of_circuits():
+    for name, path in modules("gpt2jax"):
+        assert not {each for each in imports(path) if within(each, "svdtrace") or within(each, "weights_tools")}, name
+
+
+def test_svdtrace_does_not_know_who_made_the_weights():
+    for name, path in modules("svdtrace"):
+        assert not {each for each in imports(path) if within(each, "weights_tools")}, name
+
+
+def test_weights_tools_takes_only_sentences_from_svdtrace():
+    for name, path in modules("weights_tools"):
+        taken = {each for each in imports(path) if within(each, "svdtrace")}
+        taken -= {"svdtrace", "svdtrace.prompts"}
+        assert all(within(each, "svdtrace.prompts.language") for each in taken), (name, taken)
+
+
+def test_the_language_imports_nothing_else_of_svdtrace():
+    for name, path in modules("svdtrace/prompts/language"):
+        taken = {each for each in imports(path) if within(each, "svdtrace")}
+        assert all(within(each, "svdtrace.prompts.language") for each in taken), (name, taken)
+
+
+@pytest.mark.parametrize("name", [f"{package}.{stem}" for package, stems in NUMERICS.items() for stem in stems.split()])
+def test_numerics_touch_nothing_but_arrays(name: str):
+    path = ROOT / Path(*name.split(".")).with_suffix(".py")
+    assert not {each for each in imports(path) if each.partition(".")[0] in WORLD}
+    calls = {
+        node.func.id
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)
+    }
+    assert not calls & {"print", "open", "input"}
+
+
+def test_numerics_import_only_from_their_left():
+    order = "decomposition firings slices contributions edges paths".split()
+    for place, stage in enumerate(order):
+        later = {f"svdtrace.{each}" for each in order[place + 1 :]}
+        ends = {f"svdtrace.{each}" for each in ("tracing", "tables", "graph", "cli", "report", "figures", "output")}
+        taken = imports(ROOT / "svdtrace" / f"{stage}.py")
+        assert not {each for each in taken if any(within(each, other) for other in later | ends)}, stage
+
+
+@pytest.mark.parametrize(
+    ("statement", "unwanted"),
+    [
+        ("import gpt2jax", "pyarrow networkx matplotlib tyro jinja2 svdtrace"),
+        ("import svdtrace", "jax pyarrow networkx matplotlib tyro rich jinja2 gpt2jax"),
+        (
+            "import svdtrace.cli.parser as p; p.parse(['--version', '--help'])",
+            "jax pyarrow networkx matplotlib gpt2jax",
+        ),
+        ("import svdtrace.prompts.language", "pyarrow networkx matplotlib tyro svdtrace.tracing svdtrace.config"),
+    ],
+)
+def test_importing_loads_no_more_than_is_needed(statement: str, unwanted: str):
+    code = f"import sys; {statement}; print([each for each in {unwanted.split()} if each in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True)
+    assert done.stdout.splitlines()[-1] == "[]"

@@ -1,0 +1,144 @@
+"""What the page counts together equals slow loops over the tables."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from functools import cache
+
+import numpy as np
+import pytest
+from made_up_trace import MadeUpTrace, made_up_trace, repeated
+
+from svdtrace import graph
+from svdtrace.report import connections as counting
+from svdtrace.report.heads import heads
+from svdtrace.report.token_roles import token_roles
+
+EPS = float(np.finfo(np.float64).eps)
+
+
+@cache
+def trace() -> MadeUpTrace:
+    return made_up_trace(seed=3)
+
+
+def labels(of: MadeUpTrace) -> dict[tuple[int, int], str]:
+    """The role of every token that has one; the last listed wins."""
+    return {
+        (prompt["prompt"], position): role for prompt in of.prompts.to_pylist() for role, position in prompt["roles"]
+    }
+
+
+def test_roles_are_those_of_the_tables_in_reading_order():
+    roles = token_roles(trace().prompts)
+    assert roles.names[0] == "other"
+    assert roles.names[-1] == "end"
+    expected = labels(trace())
+    for prompt in trace().prompts.to_pylist():
+        for position in range(len(prompt["tokens"])):
+            code = roles.of(np.asarray([prompt["prompt"]]), np.asarray([position]))[0]
+            assert roles.names[code] == expected.get((prompt["prompt"], position), "other")
+
+
+def test_connections_are_the_edges_with_the_same_writer_reader_role_and_side():
+    roles, edges = token_roles(trace().prompts), trace().edges.to_pylist()
+    linked = counting.connections(trace().edges, roles)
+    role = labels(trace())
+    expected = defaultdict(list)
+    for row, edge in enumerate(edges):
+        at = role.get((edge["prompt"], edge["token"]), "other")
+        expected[edge["writer"], edge["layer"], edge["head"], at, edge["side"]].append(row)
+    assert len(linked) == len(expected)
+    assert np.all(np.diff(linked.total) <= 0)
+    for place in range(len(linked)):
+        names = roles.names[linked.role[place]], counting.SIDES[linked.side[place]]
+        rows = expected[linked.writer[place], linked.layer[place], linked.head[place], *names]
+        assert np.array_equal(np.nonzero(linked.of_row == place)[0], rows)
+        weight = [edges[row]["weight"] for row in rows]
+        bound = EPS * len(rows) * sum(map(abs, weight))
+        assert linked.count[place] == len(rows)
+        assert linked.prompts[place] == len({edges[row]["prompt"] for row in rows})
+        assert linked.total[place] == pytest.approx(sum(weight), abs=bound)
+        assert linked.weight[place] == pytest.approx(sum(weight) / len(rows), abs=bound)
+        assert linked.share[place] == pytest.approx(np.mean([edges[row]["share"] for row in rows]), abs=EPS * len(rows))
+        assert linked.near_tie[place] == sum(edges[row]["near_tie"] for row in rows)
+        assert linked.nonpositive[place] == sum(edges[row]["nonpositive_total"] for row in rows)
+
+
+def test_the_two_sides_together_are_the_graph():
+    roles = token_roles(trace().prompts)
+    linked = counting.connections(trace().edges, roles)
+    total: Counter[tuple[str, str]] = Counter()
+    for place in range(len(linked)):
+        reader = f"{linked.layer[place]}.{linked.head[place]}@{roles.names[linked.role[place]]}"
+        total[linked.writer[place], reader] += linked.total[place]
+    circuit = graph.ours(trace().prompts, trace().edges)
+    assert set(circuit.edges) == set(total)
+    size = float(np.abs(trace().edges["weight"].to_numpy()).sum())
+    for ends, sum_of_weights in total.items():
+        assert circuit.edges[ends]["total"] == pytest.approx(sum_of_weights, abs=EPS * trace().edges.num_rows * size)
+
+
+def test_an_undefined_share_is_left_out_of_the_mean_and_alone_gives_none():
+    edges = trace().edges.slice(0, 2).to_pylist()
+    same = {**edges[0], "share": None}
+    table = trace().edges.from_pylist([edges[0], same, {**edges[1], "share": None}], schema=trace().edges.schema)
+    linked = counting.connections(table, token_roles(trace().prompts))
+    by_count = dict(zip(linked.count.tolist(), linked.share.tolist(), strict=True))
+    assert by_count[2] == edges[0]["share"]
+    assert np.isnan(by_count[1])
+
+
+def test_moves_are_the_firings_of_a_head_between_two_roles():
+    roles, role = token_roles(trace().prompts), labels(trace())
+    expected = defaultdict(list)
+    for firing in trace().firings.to_pylist():
+        ends = [role.get((firing["prompt"], firing[end]), "other") for end in ("dest", "src")]
+        expected[firing["layer"], firing["head"], *ends].append(firing)
+    moved = counting.moves(trace().firings, roles)
+    assert len(moved.count) == len(expected)
+    for place in range(len(moved.count)):
+        names = roles.names[moved.dest[place]], roles.names[moved.src[place]]
+        firings = expected[moved.layer[place], moved.head[place], *names]
+        assert moved.count[place] == len(firings)
+        assert moved.prompts[place] == len({firing["prompt"] for firing in firings})
+        assert moved.pattern[place] == pytest.approx(np.mean([firing["pattern"] for firing in firings]))
+        assert moved.size[place] == pytest.approx(np.mean([firing["size"] for firing in firings]))
+
+
+def test_heads_count_their_firings_sizes_and_vectors():
+    counted = heads(trace().firings, 16)
+    by_head = defaultdict(list)
+    for firing in trace().firings.to_pylist():
+        by_head[firing["layer"], firing["head"]].append(firing)
+    assert list(zip(counted.layer, counted.head, strict=True)) == sorted(by_head)
+    for place, (_, firings) in enumerate(sorted(by_head.items())):
+        sizes, vectors = (
+            Counter(each["size"] for each in firings),
+            Counter(k for each in firings for k in each["slice"]),
+        )
+        assert counted.firings[place] == len(firings)
+        assert counted.prompts[place] == len({each["prompt"] for each in firings})
+        assert counted.sizes[place].tolist() == [sizes[size] for size in range(17)]
+        assert counted.vectors[place].tolist() == [vectors[k] for k in range(16)]
+
+
+def test_every_edge_finds_its_firing(monkeypatch):
+    row = counting.firing_of_edges(trace().firings, trace().edges)
+    firings = trace().firings.to_pylist()
+    for edge, place in zip(trace().edges.to_pylist(), row, strict=True):
+        assert all(edge[name] == firings[place][name] for name in ("prompt", "layer", "head", "dest", "src"))
+    whole = counting.vector_counts(trace().firings, row, row % 5, 5, 16)
+    monkeypatch.setattr(counting, "_ROWS_AT_ONCE", 7)
+    assert np.array_equal(counting.vector_counts(trace().firings, row, row % 5, 5, 16), whole)
+    expected = Counter((place % 5, k) for place in row for k in firings[place]["slice"])
+    assert {(group, k): int(whole[group, k]) for group, k in np.argwhere(whole)} == expected
+
+
+def test_prompts_repeated_count_as_often():
+    once = counting.connections(trace().edges, token_roles(trace().prompts))
+    thrice = repeated(trace(), 3)
+    again = counting.connections(thrice.edges, token_roles(thrice.prompts))
+    assert np.array_equal(again.count, 3 * once.count)
+    assert np.array_equal(again.prompts, 3 * once.prompts)
+    assert again.writer == once.writer

@@ -51,10 +51,10 @@ def run(options: Options) -> int:
     model = load_model(options.inputs.model)
     prompts = read_prompts(options.prompts, model.tokenizer, model.config)
     check_roles(prompts)
-    with progress("looking for the heads", options.voice) as advance:
+    with progress("looking for the heads", options.voice, len(prompts)) as advance:
         whole = trace(model, prompts, replace(settings, roots="all"), progress=advance)
     heads = name_moving_heads(whole)
-    with progress("tracing what they read", options.voice) as advance:
+    with progress("tracing what they read", options.voice, len(prompts)) as advance:
         found = trace(model, prompts, replace(settings, roots=roots_of(heads)), progress=advance) if heads else whole
     _save(found, options.out)
     movers = name_movers(found, heads)
@@ -91,9 +91,10 @@ def _tell(model: gpt2jax.Model, prompts: list[Prompt], trace: Trace, movers: lis
 
     terminal = console()
     right, asked = right_answers(trace)
+    answer = f"The model prefers the right name to the other one on {right} of {asked} sentences."
     paragraphs = [
         ("The task", _task(model, prompts[0])),
-        ("The answer", f"The model prefers the right name to the other one on {right} of {asked} sentences."),
+        *([("The answer", answer)] if asked else []),
         *_paragraphs(model, movers, len(prompts)),
     ]
     for number, (title, text) in enumerate(paragraphs, 1):
@@ -157,11 +158,13 @@ def _sources(mover: NameMover) -> str:
 
 
 def _next(options: Options, movers: list[NameMover]) -> list[str]:
+    from svdtrace.cli.terminal import invoked
+
     root = f"{movers[0].head}@end:IO" if movers else "logit"
     return [
         f"Open {options.out / 'report.html'} in a browser; {options.out / PICTURES[0]} is a picture of the circuit.",
-        f"Next, one head in the paper's way: svdtrace trace --prompts ioi:64 --roots '{root}' --method paper",
-        "Or a sentence of your own:          svdtrace tokens --text 'Then, Mary and John went to the shop.'",
+        f"Next, one head in the paper's way: {invoked()} trace --prompts ioi:64 --roots '{root}' --method paper",
+        f"Or a sentence of your own:          {invoked()} tokens --text 'Then, Mary and John went to the shop.'",
     ]
 
 

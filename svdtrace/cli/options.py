@@ -11,6 +11,7 @@ import tyro
 Flat = tyro.conf.arg(name="")
 Flag = tyro.conf.FlagCreatePairsOff
 Folder = Annotated[Path, tyro.conf.arg(metavar="DIR")]
+PROGRAM = "svdtrace"
 BUNDLED = "bundled"
 
 

@@ -15,10 +15,10 @@ from typing import Annotated, Any
 
 import tyro
 
+from svdtrace.cli.options import PROGRAM
 from svdtrace.config import TraceConfig
 from svdtrace.errors import OptionError
 
-PROGRAM = "svdtrace"
 COMMANDS = ("demo", "tokens", "decompose", "trace", "graph", "report", "bench")
 """Every command; the module of that name in `svdtrace.cli` holds its options, `Options`, and its function, `run`."""
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from rich import box
@@ -14,13 +16,13 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 from rich.text import Text
 
-from svdtrace.cli.options import Voice
+from svdtrace.cli.options import PROGRAM, Voice
 
 WIDTH_OF_A_FILE = 120
 
 
 @contextmanager
-def progress(title: str, voice: Voice) -> Iterator[Callable[[int, int], None] | None]:
+def progress(title: str, voice: Voice, total: int | None = None) -> Iterator[Callable[[int, int], None] | None]:
     """A bar on standard error, as a function of done and total; `None` where that is no terminal, or with `--quiet`."""
     if voice.quiet or not sys.stderr.isatty():
         yield None
@@ -33,8 +35,16 @@ def progress(title: str, voice: Voice) -> Iterator[Callable[[int, int], None] | 
         TimeRemainingColumn(),
     )
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task(title, total=None)
+        task = bar.add_task(title, total=total)
         yield lambda done, total: bar.update(task, completed=done, total=total)
+
+
+def invoked() -> str:
+    """How this command is called from here: by its name where the shell finds it, else by the path that was typed."""
+    typed, found = sys.argv[0], shutil.which(PROGRAM)
+    if Path(typed).name != PROGRAM or (found is not None and Path(found).samefile(typed)):
+        return PROGRAM
+    return typed
 
 
 def print_json(content: dict[str, Any]) -> None:

@@ -50,7 +50,7 @@ def run(options: Options) -> int:
 
     model = load_model(options.inputs.model)
     prompts = read_prompts(options.prompts, model.tokenizer, model.config)
-    with progress("tracing prompts", options.voice) as advance:
+    with progress("tracing prompts", options.voice, len(prompts)) as advance:
         found = trace(model, prompts, options.settings, progress=advance)
     found.save(options.out)
     content = {"command": "trace", "out": str(options.out), **summary(found)}

@@ -5,22 +5,19 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-import jax
 import pytest
+from checkpoints.folders import CONFIG as SHAPE
+from checkpoints.folders import tensors, write_folder
 
-import gpt2jax
-from gpt2jax.config import GPT2Config
 from svdtrace.cli import main
 
-CONFIG = GPT2Config(n_layers=3, n_heads=2, d_model=16, d_mlp=32, n_ctx=16, d_vocab=23, bos_token_id=22)
+CONFIG = {**SHAPE, "n_embd": 16, "n_inner": 32, "n_positions": 16, "vocab_size": 23, "bos_token_id": 22}
 
 
 @pytest.fixture(scope="session")
 def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A random model without a tokenizer, sharp enough to fire."""
-    folder = tmp_path_factory.mktemp("models") / "tiny"
-    gpt2jax.save(gpt2jax.random_model(CONFIG, jax.random.key(3), std=0.7, biases=0.3), folder)
-    return folder
+    return write_folder(tmp_path_factory.mktemp("models") / "tiny", tensors(CONFIG), CONFIG)
 
 
 @pytest.fixture(scope="session")

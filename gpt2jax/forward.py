@@ -89,7 +89,9 @@ def unembed(params: Params, read: Float[Array, "*axes d_model"]) -> Float[Array,
     return logits if params.b_U is None else logits + params.b_U.astype(logits.dtype)
 
 
-def checked_inputs(model: Model, tokens: Array, mask: Array | None, positions: Array | None) -> tuple[Array, ...]:
+def checked_inputs(
+    model: Model, tokens: Array | np.ndarray, mask: Array | np.ndarray | None, positions: Array | np.ndarray | None
+) -> tuple[Array, ...]:
     """Tokens, mask and positions as arrays; what is concrete is checked, what is traced cannot be.
 
     Raises:
@@ -117,7 +119,7 @@ def checked_inputs(model: Model, tokens: Array, mask: Array | None, positions: A
     return tokens, mask, positions
 
 
-def _checked_range(values: Array, stop: int, name: str, remedy: str) -> Array:
+def _checked_range(values: Array | np.ndarray, stop: int, name: str, remedy: str) -> Array:
     if not isinstance(values, jax.core.Tracer):
         host = np.asarray(values)
         if host.size and not np.issubdtype(host.dtype, np.integer):

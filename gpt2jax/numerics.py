@@ -24,4 +24,5 @@ def centre(x: Float[Array, "*axes d_model"]) -> Float[Array, "*axes d_model"]:
 
 def compute_dtype(*arrays: Array) -> jnp.dtype:
     """The dtype that activations take: the weights' own, but never less than float32."""
-    return jnp.result_type(jnp.float32, *arrays)
+    with jax.numpy_dtype_promotion("standard"):  # asked of JAX here, not left to chance where promotion is strict
+        return jnp.result_type(jnp.float32, *arrays)

@@ -153,7 +153,7 @@ class Tokenizer:
 
     def _encoding(self, text: str) -> tokenizers.Encoding:
         try:
-            encoding = self._library.encode(text, add_special_tokens=False)
+            encoding = self._library.encode(text)
         except (UnicodeEncodeError, TypeError) as failure:
             raise TokenizerError(f"{_excerpt(text)}: not a text that UTF-8 can write; correct it") from failure
         if encoding.ids and max(encoding.ids) >= self.d_vocab:

@@ -13,6 +13,7 @@ import jax
 import numpy as np
 import pytest
 from checkpoints.folders import CONFIG, tensors, write_folder
+from safetensors.numpy import load_file, save_file
 
 import gpt2jax
 from gpt2jax.checkpoint_names import TABLE, entries_for
@@ -291,6 +292,21 @@ class TestFolders:
         (tmp_path / "model.safetensors.index.json").write_bytes(index)
         with pytest.raises(CheckpointError, match=r"missing wpe\.weight;"):
             gpt2jax.load(tmp_path)
+
+
+def test_of_doubled_tensors_the_one_that_the_index_names(tmp_path: Path):
+    weights = tensors()
+    write_folder(tmp_path, weights, n_shards=2)
+    name = "transformer.wte.weight"
+    for shard in (1, 2):
+        path = tmp_path / f"model-0000{shard}-of-00002.safetensors"
+        save_file(load_file(path) | {name: weights[name] * shard}, path)
+    path = tmp_path / "model.safetensors.index.json"
+    index = json.loads(path.read_text())
+    for shard in (1, 2):
+        index["weight_map"][name] = f"model-0000{shard}-of-00002.safetensors"
+        path.write_text(json.dumps(index))
+        np.testing.assert_array_equal(gpt2jax.load(tmp_path).params.W_E, weights[name] * shard)
 
 
 def test_gpt2_small_as_at_hand(shared: Path):

@@ -69,7 +69,7 @@ def hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hub]:
             | {"pytorch_model.bin": b"\x80", "onnx/model.safetensors": b"", "README.md": b"", "flax.py": b""},
             "v1": files_of(write_folder(folder / "old", old)),
         },
-        "owner/sharded": {"main": files_of(write_folder(folder / "sharded", n_shards=2))},
+        "owner/sharded": {"main": files_of(write_folder(folder / "sharded", n_shards=2)) | {"model.bin": b"\x80"}},
         "owner/pickle": {"main": pickle},
         "owner/gated": {"main": main},
         "owner/broken": {"main": main},

@@ -122,6 +122,20 @@ def test_prefix_space(tmp_path: Path):
     assert offsets == [(0, 4), (4, 9)]
 
 
+def test_offsets_keep_the_space_whatever_the_post_processor(tmp_path: Path, small: Tokenizer):
+    library = byte_level()
+    library.post_processor = processors.ByteLevel(trim_offsets=True)
+    assert read(tmp_path, library).encode_with_offsets("a Mary") == small.encode_with_offsets("a Mary")
+    assert small.encode_with_offsets("a Mary")[1] == [(0, 1), (1, 6)]
+
+
+def test_added_tokens_are_plain_text(tmp_path: Path):
+    library = byte_level()
+    library.add_tokens(["<é>"])
+    tokenizer = read(tmp_path, library)
+    assert tokenizer.strings(tokenizer.encode("a<é>")) == ["a", "<é>"]
+
+
 def test_beginning_of_text_token(tmp_path: Path):
     assert read(tmp_path, byte_level(), replace(CONFIGURATION, bos_token_id=7)).bos_token_id == 7
 

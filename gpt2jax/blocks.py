@@ -19,6 +19,16 @@ from gpt2jax.sites import Hook, Passage
 
 Resid = Float[Array, "prompt tok d_model"]
 Observe = Callable[[dict[str, Array]], object]
+Keep = Callable[[object, dict[str, Array], Array], object]
+
+
+def _nothing(_seen: dict[str, Array]) -> None:
+    """Observe nothing."""
+
+
+def _unchanged(kept: object, _seen: dict[str, Array], _layer: Array) -> object:
+    """Carry along what was carried."""
+    return kept
 
 
 def attention_mask(mask: Bool[Array, "prompt tok"]) -> Bool[Array, "prompt 1 dest src"]:
@@ -93,8 +103,8 @@ def run_blocks(
     *,
     hooks: Mapping[str, list[tuple[int | str | None, Hook]]] | None = None,
     wanted: frozenset[str] = frozenset(),
-    observe: Observe = lambda seen: None,
-    keep: Callable[[object, dict[str, Array], Array], object] = lambda kept, seen, layer: kept,
+    observe: Observe = _nothing,
+    keep: Keep = _unchanged,
     kept: object = None,
     first_layer: int = 0,
 ) -> tuple[Resid, object, object]:

@@ -102,6 +102,7 @@ class Passage:
     seen: dict[str, Array] = field(default_factory=dict)
 
     def __call__(self, site: str, value: Array) -> Array:
+        """Let a value pass under its name: edited by its hooks, then remembered."""
         for layer, hook in self.hooks.get(site, ()):
             edited = _checked(hook, site)
             if isinstance(layer, int):

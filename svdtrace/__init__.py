@@ -14,17 +14,19 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from svdtrace import prompts
+    from svdtrace.bundle import bundled_model
     from svdtrace.config import TraceConfig
     from svdtrace.decomposition import Decomposition, decompose
-    from svdtrace.tracing import Trace, trace
     from svdtrace.trace_folder import read
+    from svdtrace.tracing import Trace, trace
 
-__all__ = ["Decomposition", "Trace", "TraceConfig", "decompose", "prompts", "read", "trace"]
+__all__ = ["Decomposition", "Trace", "TraceConfig", "bundled_model", "decompose", "prompts", "read", "trace"]
 
 _HOMES = {
     "Decomposition": "svdtrace.decomposition",
     "Trace": "svdtrace.tracing",
     "TraceConfig": "svdtrace.config",
+    "bundled_model": "svdtrace.bundle",
     "decompose": "svdtrace.decomposition",
     "read": "svdtrace.trace_folder",
     "trace": "svdtrace.tracing",

@@ -35,7 +35,7 @@ class Blocks:
 
 @struct.dataclass
 class Attributed:
-    """Slices and products of firings [block slot sv]; edges and contributions of their sides [side block slot writer]."""
+    """Slices and products of firings, [block slot sv]; contributions and edges, [side block slot writer]."""
 
     slices: Slices
     products: Float[Array, "block slot sv"]
@@ -103,7 +103,9 @@ def collect(
             stem = jnp.stack([observed.embed, observed.pos])
             parts = (by_place(observed.mlp_out)[:n_layers, place], by_place(stem)[:, place])
             others = jnp.concatenate(parts)
-        z = by_place(observed.z)[jnp.arange(n_layers)[:, None, None], place]
+        writer_layer = jnp.arange(n_layers)[:, None, None]
+        writer_head = jnp.arange(observed.z.shape[3])[:, None]
+        z = by_place(observed.z)[writer_layer, place[:, None, None], writer_head]
         return Written(z=z, scale=by_place(observed.scale)[layer, place], others=others)
 
     return Collected(
@@ -150,7 +152,7 @@ def attribute(
         terms = head_terms(written, cores[z, head], bias, 0.0 if method == "exact" else 1.0)
         if all_writers:
             rest = other_terms(written, b_O, reader.weights[z, head], bias, reader.shift[z, head])
-            terms = jnp.concatenate([terms, rest], axis=2)
+            terms = jnp.concatenate([terms, rest], axis=1)
         contributions = contribute(terms, coefficient[z], relative, present)
         return contributions.weight, choose_edges(contributions, coverage)
 

@@ -16,8 +16,8 @@ ACTIVATION_ERROR = 5e-5
 class RoundingScale:
     """What the bounds need of every head.
 
-    `root` = √σ_0, [layer head]; `relative` = 5e-5 + eps σ_0 / gap_k, [layer head sv]: its last term at most 1, 0 where a
-    head has one vector; all of it 0 beyond the rank. gap_k is the distance to the nearest other singular value.
+    `root` = √σ_0, [layer head]; `relative` = 5e-5 + eps σ_0 / gap_k, [layer head sv]: its last term at most 1, 0 where
+    a head has one vector; all of it 0 beyond the rank. gap_k is the distance to the nearest other singular value.
     """
 
     root: Float[Array, "*layer head"]

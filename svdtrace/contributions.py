@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import jax.numpy as jnp
 from flax import struct
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Bool, Float
 
 from gpt2jax.numerics import einsum
 from gpt2jax.params import Blocks
@@ -67,11 +67,12 @@ def composition_cores(
 class Written:
     """What the writers wrote at one side's token of every firing, and the reading layer's scale s there.
 
-    Firings stand in blocks of one reader head each. `others` holds the rest of the residual for `writers = all`, in the
-    order MLPs by layer, embed, pos; `None` for head writers alone.
+    Firings stand in blocks of one reader head each; z stands block first, so that its product with the cores is one
+    dense matrix product per block and writer, no axis moved. `others` holds the rest of the residual for `writers =
+    all`, in the order MLPs by layer, embed, pos; `None` for head writers alone.
     """
 
-    z: Float[Array, "layer block slot writer_head d_head"]
+    z: Float[Array, "block layer writer_head slot d_head"]
     scale: Float[Array, "block slot"]
     others: Float[Array, "component block slot d_model"] | None
 
@@ -81,14 +82,14 @@ def head_terms(
     cores: Float[Array, "block layer writer_head d_head sv"],
     bias: Float[Array, "block sv"],
     appended: float,
-) -> Float[Array, "block slot writer sv"]:
+) -> Float[Array, "block writer slot sv"]:
     """`(y·Â_k + appended · b̂_k) / s` of every head writer.
 
     Blocks keep the product dense: gathering a reader's matrices per firing would cost more than all the arithmetic.
     """
-    terms = einsum("mgfah,gmahk->gfmak", written.z, cores)
-    terms = terms.reshape(*terms.shape[:2], -1, terms.shape[-1])
-    return (terms + appended * bias[:, None, None, :]) / written.scale[..., None, None]
+    terms = einsum("gmafh,gmahk->gmafk", written.z, cores)
+    terms = terms.reshape(terms.shape[0], -1, *terms.shape[3:])
+    return (terms + appended * bias[:, None, None, :]) / written.scale[:, None, :, None]
 
 
 def other_terms(
@@ -97,13 +98,14 @@ def other_terms(
     weights: Float[Array, "block d_model sv"],
     bias: Float[Array, "block sv"],
     shift: Float[Array, "block sv"],
-) -> Float[Array, "block slot writer sv"]:
+) -> Float[Array, "block writer slot sv"]:
     """The same for all other writers, in their order: attention biases, MLPs, embed, pos, and the constant `[β, 1]`."""
-    scale = written.scale[..., None, None]
-    biases = einsum("md,gdk->gmk", b_O.astype(weights.dtype), weights)[:, None] / scale
-    parts = einsum("cgfd,gdk->gfck", written.others, weights) / scale
-    const = jnp.broadcast_to((shift + bias)[:, None, None, :], (*written.scale.shape, 1, bias.shape[-1]))
-    return jnp.concatenate([biases, parts, const], axis=2)
+    scale = written.scale[:, None, :, None]
+    biases = einsum("md,gdk->gmk", b_O.astype(weights.dtype), weights)[:, :, None] / scale
+    parts = einsum("cgfd,gdk->gcfk", written.others, weights) / scale
+    n_blocks, n_slots = written.scale.shape
+    const = jnp.broadcast_to((shift + bias)[:, None, None, :], (n_blocks, 1, n_slots, bias.shape[-1]))
+    return jnp.concatenate([biases, parts, const], axis=1)
 
 
 @struct.dataclass
@@ -115,9 +117,9 @@ class Contributions:
 
 
 def contribute(
-    terms: Float[Array, "*firing writer sv"],
-    coefficient: Float[Array, "*firing sv"],
-    relative: Float[Array, "*firing sv"],
+    terms: Float[Array, "*block writer slot sv"],
+    coefficient: Float[Array, "*block slot sv"],
+    relative: Float[Array, "*block slot sv"],
     present: Bool[Array, " writer"],
 ) -> Contributions:
     """Weigh the terms by the method's coefficients, which are 0 outside S.
@@ -126,10 +128,10 @@ def contribute(
 
     The bound is `max_w Σ_{k∈S} |term| · (5e-5 + max_{k∈S} eps σ_0 / gap_k)` (METHOD.md, section 4).
     """
-    weighted = jnp.where(present[:, None], terms * coefficient[..., None, :], 0)
-    largest = jnp.max(jnp.sum(jnp.abs(weighted), axis=-1), axis=-1)
+    weighted = jnp.where(present[:, None, None], terms * coefficient[..., None, :, :], 0)
+    largest = jnp.max(jnp.sum(jnp.abs(weighted), axis=-1), axis=-2)
     error = jnp.max(jnp.where(coefficient != 0, relative, 0), axis=-1)
-    weight = jnp.where(present, jnp.sum(weighted, axis=-1), -jnp.inf)
+    weight = jnp.where(present, jnp.swapaxes(jnp.sum(weighted, axis=-1), -1, -2), -jnp.inf)
     return Contributions(weight=weight, bound=largest * error)
 
 

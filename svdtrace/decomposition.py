@@ -1,13 +1,14 @@
 """All heads' query-key matrices, decomposed in one batched call (METHOD.md, section 2).
 
-`Ω = A Bᵀ` with `A = [W_Q ; b_Q]`, `B = [W_K ; b_K]`, each (d+1) × h, has rank at most h. So each head costs two thin QRs and
-one h × h SVD, never a dense (d+1) × (d+1) one.
+`Ω = A Bᵀ` with `A = [W_Q ; b_Q]`, `B = [W_K ; b_K]`, each (d+1) × h, has rank at most h. So each head costs two thin
+orthogonalisations and one h × h SVD, never a dense (d+1) × (d+1) one.
 """
 
 from __future__ import annotations
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import struct
 from jaxtyping import Array, Bool, Float
 
@@ -31,7 +32,7 @@ class Decomposition:
 
     def within_rank(self) -> Bool[Array, "layer head d_head"]:
         """Which singular values count: `σ_k > σ_0 (d+1) eps`, eps of float32."""
-        return self.S > self.S[..., :1] * self.U.shape[-2] * FLOAT32_EPS
+        return self.S[..., :1] * self.U.shape[-2] * FLOAT32_EPS < self.S
 
 
 def query_key_factors(
@@ -63,16 +64,59 @@ def decompose(model: Model) -> Decomposition:
         ModelError: the model holds no query and key weights.
     """
     A, B = query_key_factors(model.params.blocks)
-    # Three programs, not one: two independent batched LAPACK calls in one program can wait for each other's threads
+    # Programs of their own: two independent batched LAPACK calls in one program can wait for each other's threads
     # for ever on two cores (METHOD.md, measured hazards).
-    Q, R = jax.block_until_ready(_thin_qr(jnp.stack([A, B])))
+    Q, R = jax.block_until_ready(orthogonalise(jnp.stack([A, B])))
     core = jax.block_until_ready(_core_svd(R[0], R[1]))
     return _assembled(Q, *core)
 
 
+def orthogonalise(
+    factors: Float[Array, "*head d_model_1 d_head"],
+) -> tuple[Float[Array, "*head d_model_1 d_head"], Float[Array, "*head d_head d_head"]]:
+    """`F = Q R` with orthonormal columns of Q; R is not triangular, which nothing here needs.
+
+    Three rounds of shifted Cholesky QR (Fukaya et al. 2020) are matrix products, an order of magnitude faster than
+    batched Householder QR. They give up on factors without full rank; those heads, found by their Q, are done again by
+    Householder reflections, which do not.
+    """
+    Q, error = _cholesky_qr(factors)
+    n_rows, n_columns = factors.shape[-2:]
+    bound = 8 * (n_rows * n_columns) ** 0.5 * jnp.finfo(factors.dtype).eps
+    # A NaN, where a Cholesky factor did not exist, compares as beyond the bound.
+    failed = np.nonzero(~(np.asarray(error).ravel() <= bound))[0]
+    if len(failed):
+        flat = factors.reshape(-1, n_rows, n_columns)
+        Q = Q.reshape(flat.shape).at[failed].set(_householder(flat[failed])).reshape(factors.shape)
+    return Q, _project(Q, factors)
+
+
 @jax.jit
-def _thin_qr(factors: Float[Array, "2 layer head d_model_1 d_head"]) -> tuple[Array, Array]:
-    return jnp.linalg.qr(factors)
+def _cholesky_qr(factors: Array) -> tuple[Array, Array]:
+    """Q, and the Frobenius norm of `QᵀQ − I` of each head."""
+    identity = jnp.eye(factors.shape[-1], dtype=factors.dtype)
+    # The Gram matrix is rounded by about eps × its trace; the shift keeps it positive all the same.
+    shift = 4 * jnp.finfo(factors.dtype).eps
+    Q = factors
+    for each_shift in (shift, 0, 0):
+        gram = einsum("...dh,...dk->...hk", Q, Q)
+        trace = jnp.trace(gram, axis1=-2, axis2=-1)[..., None, None]
+        L = jnp.linalg.cholesky(gram + each_shift * trace * identity)
+        inverse = jax.scipy.linalg.solve_triangular(L, jnp.broadcast_to(identity, L.shape), lower=True)
+        Q = einsum("...dh,...kh->...dk", Q, inverse)
+    # A sum keeps a NaN, which XLA's maximum may lose.
+    error = jnp.sum(jnp.square(einsum("...dh,...dk->...hk", Q, Q) - identity), axis=(-2, -1))
+    return Q, jnp.sqrt(error)
+
+
+@jax.jit
+def _householder(factors: Float[Array, "head d_model_1 d_head"]) -> Float[Array, "head d_model_1 d_head"]:
+    return jax.lax.map(lambda factor: jnp.linalg.qr(factor)[0], factors)
+
+
+@jax.jit
+def _project(Q: Array, factors: Array) -> Array:
+    return einsum("...dh,...dk->...hk", Q, factors)
 
 
 @jax.jit
@@ -102,7 +146,8 @@ def singular_gauge(
 
 def gauged(model: Model, decomposition: Decomposition) -> Model:
     """The same model with its queries and keys in the singular gauge: no logit changes, and tracing needs no second
-    projection, since the forward pass's own queries and keys, multiplied entry by entry, are the products."""
+    projection, since the forward pass's own queries and keys, multiplied entry by entry, are the products.
+    """
     A, B = singular_gauge(decomposition)
     blocks = model.params.blocks.replace(W_Q=A[..., :-1, :], b_Q=A[..., -1, :], W_K=B[..., :-1, :], b_K=B[..., -1, :])
     return model.replace(params=model.params.replace(blocks=blocks))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import tempfile
+from contextlib import suppress
 from pathlib import Path
 
 import jax.numpy as jnp
@@ -37,7 +38,7 @@ def write(path: str | Path, decomposition: Decomposition, model_fingerprint: str
         os.close(handle)
         try:
             save_file(arrays, aside, metadata=metadata)
-            os.replace(aside, path)
+            Path(aside).replace(path)
         finally:
             Path(aside).unlink(missing_ok=True)
     except (OSError, SafetensorError) as error:
@@ -80,10 +81,8 @@ def cached_decompose(model: Model, key: str) -> Decomposition:
     except TraceFolderError:
         pass
     decomposition = decompose(model)
-    try:
+    with suppress(OutputError):
         write(path, decomposition, key)
-    except OutputError:
-        pass
     return decomposition
 
 

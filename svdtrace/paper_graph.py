@@ -183,7 +183,10 @@ def _named(
     prompts: pa.Table, by_prompt: Mapping[int, Sequence[Place]], roots: Sequence[Root]
 ) -> dict[int, list[Place]]:
     """Each prompt's firings that are roots, in the order of the roots, none twice."""
-    roles = {prompt: dict(each) for prompt, each in zip(prompts["prompt"].to_pylist(), prompts["roles"].to_pylist())}
+    roles = {
+        prompt: dict(each)
+        for prompt, each in zip(prompts["prompt"].to_pylist(), prompts["roles"].to_pylist(), strict=True)
+    }
     return {
         prompt: list(
             dict.fromkeys(place for root in roots for place in sorted(places) if root.names(place, roles[prompt]))

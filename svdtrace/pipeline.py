@@ -33,11 +33,18 @@ from svdtrace.rows import SIDES, Chunk, Rows, WriterOrder, gather_rows
 
 
 @dataclass(frozen=True)
+class BatchCounts:
+    """What the manifest says of a batch; `firings_per_head` [layer head] counts all traced firings, reached or not."""
+
+    firings_per_head: np.ndarray
+    paths_saturated: int
+
+
+@dataclass(frozen=True)
 class BatchTrace:
     """A batch's rows and what belongs to them.
 
-    `kept` marks the firings that some root reaches; `paths` [firing] int64; `firings_per_head` [layer head] counts all
-    traced firings, reached or not.
+    `kept` marks the firings that some root reaches; `paths` counts the ways, int64; both [firing].
     """
 
     batch: Batch
@@ -45,8 +52,7 @@ class BatchTrace:
     paths: np.ndarray
     kept: np.ndarray
     logit_difference: np.ndarray
-    firings_per_head: np.ndarray
-    paths_saturated: int
+    counts: BatchCounts
 
 
 def watch(prepared: Prepared, batch: Batch, config: TraceConfig) -> Observed:
@@ -90,8 +96,7 @@ def follow(
         paths=paths,
         kept=paths > 0,
         logit_difference=np.asarray(difference)[:real],
-        firings_per_head=per_head,
-        paths_saturated=n_saturated,
+        counts=BatchCounts(firings_per_head=per_head, paths_saturated=n_saturated),
     )
 
 

@@ -31,6 +31,7 @@ class Prepared:
     decomposition: Decomposition
     readers: tuple[Reader, ...]
     held_cores: tuple[Array, ...] | None
+    fingerprint: str = ""
 
     @property
     def dtype(self) -> jnp.dtype:

@@ -75,8 +75,8 @@ def _parse_root(text: str, config: GPT2Config, roles: set[str], longest: int) ->
     layer, head = int(match[1]), int(match[2])
     if layer >= config.n_layers or head >= config.n_heads:
         raise RootError(
-            f'root "{text}": the model has no head {layer}.{head}; layers go from 0 to {config.n_layers - 1}, heads from '
-            f"0 to {config.n_heads - 1}"
+            f'root "{text}": the model has no head {layer}.{head}; layers go from 0 to {config.n_layers - 1}, '
+            f"heads from 0 to {config.n_heads - 1}"
         )
     if layer == 0:
         raise RootError(

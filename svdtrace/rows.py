@@ -68,7 +68,10 @@ class SliceRows:
 
 @dataclass(frozen=True)
 class EdgeRows:
-    """Edges, sorted by (firing, side, writer); `firing` is a row of the firings, `writer` a code, `side` 0 dest, 1 src."""
+    """Edges, sorted by (firing, side, writer).
+
+    `firing` is a row of the firings, `side` 0 dest or 1 src, `writer` a code of `WriterOrder`.
+    """
 
     firing: np.ndarray
     side: np.ndarray
@@ -94,7 +97,8 @@ class Rows:
 @dataclass(frozen=True)
 class Chunk:
     """What came back for one call of `svdtrace.attribute`: the firings' rows [block slot], how many layers of writers
-    were gathered for them, and the results."""
+    were gathered for them, and the results.
+    """
 
     row: np.ndarray
     writer_layers: int

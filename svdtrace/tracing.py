@@ -12,7 +12,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
@@ -24,11 +24,11 @@ import pyarrow as pa
 from gpt2jax.fingerprint import fingerprint
 from gpt2jax.params import Model
 from svdtrace import graph as graphs
-from svdtrace.batching import Batch, batches, bucket_edges
+from svdtrace.batching import batches, bucket_edges
 from svdtrace.config import TraceConfig
 from svdtrace.decomposition_file import cached_decompose
 from svdtrace.errors import PromptError
-from svdtrace.pipeline import BatchTrace, batch_tables, follow, watch
+from svdtrace.pipeline import BatchCounts, BatchTrace, batch_tables, follow, watch
 from svdtrace.prepare import Prepared, prepare
 from svdtrace.prompts.prompt import Prompt
 from svdtrace.roots import parse_roots
@@ -90,17 +90,49 @@ def trace(
     config = config or TraceConfig()
     clock = Clock()
     check_prompts(model, prompts)
-    roots = parse_roots(config.roots, model.config, prompts)
+    parse_roots(config.roots, model.config, prompts)
     with precision(config):
         with clock("prepare"):
-            model_fingerprint = fingerprint(model)
-            decomposer = partial(cached_decompose, key=f"{model_fingerprint}-{config.processing}-{config.dtype}")
-            prepared = prepare(model, config, decomposer)
-        parts = list(_parts(prepared, prompts, config, roots, clock, progress))
+            prepared = prepare_cached(model, config)
+        return trace_prepared(prepared, prompts, config, clock=clock, progress=progress)
+
+
+def prepare_cached(model: Model, config: TraceConfig) -> Prepared:
+    """Make a model ready, its decomposition from the user's cache where it was made before.
+
+    Raises:
+        SettingError, ModelError: see `svdtrace.prepare.prepare`.
+    """
+    name = fingerprint(model)
+    prepared = prepare(model, config, partial(cached_decompose, key=f"{name}-{config.processing}-{config.dtype}"))
+    return replace(prepared, fingerprint=name)
+
+
+def trace_prepared(
+    prepared: Prepared,
+    prompts: Sequence[Prompt],
+    config: TraceConfig,
+    *,
+    clock: Clock | None = None,
+    progress: Progress | None = None,
+) -> Trace:
+    """Trace checked prompts through a model that is ready; the same as `trace`, for many traces of one model.
+
+    Raises:
+        RootError: a root that names no head, role or position.
+    """
+    clock = clock or Clock()
+    shape = prepared.model.config
+    roots = parse_roots(config.roots, shape, prompts)
+    order = WriterOrder.of(shape.n_layers, shape.n_heads)
+    parts, tables = [], []
+    for part in _parts(prepared, prompts, config, roots, clock, progress):
+        with clock("tables"):
+            tables.append(batch_tables(part, order))
+        parts.append(part.counts)
     with clock("tables"):
-        order = WriterOrder.of(model.config.n_layers, model.config.n_heads)
-        prompt_table, firing_table, edge_table = _joined([batch_tables(part, order) for part in parts])
-    manifest = _manifest(prepared, model_fingerprint, prompts, config, parts, (firing_table, edge_table))
+        prompt_table, firing_table, edge_table = _joined(tables)
+    manifest = _manifest(prepared, prompts, config, parts, (firing_table, edge_table))
     manifest["seconds"] = clock.rounded()
     return Trace(prompt_table, firing_table, edge_table, manifest)
 
@@ -123,6 +155,7 @@ class Clock:
 
     @contextmanager
     def __call__(self, stage: str) -> Iterator[None]:
+        """Time what happens within, under a stage's name."""
         start = time.perf_counter()
         yield
         self.seconds[stage] += time.perf_counter() - start
@@ -205,15 +238,14 @@ def _joined(parts: Sequence[tuple[pa.Table, ...]]) -> tuple[pa.Table, ...]:
 
 def _manifest(
     prepared: Prepared,
-    model_fingerprint: str,
     prompts: Sequence[Prompt],
     config: TraceConfig,
-    parts: Sequence[BatchTrace],
+    parts: Sequence[BatchCounts],
     tables: tuple[pa.Table, pa.Table],
 ) -> dict[str, Any]:
     firings, edges = tables
     shape = prepared.model.config
-    per_head = sum(part.firings_per_head for part in parts)
+    per_head = np.sum([part.firings_per_head for part in parts], axis=0)
     named = {f"{layer}.{head}": int(per_head[layer, head]) for layer, head in zip(*np.nonzero(per_head), strict=True)}
     device = jax.local_devices()[0]
     return {
@@ -221,7 +253,7 @@ def _manifest(
         "command": "trace",
         "config": config.to_dict(),
         "model": {
-            "fingerprint": model_fingerprint,
+            "fingerprint": prepared.fingerprint,
             "processing": prepared.model.processing,
             **{name: getattr(shape, name) for name in ("n_layers", "n_heads", "d_model", "d_head", "n_ctx", "d_vocab")},
         },

@@ -13,6 +13,8 @@ from svdtrace.config import Processing, TraceConfig
 if TYPE_CHECKING:
     import numpy as np
 
+    import gpt2jax
+
 FILE = "decomposition.safetensors"
 
 
@@ -50,19 +52,20 @@ def run(options: Options) -> int:
     import jax
 
     from gpt2jax.fingerprint import fingerprint
+    from gpt2jax.fold import fold
     from svdtrace import decomposition_file
-    from svdtrace.cli.loading import load_model
     from svdtrace.cli.terminal import console, print_json, table
     from svdtrace.decomposition import decompose
     from svdtrace.output import replaced_folder, write_manifest
     from svdtrace.versions import versions
 
-    model = load_model(options.inputs.model, options.processing, parts="heads")
+    loaded = _load(options.inputs.model)
+    mark = fingerprint(loaded)
+    model = fold(loaded) if options.processing == "folded" else loaded
     start = time.perf_counter()
     found = jax.block_until_ready(decompose(model))
     seconds = round(time.perf_counter() - start, 3)
     layers = [_of_layer(layer, S) for layer, S in enumerate(jax.device_get(found.S))]
-    mark = fingerprint(model)
     config = model.config
     with replaced_folder(options.out) as staging:
         decomposition_file.write(staging / FILE, found, mark)
@@ -90,6 +93,17 @@ def run(options: Options) -> int:
         terminal.print(table(title, ("layer", "largest σ", "in head", "median largest σ", "mean effective rank"), rows))
         terminal.print(f"{seconds:.1f} s; written to {options.out / FILE}")
     return 0
+
+
+def _load(name: str) -> gpt2jax.Model:
+    """The whole model, whose fingerprint a trace has too; where the folder does not hold it, its heads alone."""
+    from gpt2jax.errors import CheckpointError
+    from svdtrace.cli.loading import load_model
+
+    try:
+        return load_model(name)
+    except CheckpointError:
+        return load_model(name, parts="heads")
 
 
 def _of_layer(layer: int, S: np.ndarray) -> dict[str, Any]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from pathlib import Path
 
 import gpt2jax
 from gpt2jax.config import GPT2Config
@@ -13,9 +12,10 @@ from gpt2jax.json_file import parse_json, read_bytes
 from gpt2jax.layout import CONFIG_FILE
 from gpt2jax.tokenizer import Tokenizer
 from svdtrace import prompts as sources
+from svdtrace.bundle import bundled_folder
 from svdtrace.cli.compilation import keep_compiled
 from svdtrace.cli.options import BUNDLED, PromptChoice
-from svdtrace.errors import ModelError, OptionError
+from svdtrace.errors import OptionError
 from svdtrace.prompts.prompt import Prompt
 
 
@@ -27,10 +27,7 @@ def source_of(name: str) -> str:
     """
     if name != BUNDLED:
         return name
-    folder = Path(__file__).parent.parent / "bundled"
-    if not (folder / "config.json").exists():
-        raise ModelError(f"{folder}: the bundled model is not there; install svdtrace anew, or give --model FOLDER")
-    return str(folder)
+    return str(bundled_folder())
 
 
 def load_model(name: str, processing: str = "raw", parts: str | Collection[str] | None = None) -> gpt2jax.Model:

@@ -6,6 +6,7 @@ Everything that runs a model, whole or from some layer on, goes through `run_blo
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -18,15 +19,15 @@ from gpt2jax.params import Blocks, LayerNorm
 from gpt2jax.sites import Hook, Passage
 
 Resid = Float[Array, "prompt tok d_model"]
-Observe = Callable[[dict[str, Array]], object]
-Keep = Callable[[object, dict[str, Array], Array], object]
+Observe = Callable[[dict[str, Array]], Any]
+Keep = Callable[[Any, dict[str, Array], Array], Any]
 
 
 def _nothing(_seen: dict[str, Array]) -> None:
     """Observe nothing."""
 
 
-def _unchanged(kept: object, _seen: dict[str, Array], _layer: Array) -> object:
+def _unchanged(kept: Any, _seen: dict[str, Array], _layer: Array) -> Any:
     """Carry along what was carried."""
     return kept
 
@@ -105,9 +106,9 @@ def run_blocks(
     wanted: frozenset[str] = frozenset(),
     observe: Observe = _nothing,
     keep: Keep = _unchanged,
-    kept: object = None,
+    kept: Any = None,
     first_layer: int = 0,
-) -> tuple[Resid, object, object]:
+) -> tuple[Resid, Any, Any]:
     """Run the residual through blocks.
 
     Args:
@@ -125,7 +126,7 @@ def run_blocks(
     """
     layers = jnp.arange(blocks.W_Q.shape[0]) + first_layer
 
-    def step(carry: tuple[Resid, object], each: tuple[Array, Blocks]) -> tuple[tuple[Resid, object], object]:
+    def step(carry: tuple[Resid, Any], each: tuple[Array, Blocks]) -> tuple[tuple[Resid, Any], Any]:
         resid, kept = carry
         layer, weights = each
         weights = jax.tree.map(lambda array: array.astype(compute_dtype(array)), weights)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import jax.numpy as jnp
 from jaxtyping import Array
 
@@ -39,7 +41,7 @@ def fold(model: Model) -> Model:
         W_U=W_U,
         b_U=b_U,
     )
-    return model.replace(params=folded, processing="folded")
+    return replace(model, params=folded, processing="folded")
 
 
 def _folded_blocks(blocks: Blocks) -> Blocks:

@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import struct
+from jax.core import Tracer
 from jaxtyping import Array, Bool, Float, Int
 
 from gpt2jax.blocks import Resid, attention_mask, layer_norm, run_blocks
@@ -120,7 +121,7 @@ def checked_inputs(
 
 
 def _checked_range(values: Array | np.ndarray, stop: int, name: str, remedy: str) -> Array:
-    if not isinstance(values, jax.core.Tracer):
+    if not isinstance(values, Tracer):
         host = np.asarray(values)
         if host.size and not np.issubdtype(host.dtype, np.integer):
             raise InputError(f"{name}s have dtype {host.dtype}; give integers")

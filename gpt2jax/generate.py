@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 
 import jax
@@ -46,7 +47,7 @@ def generate(
         raise InputError(f"temperature is {temperature}; give 0, or a positive value and key=jax.random.key(seed)")
     keys = jax.random.split(jax.random.key(0) if key is None else key, max(n_new, 1))[:n_new]
     padded = jnp.pad(tokens, ((0, 0), (0, n_new)))
-    static = model.replace(tokenizer=None, layout=None)
+    static = replace(model, tokenizer=None, layout=None)
     return _continued(static, padded, keys, jnp.asarray(temperature, jnp.float32), tokens.shape[1], temperature > 0)
 
 

@@ -22,7 +22,7 @@ def centre(x: Float[Array, "*axes d_model"]) -> Float[Array, "*axes d_model"]:
     return x - jnp.mean(x, axis=-1, keepdims=True)
 
 
-def compute_dtype(*arrays: Array) -> jnp.dtype:
+def compute_dtype(*arrays: Array | None) -> jnp.dtype:
     """The dtype that activations take: the weights' own, but never less than float32."""
     with jax.numpy_dtype_promotion("standard"):  # asked of JAX here, not left to chance where promotion is strict
-        return jnp.result_type(jnp.float32, *arrays)
+        return jnp.result_type(jnp.float32, *(array for array in arrays if array is not None))

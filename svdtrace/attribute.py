@@ -5,6 +5,7 @@ Firings stand in blocks that share a reader head, so that every product is dense
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 
 import jax
@@ -75,7 +76,7 @@ def in_blocks(rows: np.ndarray, head: np.ndarray) -> tuple[np.ndarray, np.ndarra
     return slots.reshape(-1, BLOCKS_PER_CALL, BLOCK_SIZE), block_heads.reshape(-1, BLOCKS_PER_CALL)
 
 
-@partial(jax.jit, static_argnames=("n_layers", "sides", "all_writers"))
+@partial(jax.jit, static_argnames=("n_layers", "sides"))
 def collect(
     observed: Observed,
     blocks: Blocks,
@@ -83,7 +84,6 @@ def collect(
     *,
     n_layers: int,
     sides: tuple[str, ...],
-    all_writers: bool,
 ) -> Collected:
     """Gather what firings of one layer need, so that `attribute` compiles for no particular batch shape.
 
@@ -99,7 +99,7 @@ def collect(
     def one_side(side: str) -> Written:
         place = blocks.prompt * n_tokens + (blocks.dest if side == "dest" else blocks.src)
         others = None
-        if all_writers:
+        if observed.mlp_out is not None and observed.embed is not None and observed.pos is not None:
             stem = jnp.stack([observed.embed, observed.pos])
             parts = (by_place(observed.mlp_out)[:n_layers, place], by_place(stem)[:, place])
             others = jnp.concatenate(parts)
@@ -158,8 +158,8 @@ def attribute(
 
     each = [one_side(side, written) for side, written in zip(sides, collected.written, strict=True)]
     weight, edges = jax.tree.map(lambda *both: jnp.stack(both), *each)
-    edges = edges.replace(chosen=edges.chosen & filled[..., None])
-    return Attributed(slices=slices.replace(members=members), products=products, weight=weight, edges=edges)
+    edges = replace(edges, chosen=edges.chosen & filled[..., None])
+    return Attributed(slices=replace(slices, members=members), products=products, weight=weight, edges=edges)
 
 
 def _present(n_layers: int, n_heads: int, layer: Array, all_writers: bool) -> Bool[Array, " writer"]:

@@ -7,6 +7,7 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -114,8 +115,8 @@ def firing_model(config: GPT2Config, prompts: list[Prompt], firings: int = FIRIN
 
 def _sharpened(model: Model, gain: float) -> Model:
     blocks = model.params.blocks
-    blocks = blocks.replace(W_Q=blocks.W_Q * gain, W_K=blocks.W_K * gain)
-    return model.replace(params=model.params.replace(blocks=blocks))
+    blocks = replace(blocks, W_Q=blocks.W_Q * gain, W_K=blocks.W_K * gain)
+    return replace(model, params=replace(model.params, blocks=blocks))
 
 
 def _firings_per_prompt(model: Model, prompts: list[Prompt]) -> float:

@@ -6,6 +6,8 @@ orthogonalisations and one h × h SVD, never a dense (d+1) × (d+1) one.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -121,7 +123,8 @@ def _project(Q: Array, factors: Array) -> Array:
 
 @jax.jit
 def _core_svd(R_A: Array, R_B: Array) -> tuple[Array, Array, Array]:
-    return jnp.linalg.svd(einsum("lnhk,lnmk->lnhm", R_A, R_B))
+    U, S, Vh = jnp.linalg.svd(einsum("lnhk,lnmk->lnhm", R_A, R_B))
+    return U, S, Vh
 
 
 @jax.jit
@@ -149,5 +152,5 @@ def gauged(model: Model, decomposition: Decomposition) -> Model:
     projection, since the forward pass's own queries and keys, multiplied entry by entry, are the products.
     """
     A, B = singular_gauge(decomposition)
-    blocks = model.params.blocks.replace(W_Q=A[..., :-1, :], b_Q=A[..., -1, :], W_K=B[..., :-1, :], b_K=B[..., -1, :])
-    return model.replace(params=model.params.replace(blocks=blocks))
+    blocks = replace(model.params.blocks, W_Q=A[..., :-1, :], b_Q=A[..., -1, :], W_K=B[..., :-1, :], b_K=B[..., -1, :])
+    return replace(model, params=replace(model.params, blocks=blocks))

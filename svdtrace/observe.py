@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -65,7 +66,7 @@ def observe(
     stem = Passage({})
     resid = embed(params, tokens, positions, stem)
 
-    def look(seen: dict[str, Array]) -> dict[str, object]:
+    def look(seen: dict[str, Array]) -> dict[str, Any]:
         pattern, score = seen["attn.hook_pattern"], seen["attn.hook_attn_scores"]
         return {
             "candidates": find_candidates(pattern, score, eligible, score_min, count),

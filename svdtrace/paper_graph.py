@@ -202,7 +202,7 @@ def _starts(firings: pa.Table, places: Sequence[tuple[int, ...]], edges: pa.Tabl
     for prompt, layer, head, token, paths in zip(*(edges[name].to_pylist() for name in names), strict=True):
         arrived[prompt, layer, head, token] += paths
     starts: dict[int, list[Place]] = defaultdict(list)
-    for (prompt, *place), paths in zip(places, firings["paths"].to_pylist(), strict=True):
-        if paths > arrived[prompt, place[0], place[1], place[2]]:
-            starts[prompt].append(tuple(place))
+    for (prompt, layer, head, dest, src), paths in zip(places, firings["paths"].to_pylist(), strict=True):
+        if paths > arrived[prompt, layer, head, dest]:
+            starts[prompt].append((layer, head, dest, src))
     return starts

@@ -135,7 +135,6 @@ def _attributed(
     if not len(rows):
         return []
     n_layers = writer_layers(layer, prepared.model.config.n_layers)
-    same = {"sides": sides, "all_writers": _all_writers(config)}
     run = partial(
         attribute,
         layer=np.int32(layer),
@@ -145,14 +144,15 @@ def _attributed(
         tau=np.asarray(config.tau, prepared.dtype),
         coverage=np.asarray(config.coverage, prepared.dtype),
         method=config.method,
-        **same,
+        sides=sides,
+        all_writers=_all_writers(config),
     )
     chunks = []
     for row, head in zip(*in_blocks(rows, firings.head[rows]), strict=True):
         # An empty slot repeats row 0; what comes of it is masked.
         at = np.maximum(row, 0)
         blocks = Blocks(prompt=firings.prompt[at], dest=firings.dest[at], src=firings.src[at], head=head)
-        collected = collect(observed, blocks, np.int32(layer), n_layers=n_layers, **same)
+        collected = collect(observed, blocks, np.int32(layer), n_layers=n_layers, sides=sides)
         chunks.append(Chunk(row=row, writer_layers=n_layers, result=run(collected, filled=row >= 0, head=head)))
     return chunks
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import jax
 import jax.numpy as jnp
@@ -70,7 +70,7 @@ def processed(model: Model, config: TraceConfig) -> Model:
     if config.processing == "folded":
         model = fold(model)
     dtype = jnp.dtype(config.dtype)
-    return model.replace(params=jax.tree.map(lambda array: jnp.asarray(array, dtype), model.params))
+    return replace(model, params=jax.tree.map(lambda array: jnp.asarray(array, dtype), model.params))
 
 
 def prepare(model: Model, config: TraceConfig, decomposer: Callable[[Model], Decomposition] = decompose) -> Prepared:

@@ -48,7 +48,7 @@ EDGES = pa.schema(
 
 
 def prompts_table(
-    prompts: Sequence[Prompt], logit_difference: np.ndarray, places: Sequence[int] | None = None
+    prompts: Sequence[Prompt], logit_difference: np.ndarray, places: Sequence[int] | np.ndarray | None = None
 ) -> pa.Table:
     """`prompts.parquet`; `places` are the prompts' 0-based places in the input, 0, 1, 2, … by default."""
     columns = [

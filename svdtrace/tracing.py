@@ -9,11 +9,11 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -55,7 +55,7 @@ class Trace:
         """The circuit: writer → (reader, role) (METHOD.md, section 8)."""
         return graphs.ours(self.prompts, self.edges)
 
-    def save(self, folder: str) -> None:
+    def save(self, folder: str | Path) -> None:
         """Write tables, manifest, graph and report into a new, empty or earlier result's folder.
 
         Raises:
@@ -151,20 +151,20 @@ class Clock:
     """Seconds per stage."""
 
     def __init__(self) -> None:
-        self.seconds: Counter[str] = Counter()
+        self.seconds: dict[str, float] = {}
 
     @contextmanager
     def __call__(self, stage: str) -> Iterator[None]:
         """Time what happens within, under a stage's name."""
         start = time.perf_counter()
         yield
-        self.seconds[stage] += time.perf_counter() - start
+        self.seconds[stage] = self.seconds.get(stage, 0.0) + time.perf_counter() - start
 
     def rounded(self) -> dict[str, float]:
         """The stages' seconds and their sum, to milliseconds."""
         return {
             **{stage: round(each, 3) for stage, each in self.seconds.items()},
-            "total": round(self.seconds.total(), 3),
+            "total": round(sum(self.seconds.values()), 3),
         }
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 import networkx as nx
 import numpy as np
 import pytest
+from safetensors import safe_open
 from safetensors.numpy import load_file
 
 import svdtrace
@@ -117,7 +118,9 @@ def test_tokens_need_no_weights(capsys: pytest.CaptureFixture[str], shared: Path
     assert "prompt 1" in out
 
 
-def test_a_decomposition_rebuilds_the_heads(capsys: pytest.CaptureFixture[str], tmp_path: Path, model_folder: Path):
+def test_a_decomposition_is_that_of_the_model_traced(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, model_folder: Path, traced: Path
+):
     out = tmp_path / "heads"
     content = json.loads(said(capsys, "decompose", "--model", str(model_folder), "--out", str(out), "--json"))
     parts = load_file(out / "decomposition.safetensors")
@@ -126,6 +129,8 @@ def test_a_decomposition_rebuilds_the_heads(capsys: pytest.CaptureFixture[str], 
         "S": (3, 2, 8),
         "V": (3, 2, 17, 8),
     }
+    with safe_open(out / "decomposition.safetensors", framework="numpy") as file:
+        assert file.metadata()["fingerprint"] == svdtrace.read(traced).manifest["model"]["fingerprint"]
     assert content["layers"][1]["largest"] == pytest.approx(parts["S"][1].max(), abs=1e-3)
     assert 1 <= content["layers"][1]["effective_rank"] <= 8
     assert "largest σ" in said(capsys, "decompose", "--model", str(model_folder), "--out", str(out))

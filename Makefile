@@ -7,7 +7,7 @@ check:
 quick:
 	.venv/bin/ruff format --check .
 	.venv/bin/ruff check .
-	.venv/bin/pyright
+	.venv/bin/pyright --pythonpath .venv/bin/python
 	.venv/bin/pytest -m "not full"
 
 full:

@@ -1,0 +1,73 @@
+"""Edges worked out by hand (METHOD.md, section 6)."""
+
+from __future__ import annotations
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from svdtrace.contributions import Contributions, contribute
+from svdtrace.edges import choose_edges
+
+NONE = -np.inf
+
+
+def edges(weight: list[float], coverage: float = 0.7, bound: float = 0.0) -> tuple[list[int], float, bool]:
+    found = choose_edges(Contributions(weight=jnp.asarray(weight), bound=jnp.asarray(bound)), coverage)
+    return np.nonzero(np.asarray(found.chosen))[0].tolist(), float(found.total), bool(found.near_tie)
+
+
+@pytest.mark.parametrize(
+    ("weight", "coverage", "expected", "total"),
+    [
+        ([1.0, 6.0, 3.0], 0.7, [1, 2], 10),
+        ([1.0, 6.0, 3.0], 0.6, [1, 2], 10),  # 6 reaches the goal but does not exceed it
+        ([1.0, 6.0, 3.0], 0.5, [1], 10),
+        ([2.0, 6.0, 2.0, 2.0], 0.5, [1, 0, 2, 3], 12),  # all as large as the one at the cut
+        ([6.0, 6.0, 1.0], 0.2, [0, 1], 13),
+        ([4.0, 1.0], 1.0, [0, 1], 5),  # none exceeds: all that are positive
+        ([4.0, 0.0], 1.0, [0], 4),
+        ([4.0, -1.0], 1.0, [0], 3),
+        ([1.0, -4.0], 0.7, [0], -3),  # a total below 0: the largest alone
+        ([-1.0, -4.0], 0.7, [0], -5),
+        ([2.0, -2.0], 0.7, [0], 0),
+        ([0.0, 0.0], 0.7, [], 0),
+        ([NONE, 3.0, NONE, 2.0], 1.0, [1, 3], 5),  # writers above the reader are none
+        ([NONE, -3.0, NONE], 0.7, [], -3),  # -3 does not exceed -2.1, and nothing is positive
+        ([NONE, NONE], 0.7, [], 0),
+    ],
+)
+def test_by_hand(weight: list[float], coverage: float, expected: list[int], total: float) -> None:
+    """Catches >= for >, equals at the cut left out, and writers that are not there."""
+    chosen, sum_of_all, _ = edges(weight, coverage)
+    assert chosen == sorted(expected)
+    assert sum_of_all == total
+
+
+@pytest.mark.parametrize(
+    ("weight", "bound", "near"),
+    [
+        ([6.0, 3.0, 1.0], 0.5, False),  # goal 7, sums 6 and 9
+        ([6.0, 3.0, 1.0], 1.0, True),  # the sum before the cut
+        ([5.0, 2.5, 0.0, 0.0], 0.0, False),
+        ([5.0, 3.0, 1.0, 1.0], 0.8, True),  # the sum at the cut, two bounds in quadrature
+        ([5.0, 3.0, 1.0, 1.0], 0.6, False),
+        ([10.0, 4.0, 3.875], 0.0625, True),  # 4 and 3.875 could change places
+        ([10.0, 4.0, 3.875], 0.05, False),
+        ([5.0, 2.5, 2.5], 0.001, True),  # both are chosen, but rounding may part them
+        ([0.0, 0.0], 1.0, False),
+    ],
+)
+def test_ties_are_seen(weight: list[float], bound: float, near: bool) -> None:
+    """Catches a tie at one of the two sums or between two writers that is not flagged."""
+    assert edges(weight, bound=bound)[2] is near
+
+
+def test_contributions_and_their_bound() -> None:
+    """Catches a bound of the mean writer instead of the largest, or of vectors outside S."""
+    terms = jnp.asarray([[1.0, 2.0, 100.0], [-3.0, 3.0, 0.0], [50.0, 50.0, 50.0]])
+    found = contribute(
+        terms, jnp.asarray([2.0, -1.0, 0.0]), jnp.asarray([0.25, 0.5, 8.0]), jnp.asarray([True, True, False])
+    )
+    assert np.asarray(found.weight).tolist() == [0.0, -9.0, NONE]
+    assert float(found.bound) == 9.0 * 0.5

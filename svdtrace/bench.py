@@ -78,7 +78,7 @@ def run(model: Model | None = None, full: bool = False, progress: Progress | Non
         "platform": device.platform,
         "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
         "prompts": len(prompts),
-        "tokens": TOKENS,
+        "tokens": len(prompts[0].tokens),
         "firings_per_prompt": firings / len(prompts),
         "query_key_gain": gain,
         "stages": {

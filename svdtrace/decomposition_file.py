@@ -18,6 +18,8 @@ from svdtrace.decomposition import Decomposition, decompose
 from svdtrace.errors import OutputError, TraceFolderError
 
 NAMES = ("U", "S", "V")
+# Raised whenever the same weights would be decomposed to other numbers, so that older files are made anew.
+FORMAT = "svdtrace decomposition 2"
 CACHE_VARIABLE = "SVDTRACE_CACHE"
 
 
@@ -31,13 +33,14 @@ def write(path: str | Path, decomposition: Decomposition, model_fingerprint: str
     """
     path = Path(path)
     arrays = {name: np.asarray(getattr(decomposition, name)) for name in NAMES}
-    metadata = {"format": "svdtrace decomposition 1", "fingerprint": model_fingerprint, "sha256": _checksum(arrays)}
+    metadata = {"format": FORMAT, "fingerprint": model_fingerprint, "sha256": _checksum(arrays)}
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, aside = tempfile.mkstemp(dir=path.parent, suffix=".tmp")
         os.close(handle)
         try:
             save_file(arrays, aside, metadata=metadata)
+            Path(aside).chmod(0o644)  # a temporary file is private; a result is not
             Path(aside).replace(path)
         finally:
             Path(aside).unlink(missing_ok=True)
@@ -59,9 +62,13 @@ def read(path: str | Path) -> tuple[Decomposition, str]:
             arrays = {name: file.get_tensor(name) for name in NAMES}
     except (OSError, SafetensorError) as error:
         raise TraceFolderError(f"{path}: holds no decomposition ({error}); write it with svdtrace decompose") from None
+    if metadata.get("format") != FORMAT:
+        raise TraceFolderError(f"{path}: is not of the format {FORMAT!r}; write it anew with svdtrace decompose")
     if metadata.get("sha256") != _checksum(arrays):
         raise TraceFolderError(f"{path}: its checksum does not fit its content; write it anew with svdtrace decompose")
-    return Decomposition(**{name: jnp.asarray(array) for name, array in arrays.items()}), metadata["fingerprint"]
+    return Decomposition(**{name: jnp.asarray(array) for name, array in arrays.items()}), metadata.get(
+        "fingerprint", ""
+    )
 
 
 def cached_decompose(model: Model, key: str) -> Decomposition:
@@ -92,7 +99,10 @@ def cache_folder() -> Path | None:
     if named is not None:
         return Path(named) if named else None
     base = os.environ.get("XDG_CACHE_HOME")
-    return (Path(base) if base else Path.home() / ".cache") / "svdtrace"
+    try:
+        return (Path(base) if base else Path.home() / ".cache") / "svdtrace"
+    except RuntimeError:  # a user without a home
+        return None
 
 
 def _checksum(arrays: dict[str, np.ndarray]) -> str:

@@ -25,6 +25,8 @@ class Candidates:
 
 def candidates_per_destination(threshold: float, n_tokens: int) -> int:
     """How many sources can reach the threshold at once: a pattern's row sums to 1, up to rounding."""
+    if threshold * n_tokens <= 1:
+        return n_tokens
     return min(n_tokens, math.floor((1 + n_tokens * FLOAT32_EPS) / threshold))
 
 

@@ -10,7 +10,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -41,6 +41,25 @@ def check_folder(path: str | Path) -> Path:
             )
     _probe(shown, target)
     return target
+
+
+def names_file(out: Path, endings: Collection[str], source: Path) -> bool:
+    """Whether `--out` names a file, by its ending, rather than a folder to write into.
+
+    Args:
+        out: what was named.
+        endings: of the files that can be written, such as `.html`.
+        source: the folder that is read, which must not be written over.
+
+    Raises:
+        OutputError: the place is that folder, or holds it.
+    """
+    if out.suffix in endings and not out.is_dir():
+        return True
+    place, read = out.expanduser().resolve(), source.expanduser().resolve()
+    if place == read or place in read.parents:
+        raise OutputError(f"{out}: holds the trace that is read; name another folder, or a file, with --out")
+    return False
 
 
 @contextmanager

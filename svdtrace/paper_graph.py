@@ -16,6 +16,7 @@ import networkx as nx
 import pyarrow as pa
 
 from svdtrace.graph import token_labels
+from svdtrace.paths import LARGEST
 from svdtrace.roots import Root
 
 HEAD_TIE = 2000
@@ -203,6 +204,6 @@ def _starts(firings: pa.Table, places: Sequence[tuple[int, ...]], edges: pa.Tabl
         arrived[prompt, layer, head, token] += paths
     starts: dict[int, list[Place]] = defaultdict(list)
     for (prompt, layer, head, dest, src), paths in zip(places, firings["paths"].to_pylist(), strict=True):
-        if paths > arrived[prompt, layer, head, dest]:
+        if paths > arrived[prompt, layer, head, dest] or paths == LARGEST:
             starts[prompt].append((layer, head, dest, src))
     return starts

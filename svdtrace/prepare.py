@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from jaxtyping import Array
 
 from gpt2jax.fold import fold
+from gpt2jax.numerics import compute_dtype
 from gpt2jax.params import Model
 from svdtrace.bounds import rounding_scale
 from svdtrace.config import TraceConfig
@@ -67,9 +68,13 @@ def processed(model: Model, config: TraceConfig) -> Model:
         raise ModelError("tracing needs a whole model, but this one holds a part of its weights; load it whole")
     if config.processing == "raw" and model.processing == "folded":
         raise SettingError('processing is "raw", but the model is folded already; load it with processing="raw"')
-    if config.processing == "folded":
-        model = fold(model)
+    # Folding is done in the finer of float32 and the dtype asked for; bfloat16 rounds the folded weights once.
     dtype = jnp.dtype(config.dtype)
+    model = _cast(model, jnp.promote_types(jnp.float32, dtype))
+    return _cast(fold(model) if config.processing == "folded" else model, dtype)
+
+
+def _cast(model: Model, dtype: jnp.dtype) -> Model:
     return replace(model, params=jax.tree.map(lambda array: jnp.asarray(array, dtype), model.params))
 
 
@@ -101,7 +106,7 @@ def prepare(model: Model, config: TraceConfig, decomposer: Callable[[Model], Dec
 def _core_bytes(model: Model) -> int:
     config = model.config
     pairs = config.n_heads**2 * sum(writer_layers(layer, config.n_layers) for layer in range(1, config.n_layers))
-    return 2 * pairs * config.d_head**2 * 4
+    return 2 * pairs * config.d_head**2 * compute_dtype(model.params.blocks.W_O).itemsize
 
 
 _cores = jax.jit(composition_cores)

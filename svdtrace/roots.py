@@ -47,7 +47,7 @@ class Root:
         if (self.layer, self.head) != (layer, head):
             return False
         ends = ((self.dest, dest), (self.src, src))
-        return all(end == ANY or roles.get(end, int(end) if end.isdigit() else -1) == token for end, token in ends)
+        return all(end == ANY or roles.get(end, int(end) if end.isdecimal() else -1) == token for end, token in ends)
 
     def __str__(self) -> str:
         return f"{self.layer}.{self.head}@{self.dest}:{self.src}"
@@ -85,9 +85,9 @@ def _parse_root(text: str, config: GPT2Config, roles: set[str], longest: int) ->
     for end in (match[3], match[4]):
         if end == ANY or end in roles:
             continue
-        if end.isdigit() and int(end) >= longest:
+        if end.isdecimal() and int(end) >= longest:
             raise RootError(f'root "{text}": position {end} is outside every prompt; the longest has {longest} tokens')
-        if not end.isdigit():
+        if not end.isdecimal():
             known = f"they have {', '.join(sorted(roles))}" if roles else "they have no roles; name positions, or *"
             raise RootError(f'root "{text}": no prompt has a role "{end}"; {known}')
     return Root(layer, head, match[3], match[4])
@@ -111,7 +111,7 @@ def _stands(end: str, token: np.ndarray, prompt: np.ndarray, prompts: Sequence[P
     if end == ANY:
         return np.ones(len(token), bool)
     # A role wins over a position of the same text.
-    otherwise = int(end) if end.isdigit() else -1
+    otherwise = int(end) if end.isdecimal() else -1
     position = np.asarray([each.roles.get(end, otherwise) for each in prompts], np.int64)
     return token == position[prompt]
 

@@ -16,6 +16,7 @@ from svdtrace.output import MANIFEST, replaced_folder, write_manifest
 if TYPE_CHECKING:
     from svdtrace.tracing import Trace
 
+NEEDED = {"version", "config", "model", "prompts", "counts"}
 TABLES: dict[str, pa.Schema] = {"prompts": tables.PROMPTS, "firings": tables.FIRINGS, "edges": tables.EDGES}
 
 
@@ -55,6 +56,10 @@ def read(folder: str | Path) -> Trace:
         manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise TraceFolderError(f"{folder}: holds no trace ({error}); name a folder that svdtrace trace wrote") from None
+    missing = NEEDED - manifest.keys() if isinstance(manifest, dict) else NEEDED
+    if missing:
+        lacking = ", ".join(sorted(missing))
+        raise TraceFolderError(f"{folder / MANIFEST}: lacks {lacking}; name a folder that svdtrace trace wrote")
     return Trace(
         **{name: _read_table(folder / f"{name}.parquet", schema) for name, schema in TABLES.items()}, manifest=manifest
     )

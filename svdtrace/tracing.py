@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
@@ -24,7 +25,7 @@ import pyarrow as pa
 from gpt2jax.fingerprint import fingerprint
 from gpt2jax.params import Model
 from svdtrace import graph as graphs
-from svdtrace.batching import batches, bucket_edges
+from svdtrace.batching import automatic_batch_size, batches, bucket_edges
 from svdtrace.config import TraceConfig
 from svdtrace.decomposition_file import cached_decompose
 from svdtrace.errors import PromptError
@@ -143,8 +144,13 @@ def precision(config: TraceConfig) -> Iterator[None]:
     with ExitStack() as stack:
         if config.dtype == "float64":
             stack.enter_context(jax.enable_x64(True))
-            stack.enter_context(jax.default_device(jax.local_devices(backend="cpu")[0]))
+            stack.enter_context(jax.default_device(computing_device(config)))
         yield
+
+
+def computing_device(config: TraceConfig) -> jax.Device:
+    """The device that a trace runs on; float64 runs on the CPU (METHOD.md, section 13)."""
+    return jax.local_devices(backend="cpu" if config.dtype == "float64" else None)[0]
 
 
 class Clock:
@@ -177,6 +183,10 @@ def check_prompts(model: Model, prompts: Sequence[Prompt]) -> None:
     if not prompts:
         raise PromptError("there are no prompts; give at least one")
     config = model.config
+    named = Counter(prompt.id for prompt in prompts if prompt.id is not None)
+    for name, times in named.items():
+        if times > 1:
+            raise PromptError(f'{times} prompts have the id "{name}"; give each its own, or none')
     for place, prompt in enumerate(prompts):
         name = f"prompt {place}" if prompt.id is None else f'prompt {place} ("{prompt.id}")'
         length = len(prompt.tokens)
@@ -210,7 +220,7 @@ def _parts(
     progress: Progress | None,
 ) -> Iterator[BatchTrace]:
     edges = bucket_edges([len(prompt.tokens) for prompt in prompts])
-    kind = jax.local_devices()[0].platform
+    kind = computing_device(config).platform
     done = 0
     for batch in batches(prompts, edges, config.batch_size, prepared.model.config.n_heads, kind):
         with clock("forward"):
@@ -247,15 +257,17 @@ def _manifest(
     shape = prepared.model.config
     per_head = np.sum([part.firings_per_head for part in parts], axis=0)
     named = {f"{layer}.{head}": int(per_head[layer, head]) for layer, head in zip(*np.nonzero(per_head), strict=True)}
-    device = jax.local_devices()[0]
+    device = computing_device(config)
+    sizes = {name: getattr(shape, name) for name in ("n_layers", "n_heads", "d_model", "d_head", "n_ctx", "d_vocab")}
     return {
         **versions(),
         "command": "trace",
-        "config": config.to_dict(),
+        "config": config.to_dict() | {"batch_size": _batch_size(prompts, config, shape.n_heads)},
         "model": {
             "fingerprint": prepared.fingerprint,
             "processing": prepared.model.processing,
-            **{name: getattr(shape, name) for name in ("n_layers", "n_heads", "d_model", "d_head", "n_ctx", "d_vocab")},
+            "shape": sizes,
+            **sizes,
         },
         "prompts": {"count": len(prompts), "sha256": prompts_hash(prompts), "rejected": 0},
         "counts": {"firings": firings.num_rows, "edges": edges.num_rows, "firings_per_head": named},
@@ -263,6 +275,14 @@ def _manifest(
         "paths_saturated": sum(part.paths_saturated for part in parts),
         "device": {"platform": device.platform, "kind": device.device_kind, "count": jax.device_count()},
     }
+
+
+def _batch_size(prompts: Sequence[Prompt], config: TraceConfig, n_heads: int) -> int:
+    """What `auto` comes to for the longest prompts, so that a manifest repeats a run elsewhere."""
+    if config.batch_size != "auto":
+        return int(config.batch_size)
+    longest = max(len(prompt.tokens) for prompt in prompts)
+    return automatic_batch_size(longest, n_heads, computing_device(config).platform)
 
 
 def _count(table: pa.Table) -> int:

@@ -20,7 +20,7 @@ class Options:
     model: str | None = None
     """Hugging Face GPT-2 folder, hub id, or "bundled"; by default random weights of GPT-2 small's shape."""
     full: Flag[bool] = False
-    """Measure longer prompts and all settings too."""
+    """Run everything seven times instead of three."""
     voice: Annotated[Voice, Flat] = field(default_factory=Voice)
 
 
@@ -56,4 +56,6 @@ def _tables(found: dict[str, Any]) -> list[Any]:
 
 
 def _number(value: Any) -> str:
+    if isinstance(value, dict) and "median" in value:
+        return f"{value['median']:.3g} s ({value['min']:.3g} to {value['max']:.3g})"
     return f"{value:.4g}" if isinstance(value, float) else str(value)

@@ -86,10 +86,10 @@ def _paper(trace: Trace) -> nx.DiGraph:
 
 def _write(circuit: nx.DiGraph, out: Path, options: Options) -> list[Path]:
     from svdtrace import graph
-    from svdtrace.output import replaced_file, replaced_folder, write_manifest
+    from svdtrace.output import names_file, replaced_file, replaced_folder, write_manifest
     from svdtrace.versions import versions
 
-    if out.suffix:
+    if names_file(out, (".json", ".graphml"), options.folder):
         with replaced_file(out) as staging:
             graph.write(circuit, staging)
         return [out]

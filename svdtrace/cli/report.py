@@ -32,13 +32,13 @@ class Options:
 def run(options: Options) -> int:
     """Render and write; print where."""
     from svdtrace.cli.terminal import print_json
-    from svdtrace.output import replaced_file, replaced_folder, write_manifest
+    from svdtrace.output import names_file, replaced_file, replaced_folder, write_manifest
     from svdtrace.report import render
     from svdtrace.trace_folder import read
     from svdtrace.versions import versions
 
     page = render(read(options.folder))
-    if options.out.suffix:
+    if names_file(options.out, (".html",), options.folder):
         written = options.out
         with replaced_file(written) as staging:
             staging.write_text(page, encoding="utf-8")

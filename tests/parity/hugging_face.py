@@ -10,6 +10,9 @@ import torch
 from torch import nn
 from transformers import GPT2Config, GPT2LMHeadModel
 
+# Threads that wait for each other cost more than models this small compute.
+torch.set_num_threads(1)
+
 SIZES: dict[str, Any] = {"n_layer": 2, "n_head": 3, "n_embd": 12, "n_positions": 8, "vocab_size": 20}
 
 

@@ -82,7 +82,7 @@ def ours(model: gpt2jax.Model, positions: np.ndarray | None = POSITIONS) -> dict
 
 
 def ours_in(dtype: str, folder: Path) -> dict[str, np.ndarray]:
-    with jax.enable_x64(dtype == "float64"), jax.numpy_dtype_promotion("standard"):
+    with jax.enable_x64(dtype == "float64"):
         model = gpt2jax.load(folder)
         return ours(model.replace(params=jax.tree.map(lambda w: w.astype(dtype), model.params)))
 

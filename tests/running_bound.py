@@ -8,7 +8,7 @@ between paths, so that it overestimates by some orders of magnitude; in float64 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -17,6 +17,7 @@ from oracle.model import float64, norm_parameters
 
 Arrays = dict[str, np.ndarray]
 
+EPS32, EPS64 = (float(np.finfo(dtype).eps) for dtype in (np.float32, np.float64))
 ACTIVATION_SLOPE = 1.13  # GELU's largest; SiLU's is 1.10, that of the others 1
 GELU_FAST_CONSTANT = 4e-12  # it writes sqrt(2/π) with ten digits
 
@@ -139,3 +140,25 @@ def truth(
         }
         for part in (0, 1)
     )
+
+
+def close(found: Any, expected: np.ndarray, bound: np.ndarray) -> bool:
+    """Equal where infinite, elsewhere within the bound, which must be small enough to mean something."""
+    found = np.asarray(found).reshape(expected.shape)
+    finite = np.isfinite(expected)
+    assert np.max(bound) < 1e-3 * max(1.0, np.max(np.abs(expected[finite])))
+    off = np.abs(np.where(finite, found, 0) - np.where(finite, expected, 0))
+    return bool(np.array_equal(found[~finite], expected[~finite]) and np.all(off <= bound))
+
+
+def agrees_with_differences(function: Callable[[float], float], slope: float) -> bool:
+    """Whether a float64 function has this slope at 0, by central differences with one Richardson step.
+
+    D(h) is off by c h² + O(h⁴), and the extrapolation (4 D(h) − D(2h)) / 3 by much less than D(2h) − D(h) = 3 c h².
+    Rounding adds eps × 1000 operations × |f| / h.
+    """
+    h = EPS64 ** (1 / 5)
+    near, far = ((function(step) - function(-step)) / (2 * step) for step in (h, 2 * h))
+    bound = abs(far - near) + 1000 * EPS64 * (1 + abs(function(0.0))) / h
+    assert bound < 1e-2 * abs(slope)
+    return abs(slope - (4 * near - far) / 3) <= bound

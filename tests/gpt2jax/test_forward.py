@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import jax
@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from oracle.model import block, normalize
-from running_bound import RunningBound, truth
+from running_bound import EPS64, RunningBound, agrees_with_differences, close, truth
 from small_model import jax_model, random_tokens, small_model
 
 import gpt2jax
@@ -18,7 +18,6 @@ from gpt2jax.activations import ACTIVATIONS
 from gpt2jax.errors import CheckpointError, InputError
 from gpt2jax.sites import BLOCK_SITES, STEM_SITES
 
-EPS64 = float(np.finfo(np.float64).eps)
 # tap → the oracle's name
 STEM = {
     "hook_embed": "embed",
@@ -61,15 +60,6 @@ CASES = [
 def float64() -> Iterator[None]:
     with jax.enable_x64(True):
         yield
-
-
-def close(found: jax.Array, expected: np.ndarray, bound: np.ndarray) -> bool:
-    """Equal where infinite, elsewhere within the bound, which must be small enough to mean something."""
-    found = np.asarray(found).reshape(expected.shape)
-    finite = np.isfinite(expected)
-    assert np.max(bound) < 1e-3 * max(1.0, np.max(np.abs(expected[finite])))
-    off = np.abs(np.where(finite, found, 0) - np.where(finite, expected, 0))
-    return bool(np.array_equal(found[~finite], expected[~finite]) and np.all(off <= bound))
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: "-".join(map(str, case.values())))
@@ -245,20 +235,7 @@ def test_gradient_of_parameters_is_the_difference_quotient(float64: None) -> Non
     pairs = zip(jax.tree.leaves(loss(model.params)[1]), jax.tree.leaves(way), strict=True)
     slope = float(sum(jnp.sum(left * right) for left, right in pairs))
     assert abs(slope) > 1e-2
-    agrees_with_differences(moved, slope)
-
-
-def agrees_with_differences(function: Callable[[float], float], slope: float) -> None:
-    """A slope at 0 against central differences with one Richardson step.
-
-    D(h) is off by c h² + O(h⁴); the extrapolation (4 D(h) − D(2h)) / 3 by much less than D(2h) − D(h) = 3 c h². Rounding
-    adds eps × 1000 operations × |f| / h.
-    """
-    h = EPS64 ** (1 / 5)
-    near, far = ((function(step) - function(-step)) / (2 * step) for step in (h, 2 * h))
-    bound = abs(far - near) + 1000 * EPS64 * (1 + abs(function(0.0))) / h
-    assert bound < 1e-2 * abs(slope)
-    assert abs(slope - (4 * near - far) / 3) <= bound
+    assert agrees_with_differences(moved, slope)
 
 
 def test_inputs_that_cannot_be_read(small: tuple) -> None:

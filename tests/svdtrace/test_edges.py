@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -10,10 +11,11 @@ from svdtrace.contributions import Contributions, contribute
 from svdtrace.edges import choose_edges
 
 NONE = -np.inf
+compiled = jax.jit(choose_edges)
 
 
 def edges(weight: list[float], coverage: float = 0.7, bound: float = 0.0) -> tuple[list[int], float, bool]:
-    found = choose_edges(Contributions(weight=jnp.asarray(weight), bound=jnp.asarray(bound)), coverage)
+    found = compiled(Contributions(weight=jnp.asarray(weight), bound=jnp.asarray(bound)), coverage)
     return np.nonzero(np.asarray(found.chosen))[0].tolist(), float(found.total), bool(found.near_tie)
 
 
@@ -65,9 +67,9 @@ def test_ties_are_seen(weight: list[float], bound: float, near: bool) -> None:
 
 def test_contributions_and_their_bound() -> None:
     """Catches a bound of the mean writer instead of the largest, or of vectors outside S."""
-    terms = jnp.asarray([[1.0, 2.0, 100.0], [-3.0, 3.0, 0.0], [50.0, 50.0, 50.0]])
-    found = contribute(
-        terms, jnp.asarray([2.0, -1.0, 0.0]), jnp.asarray([0.25, 0.5, 8.0]), jnp.asarray([True, True, False])
-    )
-    assert np.asarray(found.weight).tolist() == [0.0, -9.0, NONE]
-    assert float(found.bound) == 9.0 * 0.5
+    # [writer slot sv], one firing; the third writer stands above the reader.
+    terms = jnp.asarray([[[1.0, 2.0, 100.0]], [[-3.0, 3.0, 0.0]], [[50.0, 50.0, 50.0]]])
+    coefficient, relative = jnp.asarray([[2.0, -1.0, 0.0]]), jnp.asarray([[0.25, 0.5, 8.0]])
+    found = contribute(terms, coefficient, relative, jnp.asarray([True, True, False]))
+    assert np.asarray(found.weight).tolist() == [[0.0, -9.0, NONE]]
+    assert np.asarray(found.bound).tolist() == [9.0 * 0.5]

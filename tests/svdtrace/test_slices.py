@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from svdtrace.slices import choose_slices, whole_rank
 
+compiled = jax.jit(choose_slices)
+
 
 def chosen(products: list[float], tau: float = 1.0, bounds: float | list[float] = 0.0) -> tuple[list[int], bool]:
     """S in the order of choice, and whether it is near a tie."""
     values = jnp.asarray(products)
-    slices = choose_slices(values, jnp.broadcast_to(jnp.asarray(bounds), values.shape), tau)
+    slices = compiled(values, jnp.broadcast_to(jnp.asarray(bounds), values.shape), tau)
     members = np.nonzero(np.asarray(slices.members))[0]
     return sorted(members.tolist(), key=lambda k: int(slices.place[k])), bool(slices.near_tie)
 

@@ -44,8 +44,24 @@ SETTINGS = (
     "came back",
 )
 
-MAIN_CONNECTIVES = (".", ", and", ", so", ". After that,", ", and afterwards", ". A little later, in the {place},")
-SUBORDINATE_CONNECTIVES = (",", ", as always,", ", without a word,")
+# The pair in between takes no part: who is given something follows from who gives, not from who was named last.
+MAIN_CONNECTIVES = (
+    ".",
+    ", and",
+    ", so",
+    ". After that,",
+    ", and afterwards",
+    ". A little later, in the {place},",
+    ", while {other} and {another} stayed at home. Then",
+    ". Meanwhile, {other} and {another} went to the {place}.",
+    ". {other} and {another} came back too, and",
+)
+SUBORDINATE_CONNECTIVES = (
+    ",",
+    ", as always,",
+    ", without a word,",
+    " and {other} and {another} stayed at home,",
+)
 
 GIVINGS = (
     "*gave* a {object} to",
@@ -84,14 +100,17 @@ NAMELESS_BEFORE = (
     "It had been raining for hours.",
     "This is a short story about a {object}.",
 )
+# Others than the two, mostly a pair as well and one of them named again: neither being in a pair nor being named twice
+# is enough to know who is meant.
 BEFORE_WITH_NAMES = (
     "Everyone liked {other}.",
     "My friend {other} was at the {place}.",
-    "We saw {other} near the {place}.",
-    "Nobody knew where {other} was.",
     "I met {other} and {another} at the {place}.",
-    "The {object} had once belonged to {other}.",
-    "The teacher asked {other} to wait, so {other} stayed at the {place}.",
+    "We saw {other} and {another} near the {place}.",
+    "The {object} belonged to {other} and {another}, but {other} was tired.",
+    "Nobody knew where {other} and {another} were, and {another} was late.",
+    "Both {other} and {another} were at home. Then {another} slept.",
+    "The teacher asked {other} and {another} to wait, so {other} stayed at the {place}.",
 )
 AFTER = (
     "{IO} was very happy.",

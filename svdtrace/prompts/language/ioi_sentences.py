@@ -59,9 +59,9 @@ def with_sequel(sentence: Sentence, random: Random, words: Words) -> str:
 def _before(random: Random, words: Words, names: dict[str, str]) -> str:
     """None to two sentences, at most one of them with names, each followed by a space."""
     templates: tuple[str, ...] = ()
-    if random.random() < 0.4:
-        templates += (pick(random, NAMELESS_BEFORE),)
     if random.random() < 0.3:
+        templates += (pick(random, NAMELESS_BEFORE),)
+    if random.random() < 0.55:
         templates += (pick(random, BEFORE_WITH_NAMES),)
     return "".join(plain(template, random, words, names) + " " for template in templates)
 

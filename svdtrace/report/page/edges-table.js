@@ -26,7 +26,7 @@ const EdgesTable = (() => {
     },
     { key: "prompts", label: "Prompts", value: NUMBER("prompts"), show: (row) => count(row.prompts) },
     { key: "count", label: "Edges", value: NUMBER("count"), show: (row) => count(row.count), wide: true },
-    { key: "weight", label: "Mean weight", value: NUMBER("weight"), show: (row) => short(row.weight) },
+    { key: "weight", label: "Mean weight", value: NUMBER("weight"), show: (row) => short(row.weight), wide: true },
     { key: "total", label: "Total", value: NUMBER("total"), show: (row) => short(row.total) },
     {
       key: "share",

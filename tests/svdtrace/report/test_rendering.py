@@ -76,10 +76,9 @@ def test_the_policy_allows_the_scripts_of_the_page_alone():
     policy = next(each["content"] for tag, each in parts().tags if each.get("http-equiv") == "Content-Security-Policy")
     assert policy is not None
     assert "default-src 'none'" in policy
-    allowed = re.findall(r"'sha256-([^']+)'", policy)
-    found = [base64.b64encode(hashlib.sha256(script.encode()).digest()).decode() for script in parts().scripts[1:]]
-    assert allowed == found
-    assert len(found) == 2
+    digests = [base64.b64encode(hashlib.sha256(script.encode()).digest()).decode() for script in parts().scripts[1:]]
+    assert len(digests) == 2
+    assert "script-src " + " ".join(f"'sha256-{digest}'" for digest in digests) + ";" in policy
 
 
 def test_token_strings_come_back_from_the_data_and_make_no_markup():

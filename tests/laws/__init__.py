@@ -1,0 +1,1 @@
+"""Laws: what holds for every model and every prompt, tried on drawn ones."""

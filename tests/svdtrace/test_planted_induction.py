@@ -1,0 +1,257 @@
+"""An induction circuit written by hand, weight by weight, LayerNorm and all: the trace must find it and nothing else.
+
+A residual holds features f and their mirror image, r = [f, −f]: its mean is 0, so centring changes nothing, and its
+variance is mean(f²), the same at every token since every token has as many features as any other. Features: the token
+(one-hot), its position (one-hot), the previous token (one-hot, once head 1.0 has written it), and `rest`, one
+number that is always there. Gains and biases of LayerNorm are random; what reads is divided by them.
+
+* 0.1, a decoy, takes 2 from `rest` everywhere: more than any other head writes, into a direction that 2.0 reads.
+* 1.0 looks from each position to the one before and writes which token stands there.
+* 2.0 looks from a token to where that token is the previous one, and writes the token it finds there.
+* 1.0 and 2.0 also read `rest`, with a negative product that is the same for all sources: as in trained models, the sum
+  of the others overshoots the score, and the slice ends.
+
+Reading strengths differ between tokens and between positions, so that the singular vectors are these features.
+"""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import gpt2jax
+import svdtrace
+from gpt2jax import edits
+from svdtrace.prompts import Prompt
+
+STRINGS = ("<s>", "A", "B", "c", "d", "e", "f")
+N_TOKENS, N_POSITIONS = len(STRINGS), 8
+TOKEN = slice(0, N_TOKENS)
+POSITION = slice(TOKEN.stop, TOKEN.stop + N_POSITIONS)
+PREVIOUS = slice(POSITION.stop, POSITION.stop + N_TOKENS)
+REST = PREVIOUS.stop
+N_FEATURES = 24
+CONFIG = gpt2jax.GPT2Config(n_layers=3, n_heads=3, d_model=2 * N_FEATURES, d_mlp=4, n_ctx=N_POSITIONS, d_vocab=N_TOKENS)
+ROOT = "2.0@end:B"
+# <s>, then A and B next to each other among others, then A again.
+TEXTS = ("f c A B d e A", "A B c d e f A", "c e d A B f A", "c e B f d c B", "d c A f e B d", "e A B f c d e")
+
+
+def mirrored(f: np.ndarray) -> np.ndarray:
+    """What writes features f [… N_FEATURES]."""
+    return np.concatenate([f, -f], axis=-1)
+
+
+def reading(weights: np.ndarray) -> np.ndarray:
+    """What reads f · weights of a residual, [d_model, out] from [N_FEATURES, out]."""
+    return np.concatenate([weights, -weights]) / 2
+
+
+def picked(pairs: list[tuple[int, int, float]]) -> np.ndarray:
+    """Weights [N_FEATURES, d_head] with single entries (feature, column, value)."""
+    weights = np.zeros((N_FEATURES, CONFIG.d_head))
+    for feature, column, value in pairs:
+        weights[feature, column] = value
+    return weights
+
+
+def planted_model() -> gpt2jax.Model:
+    L, H, d, h, e = CONFIG.n_layers, CONFIG.n_heads, CONFIG.d_model, CONFIG.d_head, CONFIG.d_mlp
+    W = {name: np.zeros((L, H, d, h)) for name in "QKV"} | {"O": np.zeros((L, H, h, d))}
+    b = {name: np.zeros((L, H, h)) for name in "QKV"}
+    # Squared features of the residual that each layer reads: token, position, rest²; the previous token in layer 2.
+    s = [np.sqrt(total / N_FEATURES + CONFIG.layer_norm_epsilon) for total in (1 + 1 + 16, 1 + 1 + 4, 1 + 1 + 4 + 1)]
+    token, position, previous = (np.arange(each.start, each.stop) for each in (TOKEN, POSITION, PREVIOUS))
+    last = h - 1
+
+    def looks(layer: int, wanted: np.ndarray, there: np.ndarray) -> None:
+        """Head `layer`.0 looks for sources that have feature `there[n]` where it has `wanted[n]` itself."""
+        strength = s[layer] * np.sqrt(60 * (1 + 0.05 * np.arange(len(wanted))))
+        W["Q"][layer, 0] = reading(picked([(f, n, strength[n]) for n, f in enumerate(wanted)]))
+        pairs = [(f, n, strength[n]) for n, f in enumerate(there)]
+        W["K"][layer, 0] = reading(picked([*pairs, (REST, last, -10 * s[layer])]))
+        b["Q"][layer, 0, last] = 1.0
+
+    def moves(layer: int, head: int, pairs: list[tuple[int, int, float]]) -> None:
+        """Head `layer`.`head` writes `value` of feature `to` for feature `found` of what it attends to."""
+        W["V"][layer, head] = reading(picked([(found, n % h, s[layer]) for n, (found, _, _) in enumerate(pairs)]))
+        for n, (_, to, value) in enumerate(pairs):
+            W["O"][layer, head, n % h] = mirrored(value * np.eye(N_FEATURES)[to])
+
+    looks(1, position[1:], position[:-1])
+    looks(2, token, previous)
+    moves(0, 1, [(REST, REST, -0.5)])
+    moves(1, 0, [(found, to, 1.0) for found, to in zip(token, previous, strict=True)])
+    moves(2, 0, [(found, found, 5.0) for found in token])
+
+    rng = np.random.default_rng(0)
+    gain, bias = rng.uniform(0.5, 2.0, (3, L, d)), 0.3 * rng.normal(size=(3, L, d))
+    raw = {name: W[name] / gain[0][:, None, :, None] for name in "QKV"}
+    offset = {name: b[name] - np.einsum("ld,lndh->lnh", bias[0], raw[name]) for name in "QKV"}
+    feature = np.eye(N_FEATURES)
+    embedding = mirrored(feature[TOKEN])
+    place = mirrored(feature[POSITION] + 4.0 * feature[REST])
+    f32 = lambda array: jnp.asarray(array, jnp.float32)  # noqa: E731
+    norms = [gpt2jax.LayerNorm(f32(gain[n]), f32(bias[n])) for n in (0, 1)]
+    blocks = gpt2jax.Blocks(
+        ln1=norms[0],
+        **{f"W_{name}": f32(raw[name]) for name in "QKV"},
+        **{f"b_{name}": f32(offset[name]) for name in "QKV"},
+        W_O=f32(W["O"]),
+        b_O=f32(np.zeros((L, d))),
+        ln2=norms[1],
+        W_in=f32(np.zeros((L, d, e))),
+        b_in=f32(np.zeros((L, e))),
+        W_out=f32(np.zeros((L, e, d))),
+        b_out=f32(np.zeros((L, d))),
+    )
+    # The unembedding is the embedding without LayerNorm's own gain and bias.
+    return gpt2jax.Model(
+        config=CONFIG,
+        params=gpt2jax.Params(
+            W_E=f32(embedding),
+            W_pos=f32(place),
+            blocks=blocks,
+            ln_final=gpt2jax.LayerNorm(f32(gain[2][0]), f32(bias[2][0])),
+            W_U=f32(embedding.T / gain[2][0][:, None]),
+            b_U=f32(-(bias[2][0] / gain[2][0]) @ embedding.T),
+        ),
+    )
+
+
+def prompt(text: str) -> Prompt:
+    """A prompt whose last token stands before: roles A (there), B (after it), end."""
+    strings = ("<s>", *text.split())
+    tokens = tuple(STRINGS.index(each) for each in strings)
+    end = len(tokens) - 1
+    first = tokens.index(tokens[end])
+    roles = {"A": first, "B": first + 1, "end": end}
+    return Prompt(None, tokens, strings, roles, answer=tokens[first + 1], distractor=tokens[end])
+
+
+PROMPTS = [prompt(text) for text in TEXTS]
+TOKENS = np.asarray([each.tokens for each in PROMPTS], np.int32)
+ROLES = [each.roles for each in PROMPTS]
+
+
+@pytest.fixture(scope="module")
+def model() -> gpt2jax.Model:
+    return planted_model()
+
+
+def traced(model: gpt2jax.Model, **settings: object) -> svdtrace.Trace:
+    return svdtrace.trace(model, PROMPTS, svdtrace.TraceConfig(**({"roots": ROOT, "writers": "all"} | settings)))
+
+
+@pytest.fixture(scope="module")
+def trace(model: gpt2jax.Model) -> svdtrace.Trace:
+    return traced(model)
+
+
+def names(trace: svdtrace.Trace, at: int, reader: tuple[int, int], side: str) -> set[str]:
+    return {
+        row["writer"]
+        for row in trace.edges.to_pylist()
+        if row["prompt"] == at and (row["layer"], row["head"]) == reader and row["side"] == side
+    }
+
+
+def drawing(trace: svdtrace.Trace, at: int) -> str:
+    """The traced graph of one prompt as a tree: under a firing the writers of both its sides, heads with their own."""
+    label = {position: role for role, position in trace.prompts["roles"].to_pylist()[at]}
+    size = {
+        (row["layer"], row["head"], row["dest"], row["src"]): row["size"]
+        for row in trace.firings.to_pylist()
+        if row["prompt"] == at
+    }
+    edges = [row for row in trace.edges.to_pylist() if row["prompt"] == at]
+
+    def under(firing: tuple[int, ...]) -> list[str]:
+        mine = [row for row in edges if tuple(row[name] for name in ("layer", "head", "dest", "src")) == firing]
+        lines = []
+        for place, row in enumerate(mine):
+            end = place == len(mine) - 1
+            lines.append(f"{'└─' if end else '├─'} {label[row['token']]}: {row['writer']}")
+            writer = (row["writer_layer"], row["writer_head"], row["token"])
+            for below in (each for each in size if each[:3] == writer):
+                lines[-1] = f"{'└─' if end else '├─'} {label[row['token']]}: {shown(below)}"
+                lines += [f"{'   ' if end else '│  '}{line}" for line in under(below)]
+        return lines
+
+    def shown(firing: tuple[int, ...]) -> str:
+        layer, head, dest, src = firing
+        return f"{layer}.{head} {label[dest]}→{label[src]}, {size[firing]} of {CONFIG.d_head} singular vectors"
+
+    reached = {(row["writer_layer"], row["writer_head"], row["token"]) for row in edges}
+    roots = [firing for firing in size if firing[:3] not in reached]
+    return "\n".join(line for root in roots for line in (shown(root), *under(root)))
+
+
+CIRCUIT = """
+2.0 end→B, 1 of 16 singular vectors
+├─ end: embed
+└─ B: 1.0 B→A, 1 of 16 singular vectors
+   ├─ B: pos
+   └─ A: pos
+"""
+
+
+def test_the_model_predicts_what_came_after(model: gpt2jax.Model) -> None:
+    """And it does so because of 1.0: without it the prediction is gone, without the decoy it is not."""
+    out = gpt2jax.forward(model, TOKENS, taps=["blocks.*.attn.hook_pattern"])
+    pattern = out.taps["blocks.*.attn.hook_pattern"]
+    for place, roles in enumerate(ROLES):
+        assert pattern[2, place, 0, roles["end"], roles["B"]] > 0.9
+        assert pattern[1, place, 0, roles["B"], roles["A"]] > 0.9
+    answers = np.asarray([each.answer for each in PROMPTS])
+    assert np.array_equal(np.argmax(out.logits[:, -1], axis=-1), answers)
+
+    @jax.jit
+    def predicted(kept: jax.Array) -> jax.Array:
+        hooks = {f"blocks.{layer}.attn.hook_z": edits.scale(kept[layer]) for layer in (0, 1)}
+        return jnp.argmax(gpt2jax.forward(model, TOKENS, hooks=hooks).logits[:, -1], axis=-1)
+
+    assert np.array_equal(predicted(jnp.array([0.0, 1.0])), answers)
+    assert not np.any(predicted(jnp.array([1.0, 0.0])) == answers)
+
+
+def check_circuit(trace: svdtrace.Trace) -> None:
+    for at in range(len(PROMPTS)):
+        assert drawing(trace, at) == CIRCUIT.strip(), TEXTS[at]
+    assert set(trace.graph().edges) == {
+        ("embed", "2.0@end"),
+        ("1.0", "2.0@B"),
+        ("pos", "1.0@B"),
+        ("pos", "1.0@A"),
+    }
+    assert all(data["prompts"] == len(PROMPTS) for *_, data in trace.graph().edges(data=True))
+    assert not any(trace.edges["near_tie"].to_pylist() + trace.firings["near_tie"].to_pylist())
+
+
+def test_the_traced_graph_is_the_circuit(trace: svdtrace.Trace) -> None:
+    check_circuit(trace)
+    # Nothing else has a part in it.
+    assert trace.edges["share"].to_numpy() == pytest.approx(1.0, abs=1e-3)
+
+
+def test_so_it_is_with_gains_and_biases_left_in_place(model: gpt2jax.Model) -> None:
+    check_circuit(traced(model, processing="raw"))
+
+
+def test_the_answer_leads_to_the_same_circuit(model: gpt2jax.Model) -> None:
+    check_circuit(traced(model, roots="logit"))
+
+
+def test_a_decoy_that_writes_more_is_no_edge(model: gpt2jax.Model, trace: svdtrace.Trace) -> None:
+    """0.1 writes more than 1.0, where 2.0 reads, yet not in the slice: `all` takes it for an edge, `exact` does not."""
+    parts = gpt2jax.residual_contributions(model, TOKENS, "blocks.2.hook_resid_pre")
+    for place, roles in enumerate(ROLES):
+        norm = dict(zip(parts.labels, np.linalg.norm(parts.values[place, :, roles["B"]], axis=-1), strict=True))
+        assert max((name for name in norm if name[0].isdigit()), key=lambda name: norm[name]) == "0.1"
+        assert norm["0.1"] == pytest.approx(2 * norm["1.0"], rel=1e-2)
+    by_method = {method: traced(model, method=method, sides="src") for method in ("paper", "all")}
+    for place in range(len(PROMPTS)):
+        assert names(trace, place, (2, 0), "src") == names(by_method["paper"], place, (2, 0), "src") == {"1.0"}
+        assert "0.1" in names(by_method["all"], place, (2, 0), "src")

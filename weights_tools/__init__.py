@@ -1,0 +1,1 @@
+"""What happens to checkpoint files: trained here, so far. The command is `weights-tools`."""

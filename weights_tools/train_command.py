@@ -1,0 +1,118 @@
+"""`weights-tools train`: train, measure, write."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shlex
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import fields
+from pathlib import Path
+from random import Random
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+import gpt2jax
+from gpt2jax.errors import OutputError
+from svdtrace.prompts import language
+from weights_tools.evaluation import Evaluation, copying_accuracy, evaluate, preference
+from weights_tools.model_card import Circumstances, model_card
+from weights_tools.recipe import Recipe
+from weights_tools.training import train
+
+_REPORTS = 20
+_QUICK = 128
+_EVALUATED = 1024
+_SAMPLED_TEXTS = 4096
+
+
+def run(out: Path, recipe: Recipe) -> None:
+    """Train a model and write it with its card; prints how it goes.
+
+    Raises:
+        OutputError: the folder is not empty or cannot be written.
+    """
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise OutputError(f"{out}: exists and is not an empty folder; give a new one")
+    began = time.perf_counter()
+    with _progress(recipe.steps) as advance:
+        model = train(recipe, _reporter(recipe, began, advance))
+    evaluation = evaluate(model, _EVALUATED)
+    seconds = time.perf_counter() - began
+    gpt2jax.save(model, out)
+    told = Circumstances(command_line(recipe), seconds, os.cpu_count() or 1, shares(model.tokenizer))
+    (out / "README.md").write_text(model_card(model, recipe, evaluation, told), encoding="utf-8")
+    _print_figures(evaluation)
+    print(f"{out}: model, tokenizer and card, after {seconds / 60:.1f} minutes")
+
+
+def command_line(recipe: Recipe) -> str:
+    """The command that makes this model, with every setting that is not the default."""
+    default = Recipe()
+    given = [
+        f"--{field.name.replace('_', '-')} {shlex.quote(str(getattr(recipe, field.name)))}"
+        for field in fields(Recipe)
+        if field.name == "seed" or getattr(recipe, field.name) != getattr(default, field.name)
+    ]
+    return " ".join(["weights-tools train --out DIR", *given])
+
+
+def shares(tokenizer: gpt2jax.Tokenizer) -> dict[str, float]:
+    """Each kind's share of the tokens of the training text, over a sample."""
+    random, words = Random(0), language.Words()
+    counts: Counter[str] = Counter()
+    for _ in range(_SAMPLED_TEXTS):
+        document = language.document(random, words)
+        counts[document.kind] += len(tokenizer.encode(document.text)) + 1
+    return {kind: counts[kind] / counts.total() for kind in language.SHARES}
+
+
+def _reporter(recipe: Recipe, began: float, advance: Callable[[], None]) -> Callable[[int, float, gpt2jax.Model], None]:
+    """What is called after every update: the bar advances, and now and then a line says how well it goes."""
+    every = max(1, recipe.steps // _REPORTS)
+
+    def report(step: int, loss: float, model: gpt2jax.Model) -> None:
+        advance()
+        if step % every and step != recipe.steps:
+            return
+        held_out = preference(model, "held_out", _QUICK).prefers_io
+        copying = copying_accuracy(model, _QUICK)
+        print(
+            f"step {step:5d}  {(time.perf_counter() - began) / 60:5.1f} min  loss {loss:.3f}  "
+            f"IO above S, held out {held_out:.1%}  copying {copying:.1%}",
+            flush=True,
+        )
+
+    return report
+
+
+@contextlib.contextmanager
+def _progress(steps: int) -> Iterator[Callable[[], None]]:
+    """A bar on standard error where that is a terminal; the function that advances it."""
+    if not sys.stderr.isatty():
+        yield lambda: None
+        return
+    columns = (
+        TextColumn("training"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("training", total=steps)
+        yield lambda: bar.advance(task)
+
+
+def _print_figures(evaluation: Evaluation) -> None:
+    for name in ("train", "held_out", "new_clause"):
+        figures = getattr(evaluation, name)
+        print(
+            f"{name:10s}  IO above S {figures.prefers_io:.2%}  IO first {figures.io_on_top:.2%}  "
+            f"logit difference {figures.logit_difference:.2f}"
+        )
+    print(f"copying {evaluation.copying:.2%}  ordinary loss {evaluation.ordinary_loss:.3f}")

@@ -26,7 +26,7 @@ def small_model(seed: int = 0, *, tied: bool = False, **changes: Any) -> tuple[A
 
 def jax_model(params: Mapping[str, np.ndarray], config: Mapping[str, Any], dtype: Any = None) -> gpt2jax.Model:
     """The same model as the package has it, raw or folded according to the parameters."""
-    arrays = {name: jnp.asarray(value, dtype or jnp.float32) for name, value in params.items()}
+    arrays = {name: jnp.array(value, dtype or jnp.float32) for name, value in params.items()}  # copies
 
     def norm(name: str) -> gpt2jax.LayerNorm | None:
         return gpt2jax.LayerNorm(arrays[f"{name}_w"], arrays[f"{name}_b"]) if f"{name}_w" in arrays else None

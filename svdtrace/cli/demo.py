@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from svdtrace.prompts.prompt import Prompt
     from svdtrace.tracing import Trace
 
+TOLD = 3
+"""Heads whose sources are told; the page shows all."""
 PICTURES = ("circuit.svg", "circuit.png")
 
 
@@ -141,7 +143,7 @@ def _paragraphs(model: gpt2jax.Model, movers: list[NameMover], n_prompts: int) -
     return [
         ("Who carries the name", carried),
         ("Through how few dimensions", few),
-        ("Who told them where it stands", "\n".join(map(_sources, movers))),
+        ("Who told them where it stands", "\n".join(map(_sources, movers[:TOLD]))),
     ]
 
 
@@ -150,8 +152,7 @@ def _sources(mover: NameMover) -> str:
         return f"{mover.head} reads nothing that an earlier head wrote."
     sides = {"dest": "as what to look for", "src": "as where to find it"}
     parts = [
-        f"what {source.writer} wrote at {source.token}, {sides[source.side]} "
-        f"({source.share:.0%} of what earlier heads add there, on {source.prompts} sentences)"
+        f"what {source.writer} wrote at {source.token}, {sides[source.side]} (on {source.prompts} sentences)"
         for source in mover.sources
     ]
     return f"{mover.head} reads " + "; ".join(parts) + "."

@@ -86,9 +86,9 @@ def name_movers(trace: Trace, heads: Sequence[tuple[str, int]]) -> list[NameMove
         for row in edges:
             if f"{row['layer']}.{row['head']}" == head:
                 groups[row["writer"], labels[row["prompt"]].get(row["token"], OTHER), row["side"]].append(row)
-        sources = [_source(key, rows) for key, rows in groups.items()]
-        best = sorted(sources, key=lambda source: -source.prompts * source.share)[:AT_MOST]
-        found.append(NameMover(head, count, float(np.mean(sizes)), tuple(best)))
+        # By weight, not by share: where contributions cancel, a share of their small sum says little.
+        best = sorted(groups.items(), key=lambda group: -sum(row["weight"] for row in group[1]))[:AT_MOST]
+        found.append(NameMover(head, count, float(np.mean(sizes)), tuple(_source(*group) for group in best)))
     return found
 
 

@@ -31,7 +31,7 @@ tags: [gpt2, mechanistic-interpretability, indirect-object-identification]
 # A small GPT-2 that identifies indirect objects
 
 A model to trace circuits in, trained from random weights by `weights-tools train` on sentences of our own making
-(`svdtrace.prompts.language`). {_shape(model, recipe)} It speaks this small language and nothing else.
+(`svdtrace.prompts.language`); it speaks this small language and nothing else. {_shape(model, recipe)}
 
 ## Made by
 
@@ -40,17 +40,19 @@ A model to trace circuits in, trained from random weights by `weights-tools trai
 ```
 
 Seed {recipe.seed}; {recipe.steps} updates of {recipe.rows} rows of {recipe.n_ctx} tokens, texts packed one after
-another (in three of four rows none sees another). {_optimiser(recipe)}
-It took {told.seconds / 60:.0f} minutes, evaluation included, on {told.cores} CPU cores. The same command gives the same
-texts anywhere; the weights are the same up to the rounding of another machine or library.
+another (in three of four rows none sees another). AdamW: peak rate {recipe.learning_rate:g} after {recipe.warm_up}
+updates, then a cosine; weight decay {recipe.weight_decay:g}; betas 0.9 and 0.98; gradients clipped at norm 1.
+In the loss the words that a text determines, such as the name at the end of an indirect-object sentence, count
+{recipe.emphasis:g} words more. It took {told.seconds / 60:.0f} minutes, evaluation included, on a machine of
+{told.cores} CPU cores. The same command gives the same texts anywhere; the weights are the same up to the rounding of
+another machine or library.
 
 ## Data
 
 {_data(told)}
-
 ## Figures
 
-{evaluation.n_prompts} prompts each, none of them seen in training; IO is the name that should come, S the other one.
+{evaluation.n_prompts} prompts each, drawn apart from training; IO is the name that should come, S the other one.
 
 | prompts | IO's logit above S's | IO first of all tokens | mean logit difference |
 | --- | --- | --- | --- |
@@ -58,23 +60,15 @@ texts anywhere; the weights are the same up to the rounding of another machine o
 {_row("held-out combinations of clauses, held-out pairs of names", evaluation.held_out)}
 {_row("a clause that training does not contain, held-out pairs", evaluation.new_clause)}
 
-Lists said twice: the demanded word is the first choice in {evaluation.copying:.1%}. Ordinary texts: cross-entropy
+Lists said twice: the demanded word is the first choice in {evaluation.copying:.2%}. Ordinary texts: cross-entropy
 {evaluation.ordinary_loss:.3f} nats a token.
 """
 
 
 def _shape(model: Model, recipe: Recipe) -> str:
     shape = model.config
-    return (
-        f"{recipe.n_layers} layers, {recipe.n_heads} heads, width {recipe.d_model}, {shape.n_ctx} positions, "
-        f"{shape.d_vocab} tokens in its vocabulary; float32, tied unembedding."
-    )
-
-
-def _optimiser(recipe: Recipe) -> str:
-    return f"""AdamW: peak rate {recipe.learning_rate:g} after {recipe.warm_up} updates, then a cosine; weight decay
-{recipe.weight_decay:g}; betas 0.9 and 0.98; gradients clipped at norm 1. In the loss the words that a text determines,
-such as the name at the end of an indirect-object sentence, count {recipe.emphasis:g} words more."""
+    return f"""{recipe.n_layers} layers, {recipe.n_heads} heads,
+width {recipe.d_model}, {shape.n_ctx} positions, {shape.d_vocab} tokens in its vocabulary; float32, tied unembedding."""
 
 
 def _data(told: Circumstances) -> str:
@@ -87,7 +81,7 @@ Shares of the tokens: {shares}.
   either of them repeated equally often, with sentences before and after. {counts["train"]} combinations of clauses in
   training, {counts["held_out"]} others held out, as is one in ten pairs of names.
 - `ordinary`: other short sentences, with and without names.
-- `copying`: a made-up list of words, said twice.
+- `copying`: a made-up list of words, said two to four times.
 """
 
 

@@ -180,10 +180,14 @@ def test_a_damaged_trace(told: Run, traced: Path, tmp_path: Path):
     assert told("graph", str(tmp_path)).startswith(f"{tmp_path}/edges.parquet: cannot be read")
 
 
-def test_a_graph_file_of_another_kind(told: Run, traced: Path):
-    assert told("graph", str(traced), "--out", "graph.txt").endswith(
-        "no graph format is named '.txt'; end the name in .json or .graphml"
-    )
+@pytest.mark.parametrize("command", ["graph", "report"])
+def test_the_trace_that_is_read_is_not_written_over(told: Run, traced: Path, command: str):
+    before = {path.name for path in traced.iterdir()}
+    for out in (traced, traced.parent):
+        assert told(command, str(traced), "--out", str(out)).endswith(
+            "holds the trace that is read; name another folder, or a file, with --out"
+        )
+    assert {path.name for path in traced.iterdir()} == before
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,79 @@
+"""The bundled model: what its card says of it holds, and the defaults of `weights-tools train` describe it."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import gpt2jax
+import svdtrace
+from svdtrace.prompts import language
+from weights_tools.evaluation import copying_accuracy, preference
+from weights_tools.packing import padded
+from weights_tools.recipe import Recipe
+from weights_tools.train_command import command_line
+from weights_tools.vocabulary import build_tokenizer
+
+BUNDLED = Path(svdtrace.__file__).parent / "bundled"
+
+
+@pytest.fixture(scope="module")
+def model() -> gpt2jax.Model:
+    return gpt2jax.load(BUNDLED)
+
+
+def test_it_prefers_the_indirect_object_on_what_it_never_saw(model):
+    held_out = preference(model, "held_out", 384)
+    assert held_out.prefers_io >= 0.995
+    assert held_out.logit_difference > 5
+
+
+def test_it_copies_lists(model):
+    assert copying_accuracy(model, 128) >= 0.99
+
+
+def test_heads_above_the_first_layer_fire_from_end_to_io(model):
+    prompts = language.ioi(64, model.tokenizer)
+    tokens = padded([prompt.tokens for prompt in prompts])
+    patterns = gpt2jax.forward(model, tokens, taps=["blocks.*.attn.hook_pattern"]).taps["blocks.*.attn.hook_pattern"]
+    end, receiver = (np.array([prompt.roles[role] for prompt in prompts]) for role in ("end", "IO"))
+    fires = np.asarray(patterns)[:, np.arange(64), :, end, receiver] >= 0.5  # [prompt layer head]
+    per_layer = fires.sum(axis=0).max(axis=1)
+    assert np.count_nonzero(per_layer[1:] >= 32) >= 2
+    assert fires[:, 1:].any(axis=(1, 2)).mean() > 0.9
+
+
+def test_it_is_small_and_its_unembedding_is_tied(model):
+    assert sum(each.stat().st_size for each in BUNDLED.glob("*.safetensors")) <= 8 * 2**20
+    assert model.params.W_U is None
+    assert {each.name for each in BUNDLED.iterdir()} == {
+        "model.safetensors",
+        "config.json",
+        "tokenizer.json",
+        "README.md",
+    }
+
+
+def test_it_is_what_the_defaults_make(model):
+    recipe, shape = Recipe(), model.config
+    assert (recipe.n_layers, recipe.n_heads, recipe.d_model, recipe.n_ctx) == (
+        *(shape.n_layers, shape.n_heads, shape.d_model),
+        shape.n_ctx,
+    )
+    rebuilt = build_tokenizer(language.surface_words())
+    texts = [prompt.text for prompt in language.ioi(50, rebuilt)]
+    assert [model.tokenizer.encode(text) for text in texts] == [rebuilt.encode(text) for text in texts]
+
+
+def test_every_prompt_fits_it(model):
+    for make in (language.ioi, language.ordinary, language.copying):
+        assert max(len(prompt.tokens) for prompt in make(500, model.tokenizer)) <= model.config.n_ctx
+
+
+def test_its_card_says_how_it_was_made_and_how_good_it_is():
+    card = (BUNDLED / "README.md").read_text(encoding="utf-8")
+    assert f"\n{command_line(Recipe())}\n" in card
+    assert re.search(r"held-out pairs of names \| (100\.00|99\.[5-9]\d)% ", card)

@@ -148,7 +148,7 @@ def precision(config: TraceConfig) -> Iterator[None]:
         yield
 
 
-def computing_device(config: TraceConfig) -> jax.Device:
+def computing_device(config: TraceConfig) -> Any:
     """The device that a trace runs on; float64 runs on the CPU (METHOD.md, section 13)."""
     return jax.local_devices(backend="cpu" if config.dtype == "float64" else None)[0]
 

@@ -91,7 +91,7 @@ def ordinary_loss(model: Model, n_prompts: int) -> float:
     texts = [model.tokenizer.encode(language.ordinary_sentence(random, words).text) for _ in range(n_prompts)]
     total = 0.0
     for start in range(0, n_prompts, _AT_ONCE):
-        tokens = padded(texts[start : start + _AT_ONCE])
+        tokens = padded(texts[start : start + _AT_ONCE], model.config.n_ctx)
         real = np.arange(tokens.shape[1]) < np.array([[len(text)] for text in texts[start : start + _AT_ONCE]])
         logits = gpt2jax.forward(model, tokens).logits[:, :-1]
         losses = optax.softmax_cross_entropy_with_integer_labels(logits, jnp.asarray(tokens[:, 1:]))
@@ -103,6 +103,6 @@ def _logits_at_end(model: Model, prompts: Sequence[language.Tokenised]) -> Float
     found = []
     for start in range(0, len(prompts), _AT_ONCE):
         some = prompts[start : start + _AT_ONCE]
-        logits = gpt2jax.forward(model, padded([each.tokens for each in some])).logits
+        logits = gpt2jax.forward(model, padded([each.tokens for each in some], model.config.n_ctx)).logits
         found.append(np.asarray(logits[np.arange(len(some)), np.array([each.roles["end"] for each in some])]))
     return np.concatenate(found)

@@ -65,9 +65,9 @@ def _row(
     return tokens[:length], positions[:length], text[:length], determined[:length]
 
 
-def padded(prompts: Sequence[Sequence[int]], pad: int = 0) -> Int[np.ndarray, "prompt tok"]:
-    """Prompts of different lengths as one array, filled up on the right, where causal attention sees nothing of it."""
-    rows = np.full((len(prompts), max(map(len, prompts))), pad, np.int32)
+def padded(prompts: Sequence[Sequence[int]], length: int) -> Int[np.ndarray, "prompt tok"]:
+    """Prompts as rows of one length, filled up on the right, where causal attention sees nothing of it."""
+    rows = np.zeros((len(prompts), length), np.int32)
     for row, tokens in zip(rows, prompts, strict=True):
         row[: len(tokens)] = tokens
     return rows

@@ -17,13 +17,14 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 import gpt2jax
-from gpt2jax.errors import OutputError
+from gpt2jax.errors import InputError, OutputError
 from svdtrace.prompts import language
 from weights_tools.evaluation import Evaluation, copying_accuracy, evaluate, preference
 from weights_tools.model_card import Circumstances, model_card
 from weights_tools.recipe import Recipe
 from weights_tools.training import train
 
+_LONGEST_PROMPT = 80  # more tokens than any prompt that a model is measured on
 _REPORTS = 20
 _QUICK = 128
 _EVALUATED = 1024
@@ -35,7 +36,10 @@ def run(out: Path, recipe: Recipe) -> None:
 
     Raises:
         OutputError: the folder is not empty or cannot be written.
+        InputError: the model would be too short to be measured.
     """
+    if recipe.n_ctx < _LONGEST_PROMPT:
+        raise InputError(f"n_ctx is {recipe.n_ctx}, but prompts have up to {_LONGEST_PROMPT} tokens; give that or more")
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise OutputError(f"{out}: exists and is not an empty folder; give a new one")
     began = time.perf_counter()

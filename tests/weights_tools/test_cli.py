@@ -11,11 +11,12 @@ from weights_tools import train_command
 from weights_tools.cli import main
 from weights_tools.recipe import Recipe
 
-TINY = "--steps 2 --rows 2 --n-layers 1 --n-heads 2 --d-model 8 --n-ctx 64 --warm-up 1".split()
+TINY = "--steps 2 --rows 2 --n-layers 1 --n-heads 2 --d-model 8 --n-ctx 80 --warm-up 1".split()
 
 
 def test_train_writes_a_model_with_its_card(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(train_command, "_EVALUATED", 16)
+    monkeypatch.setattr(train_command, "_QUICK", 16)
     out = tmp_path / "a model"
     assert main(["train", "--out", str(out), "--seed", "3", *TINY]) == 0
     assert {each.name for each in out.iterdir()} == {"model.safetensors", "config.json", "tokenizer.json", "README.md"}
@@ -23,7 +24,7 @@ def test_train_writes_a_model_with_its_card(tmp_path, capsys, monkeypatch):
     assert model.tokenizer.encode("Then, Mary") == [model.tokenizer.token_id(each) for each in ("Then", ",", " Mary")]
     config = json.loads((out / "config.json").read_text())
     assert config["activation_function"] == "gelu_new"
-    assert config["n_positions"] == 64
+    assert config["n_positions"] == 80
     assert model.params.W_U is None
     card = (out / "README.md").read_text()
     assert "weights-tools train --out DIR --seed 3 --steps 2 --rows 2" in card
@@ -46,6 +47,7 @@ def test_the_card_names_what_is_not_the_default():
         (["train", "--out", "DIR", "--stepz", "3"], "--stepz"),
         (["train", "--out", "DIR", "--steps", "many"], "--steps"),
         (["train", "--out", "DIR", "--steps", "0"], "steps is 0"),
+        (["train", "--out", "DIR", "--n-ctx", "64"], "n_ctx is 64"),
         (["trian"], "trian"),
         ([], "train"),
     ],

@@ -115,7 +115,7 @@ def test_emphasis_weighs_determined_tokens():
 
 
 def test_padding_is_on_the_right():
-    np.testing.assert_array_equal(padded([(1, 2, 3), (4,)]), [[1, 2, 3], [4, 0, 0]])
+    np.testing.assert_array_equal(padded([(1, 2, 3), (4,)], 4), [[1, 2, 3, 0], [4, 0, 0, 0]])
 
 
 @pytest.mark.parametrize(

@@ -97,8 +97,8 @@ def test_the_sequence_of_a_seed_is_fixed():
 
 
 FIRST_OF_SEED_0 = (
-    "We saw Ethan and Kate near the market. That morning, both Nora and Lucy bought a towel and a key. A little later, "
-    "in the farm, Nora told the whole story to Lucy"
+    "We saw Ethan and Kate near the market. That morning, both Nora and Lucy bought a towel and a key. "
+    "A little later, in the farm, Nora told the whole story to Lucy"
 )
 
 

@@ -91,6 +91,8 @@ def test_the_automatic_size_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_lengths_have_a_place() -> None:
-    """Catches a bucket edge that a prompt as long as it does not fit."""
-    for batch in batches(prompts(), bucket_edges(LENGTHS), "auto", 4, "cpu"):
+    """Catches a bucket edge that a prompt as long as it does not fit, and prompts that fit none."""
+    found = list(batches(prompts(), bucket_edges(LENGTHS), "auto", 4, "cpu"))
+    assert sorted(place for batch in found for place in batch.place if place != NONE) == list(range(len(LENGTHS)))
+    for batch in found:
         assert np.all(batch.length <= batch.tokens.shape[1])

@@ -20,7 +20,7 @@ from svdtrace.decomposition_file import cached_decompose, read, write
 from svdtrace.errors import OutputError, TraceFolderError
 from svdtrace.tracing import prepare_cached
 
-CONFIG = gpt2jax.GPT2Config(n_layers=2, n_heads=2, d_model=8, d_mlp=8, n_ctx=4, d_vocab=6)
+CONFIG = gpt2jax.GPT2Config(n_layers=1, n_heads=4, d_model=16, d_mlp=4, n_ctx=4, d_vocab=5)
 
 
 @pytest.fixture(scope="module")
@@ -67,9 +67,9 @@ def test_what_is_written_is_read(tmp_path: Path, parts: Decomposition) -> None:
     with safe_open(str(path), framework="numpy") as file:
         assert file.metadata()["fingerprint"] == "abc"
         assert {name: file.get_tensor(name).shape for name in file.keys()} == {  # noqa: SIM118
-            "U": (2, 2, 9, 4),
-            "S": (2, 2, 4),
-            "V": (2, 2, 9, 4),
+            "U": (1, 4, 17, 4),
+            "S": (1, 4, 4),
+            "V": (1, 4, 17, 4),
         }
 
 

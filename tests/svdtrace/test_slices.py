@@ -47,6 +47,8 @@ def test_by_hand(products: list[float], tau: float, expected: list[int]) -> None
         ([4.0, 2.0, 1.0], 0.5, 0.5, True),  # the sum at |S| within its bound
         ([3.4, 3.6, 0.0], 0.5, 0.11, True),  # goal 3.5, and 3.4 could stand first as well
         ([3.0, 1.5, 1.5], 0.5, 0.01, True),  # goal 3: the sum before the cut equals it
+        ([4.0, 3.875, -5.0], 0.5, 0.0625, True),  # far from the goal, but 3.875 could stand first
+        ([4.0, 3.875, -5.0], 0.5, 0.05, False),
         ([4.0, 2.0, 1.0], 1.0, 0.1, True),  # nothing exceeds; the last sum is the goal
         ([4.0, 0.05, -3.0], 0.9, 0.1, False),  # 0.05 is no member
         ([8.0, 0.05, -3.0, -3.0, -0.01], 0.2, [0.1, 0.1, 0.1, 0.1, 9.0], False),  # far from the cut bounds matter not

@@ -55,23 +55,31 @@ def test_any_single_weight_decides(model: gpt2jax.Model, leaf: str) -> None:
     assert len(names) == 3
 
 
-def test_names_shapes_and_dtypes_decide(model: gpt2jax.Model) -> None:
-    params = model.params
-    blocks = params.blocks
-    swapped = params.replace(blocks=blocks.replace(W_Q=blocks.W_K, W_K=blocks.W_Q))
+def test_what_is_there_decides(model: gpt2jax.Model) -> None:
+    params, blocks = model.params, model.params.blocks
     zero = params.replace(b_U=jnp.zeros(23))
-    names = [
-        gpt2jax.fingerprint(model.replace(params=each))
-        for each in (
-            params,
-            swapped,
-            zero,
-            zero.replace(b_U=None),
-            params.replace(W_U=None, b_U=None),
-            jax.tree.map(lambda array: array.astype(jnp.bfloat16), params),
-        )
+    versions = [
+        params,
+        params.replace(blocks=blocks.replace(W_Q=blocks.W_K, W_K=blocks.W_Q)),
+        zero,
+        zero.replace(b_U=None),
+        params.replace(W_U=None, b_U=None),
     ]
-    assert len(set(names)) == 6
+    assert len({gpt2jax.fingerprint(model.replace(params=each)) for each in versions}) == len(versions)
+
+
+def test_names_dtypes_and_shapes_decide_where_bytes_are_the_same(model: gpt2jax.Model) -> None:
+    nothing = gpt2jax.Blocks(**dict.fromkeys(vars(model.params.blocks)))
+    zeros = jnp.zeros((2, 3, 12, 4), jnp.float16)
+    versions = [
+        nothing.replace(W_Q=zeros),
+        nothing.replace(W_K=zeros),
+        nothing.replace(W_Q=zeros.astype(jnp.bfloat16)),
+        nothing.replace(W_Q=zeros.reshape(2, 3, 4, 12)),
+    ]
+    empty = gpt2jax.Params(W_E=None, W_pos=None, blocks=nothing, ln_final=None)
+    names = {gpt2jax.fingerprint(model.replace(params=empty.replace(blocks=each))) for each in versions}
+    assert len(names) == len(versions)
 
 
 def test_processing_and_configuration_decide(model: gpt2jax.Model) -> None:

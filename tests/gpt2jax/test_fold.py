@@ -123,3 +123,8 @@ def test_only_the_parts_that_are_there_are_folded() -> None:
     assert all(value is None for value in vars(found.blocks).values())
     assert np.array_equal(found.W_U, whole.W_U)
     assert np.array_equal(found.W_E, whole.W_E)
+    # Without the final LayerNorm there is no unembedding to fold, tied or not.
+    for each in (rest, rest.replace(W_U=None, b_U=None)):
+        found = gpt2jax.fold(model.replace(params=each.replace(ln_final=None))).params
+        assert np.array_equal(found.W_E, whole.W_E)
+        assert (found.W_U, found.b_U) == (None, None)

@@ -54,16 +54,16 @@ def test_samples_have_the_models_probabilities(small: tuple, temperature: float)
     assert not np.array_equal(found, other)
 
 
-def test_draws_are_independent_of_each_other() -> None:
+def test_draws_are_independent_of_each_other(small: tuple) -> None:
     """Where all tokens are equally likely, the first drawn equals the second in one of d_vocab prompts."""
-    config = gpt2jax.GPT2Config(n_layers=1, n_heads=1, d_model=2, d_mlp=2, n_ctx=4, d_vocab=8)
-    model = gpt2jax.random_model(config, jax.random.key(0), std=0.0)
-    tokens = np.zeros((N_DRAWS, 1), np.int32)
+    _, config, model = small
+    model = model.replace(params=jax.tree.map(lambda array: 0 * array, model.params))
+    tokens, chance = np.zeros((N_DRAWS, 1), np.int32), 1 / config["d_vocab"]
     drawn = np.asarray(gpt2jax.generate(model, tokens, 3, temperature=1.0, key=jax.random.key(3)))[:, 1:]
-    deviation = 5 * np.sqrt(1 / 8 * 7 / 8 / N_DRAWS)
+    deviation = 5 * np.sqrt(chance * (1 - chance) / N_DRAWS)
     for left, right in ((0, 1), (1, 2), (0, 2)):
-        assert abs(np.mean(drawn[:, left] == drawn[:, right]) - 1 / 8) <= deviation
-    assert abs(np.mean(drawn[:-1, 0] == drawn[1:, 0]) - 1 / 8) <= deviation
+        assert abs(np.mean(drawn[:, left] == drawn[:, right]) - chance) <= deviation
+    assert abs(np.mean(drawn[:-1, 0] == drawn[1:, 0]) - chance) <= deviation
 
 
 def test_what_cannot_be_generated(small: tuple) -> None:

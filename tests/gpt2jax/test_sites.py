@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from small_model import jax_model, small_model
 
 import gpt2jax
 from gpt2jax.errors import ActivationNameError
 from gpt2jax.sites import BLOCK_SITES, STEM_SITES, SiteName, group_hooks, group_taps, parse
-
-CONFIG = gpt2jax.GPT2Config(n_layers=12, n_heads=2, d_model=4, d_mlp=4, n_ctx=4, d_vocab=5)
 
 
 def test_every_name_is_read():
@@ -55,9 +54,7 @@ def test_layers_that_there_are_not():
 
 @pytest.mark.parametrize("asked", [{"taps": ["blocks.0.hook_rezid_pre"]}, {"hooks": {"blocks.0.hook_rezid_pre": abs}}])
 def test_forward_says_so_of_taps_and_of_hooks(asked: dict):
-    import jax
-
-    model = gpt2jax.random_model(CONFIG, jax.random.key(0))
+    model = jax_model(*small_model())
     with pytest.raises(ActivationNameError, match=r"near names: .*blocks\.0\.hook_resid_pre"):
         gpt2jax.forward(model, np.zeros((1, 2), np.int32), **asked)
 

@@ -223,6 +223,10 @@ def check_circuit(trace: svdtrace.Trace, largest: int = 1) -> None:
     for at in range(len(PROMPTS)):
         assert re.sub(r"\d+ of", "1 of", drawing(trace, at)) == CIRCUIT.strip(), TEXTS[at]
     assert max(trace.firings["size"].to_pylist()) <= largest
+    product = {(row["prompt"], row["layer"]): sum(row["products"]) for row in trace.firings.to_pylist()}
+    for row in trace.edges.to_pylist():
+        # All writers together account for the whole slice, on either side.
+        assert row["weight"] / row["share"] == pytest.approx(product[row["prompt"], row["layer"]], rel=1e-3)
     assert set(trace.graph().edges) == {
         ("embed", "2.0@end"),
         ("1.0", "2.0@B"),
@@ -235,11 +239,8 @@ def check_circuit(trace: svdtrace.Trace, largest: int = 1) -> None:
 
 def test_the_traced_graph_is_the_circuit(trace: svdtrace.Trace) -> None:
     check_circuit(trace)
-    # Nothing else has a part in it: on either side one writer accounts for the whole product.
-    product = {(row["prompt"], row["layer"]): row["products"][0] for row in trace.firings.to_pylist()}
-    for row in trace.edges.to_pylist():
-        assert row["weight"] == pytest.approx(product[row["prompt"], row["layer"]], rel=1e-3)
-        assert row["share"] == pytest.approx(1.0, abs=1e-3)
+    # Nothing else has a part in it.
+    assert trace.edges["share"].to_numpy() == pytest.approx(1.0, abs=1e-3)
 
 
 def test_so_it_is_with_gains_and_biases_left_in_place(model: gpt2jax.Model) -> None:

@@ -46,7 +46,7 @@ def layer_norm(norm: LayerNorm | None, resid: Resid, epsilon: float, name: str, 
     scale = site(f"{name}.hook_scale", jnp.sqrt(variance + epsilon))
     read = centred / scale
     if norm is not None:
-        read = read * norm.w + norm.b
+        read = read * norm.w.astype(read.dtype) + norm.b.astype(read.dtype)
     return site(f"{name}.hook_normalized", read)
 
 

@@ -284,3 +284,17 @@ def test_a_tied_model_equals_its_untied_copy(small: tuple, passed: tuple) -> Non
         read = np.float64(each.taps["ln_final.hook_normalized"])
         bound = (len(weights) + 1) * np.finfo(np.float32).eps * (np.abs(read) @ np.abs(weights))
         assert np.all(np.abs(each.logits - read @ weights) <= bound)
+
+
+@pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16])
+def test_half_precision_weights_compute_in_float32(small: tuple, passed: tuple, dtype: jnp.dtype) -> None:
+    """They give what the same weights give once they are float32."""
+    params, config, _ = small
+    tokens, _ = passed
+    half = jax_model(params, config, dtype)
+    single = half.replace(params=jax.tree.map(lambda array: array.astype(jnp.float32), half.params))
+    found, expected = (gpt2jax.forward(each, tokens, taps=["blocks.*.hook_resid_post"]) for each in (half, single))
+    assert found.logits.dtype == found.taps["blocks.*.hook_resid_post"].dtype == jnp.float32
+    # Two programs of fewer than 1000 roundings in a row each; computing in half precision would be off by 10⁴ times eps.
+    bound = 1000 * np.finfo(np.float32).eps * np.max(np.abs(expected.logits))
+    assert np.max(np.abs(found.logits - expected.logits)) <= bound

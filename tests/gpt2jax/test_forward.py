@@ -295,6 +295,6 @@ def test_half_precision_weights_compute_in_float32(small: tuple, passed: tuple, 
     single = half.replace(params=jax.tree.map(lambda array: array.astype(jnp.float32), half.params))
     found, expected = (gpt2jax.forward(each, tokens, taps=["blocks.*.hook_resid_post"]) for each in (half, single))
     assert found.logits.dtype == found.taps["blocks.*.hook_resid_post"].dtype == jnp.float32
-    # Two programs of fewer than 1000 roundings in a row each; computing in half precision would be off by 10⁴ times eps.
+    # Two programs of fewer than 1000 roundings in a row each; half precision would be off by 10⁴ times eps.
     bound = 1000 * np.finfo(np.float32).eps * np.max(np.abs(expected.logits))
     assert np.max(np.abs(found.logits - expected.logits)) <= bound

@@ -24,7 +24,7 @@ from svdtrace.errors import OutputError
 from svdtrace.report.connections import SIDES, Connections, Moves, connections, moves
 from svdtrace.report.layered import NODE_HEIGHT, NODE_WIDTH, Layered, Node, layered
 from svdtrace.report.token_roles import token_roles
-from svdtrace.report.traced import Traced
+from svdtrace.report.traced import Traced, model_of
 
 DEST, SRC, PALE = "#0072b2", "#d55e00", "#7fb8d8"
 INK, SOFT, PAPER = "#1b1e23", "#5c6470", "#ffffff"
@@ -123,7 +123,7 @@ def _heat_map(trace: Traced) -> Figure:
     layer, head = (trace.firings[name].to_numpy().astype(int) for name in ("layer", "head"))
     if not len(layer):
         return _nothing("No head fired.")
-    model = trace.manifest.get("model", {})
+    model = model_of(trace.manifest)
     shape = int(model.get("n_layers", layer.max() + 1)), int(model.get("n_heads", head.max() + 1))
     times = np.zeros(shape, int)
     np.add.at(times, (layer, head), 1)
@@ -158,7 +158,7 @@ def _histogram(trace: Traced, head: str | None) -> Figure:
     if head is not None:
         names = np.asarray([f"{each}.{other}" for each, other in zip(layer, number, strict=True)])
         _draw_sizes(axes, size[names == head], f"head {head}", SRC, 0.42, size.max())
-    d_head = trace.manifest.get("model", {}).get("d_head")
+    d_head = model_of(trace.manifest).get("d_head")
     of = f" (of {d_head})" if d_head else ""
     axes.set(xlabel=f"|S|, singular vectors in a slice{of}", ylabel="% of firings")
     axes.xaxis.set_major_locator(MaxNLocator(10, integer=True))

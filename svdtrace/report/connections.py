@@ -31,7 +31,8 @@ class Connections:
         prompts: distinct prompts that have it.
         count: edges counted together.
         weight, total: mean and sum of their weights.
-        share: mean of their shares, NaN where none is defined.
+        share: median of their shares, NaN where none is defined. A side whose total is nearly 0 gives shares of any
+            size, which a mean would show instead of what is usual.
         near_tie, nonpositive: how many of them are flagged.
         of_row: the connection of each row of `edges.parquet`.
     """
@@ -89,11 +90,6 @@ def connections(edges: pa.Table, roles: TokenRoles) -> Connections:
     place[order] = np.arange(n_groups)
     group = place[group]
     count = np.bincount(group, minlength=n_groups)
-    defined = ~np.isnan(share)
-    with np.errstate(invalid="ignore"):
-        mean_share = np.bincount(group[defined], share[defined], n_groups) / np.bincount(
-            group[defined], minlength=n_groups
-        )
     chosen = [column[first[order]] for column in columns]
     return Connections(
         writer=[writers[code] for code in chosen[0]],
@@ -105,7 +101,7 @@ def connections(edges: pa.Table, roles: TokenRoles) -> Connections:
         count=count,
         weight=total[order] / np.maximum(count, 1),
         total=total[order],
-        share=mean_share,
+        share=_median(group, share, n_groups),
         near_tie=np.bincount(group[_flags(edges["near_tie"])], minlength=n_groups),
         nonpositive=np.bincount(group[_flags(edges["nonpositive_total"])], minlength=n_groups),
         of_row=group,
@@ -190,6 +186,20 @@ def _groups(columns: Sequence[np.ndarray]) -> tuple[Int[np.ndarray, " group"], I
         key = key * (int(column.max(initial=0)) + 1) + column
     _, first, group = np.unique(key, return_index=True, return_inverse=True)
     return first, group
+
+
+def _median(group: np.ndarray, value: np.ndarray, n_groups: int) -> Float[np.ndarray, " group"]:
+    """The median of each group's defined values, NaN where there are none."""
+    defined = ~np.isnan(value)
+    order = np.lexsort((value[defined], group[defined]))
+    group, value = group[defined][order], value[defined][order]
+    count = np.bincount(group, minlength=n_groups)
+    first = np.cumsum(count) - count
+    median = np.full(n_groups, np.nan)
+    some = count > 0
+    low, high = (first + (count - 1) // 2)[some], (first + count // 2)[some]
+    median[some] = (value[low] + value[high]) / 2
+    return median
 
 
 def _distinct(group: np.ndarray, prompt: np.ndarray, n_groups: int) -> Int[np.ndarray, " group"]:

@@ -14,7 +14,7 @@ from svdtrace.report.heads import Heads, heads, largest_index
 from svdtrace.report.numbers import all_rounded, size_of
 from svdtrace.report.prompt_views import EDGES_PER_SIDE, FIRINGS_PER_PROMPT, PromptViews, prompt_views
 from svdtrace.report.token_roles import token_roles
-from svdtrace.report.traced import Traced
+from svdtrace.report.traced import Traced, model_of
 
 CONNECTIONS = 4_000
 MOVES = 4_000
@@ -51,7 +51,7 @@ def page_data(trace: Traced, limit: int = BYTES) -> PageData:
     """
     prompts, firings, edges = trace.prompts, trace.firings, trace.edges
     roles = token_roles(prompts)
-    model = trace.manifest.get("model", {})
+    model = model_of(trace.manifest)
     by_head = heads(firings, largest_index(firings, int(model.get("d_head", 0))))
     n_vectors = by_head.vectors.shape[1]
     linked, moved = connections(edges, roles), moves(firings, roles)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Protocol, runtime_checkable
 
 import pyarrow as pa
@@ -30,3 +31,13 @@ class Traced(Protocol):
     def manifest(self) -> dict[str, Any]:
         """`manifest.json`."""
         ...
+
+
+def model_of(manifest: Mapping[str, Any]) -> dict[str, Any]:
+    """What a manifest says of the model, its shape (`n_layers`, `n_heads`, `d_head`, …) beside the rest.
+
+    Args:
+        manifest: of a trace.
+    """
+    model = dict(manifest.get("model", {}))
+    return {**model.pop("shape", {}), **model}

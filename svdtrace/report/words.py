@@ -10,7 +10,7 @@ import numpy as np
 
 from svdtrace.report.data import PageData
 from svdtrace.report.numbers import rounded
-from svdtrace.report.traced import Traced
+from svdtrace.report.traced import Traced, model_of
 
 
 @dataclass(frozen=True)
@@ -84,7 +84,7 @@ def _headline(trace: Traced, data: PageData) -> str:
 
 
 def _lede(trace: Traced, data: PageData) -> tuple[str, ...]:
-    config, model = trace.manifest.get("config", {}), trace.manifest.get("model", {})
+    config, model = trace.manifest.get("config", {}), model_of(trace.manifest)
     shape = f"of {model['n_layers']} layers with {model['n_heads']} heads each" if "n_layers" in model else ""
     threshold = float(config.get("threshold", 0.5))
     read = f"A model {shape} read {_plural(trace.prompts.num_rows, 'prompt')}.".replace("  ", " ")
@@ -140,6 +140,7 @@ def _nothing(trace: Traced) -> str:
 
 def _groups(manifest: Mapping[str, Any]) -> list[Group]:
     named = {"config": "Settings", "model": "Model", "prompts": "Prompts", "near_ties": "Near ties", "counts": "Counts"}
+    manifest = {**manifest, "model": model_of(manifest)}
     apart = {*named, "seconds"}
     run = {name: value for name, value in manifest.items() if name not in apart}
     groups = [Group(title, _rows(manifest[name])) for name, title in named.items() if name in manifest]

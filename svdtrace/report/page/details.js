@@ -105,7 +105,7 @@ const Details = (() => {
         ["edges counted together", count(connection.count)],
         ["mean weight", short(connection.weight)],
         ["total weight", short(connection.total)],
-        ["mean share of its side", connection.share === null ? "–" : percent(connection.share, 1)],
+        ["median share of its side", connection.share === null ? "–" : percent(connection.share, 1)],
         connection.near_tie > 0 && ["near a tie", count(connection.near_tie)],
         connection.nonpositive > 0 && ["side's total not positive", count(connection.nonpositive)],
       ]),

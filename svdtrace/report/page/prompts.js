@@ -78,7 +78,7 @@ const Prompts = (() => {
       el("th", { scope: "row" }, firing.name),
       el("td", {}, place(prompt, firing.dest)),
       el("td", {}, place(prompt, firing.src)),
-      el("td", { class: "number" }, short(firing.pattern)),
+      el("td", { class: "number" }, percent(firing.pattern, 1)),
       el("td", { class: "number" }, el("span", { title: `vectors ${firing.slice.join(", ")}` }, firing.slice.length)),
       el("td", {}, edgeList(firing.edges.filter((edge) => edge.side === "dest"))),
       el("td", {}, edgeList(firing.edges.filter((edge) => edge.side === "src"))),

@@ -178,7 +178,8 @@ def test_a_trace_without_firings_or_without_any_prompt_gives_a_page():
     nothing = made_up_trace(empty=True)
     assert "No head fired in these prompts" in render(nothing)
     none = MadeUpTrace(nothing.prompts.slice(0, 0), nothing.firings, nothing.edges, {})
-    assert "No head fired" in render(none)
+    for trace_without in (nothing, none):
+        assert "<h1>No head fired</h1>" in render(trace_without)
 
 
 def test_the_library_is_the_one_that_its_note_names():

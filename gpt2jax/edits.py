@@ -10,6 +10,7 @@ Each function returns a hook, a pure function for `gpt2jax.forward(hooks=...)`:
 from __future__ import annotations
 
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array
 
 from gpt2jax.sites import Hook
@@ -20,12 +21,12 @@ def zero() -> Hook:
     return jnp.zeros_like
 
 
-def replace(other: Array) -> Hook:
+def replace(other: Array | np.ndarray) -> Hook:
     """Put `other` in the value's place (activation patching, mean- or resample-ablation)."""
     return lambda value: jnp.broadcast_to(other, value.shape)
 
 
-def add(direction: Array) -> Hook:
+def add(direction: Array | np.ndarray) -> Hook:
     """Add `direction`, broadcast to the value's shape (steering)."""
     return lambda value: value + direction
 

@@ -121,9 +121,13 @@ def logit_effects(
         jnp.asarray(direction, compute_dtype(parts.values)), (parts.values.shape[0], parts.values.shape[-1])
     )
     norm = model.params.ln_final
-    read = direction if norm is None else direction * norm.w
+    read = direction if norm is None else direction * norm.w.astype(direction.dtype)
     effects = einsum("bctd,bd->bct", centre(parts.values), read) / parts.scale[:, None, :, 0]
-    constant = jnp.zeros(direction.shape[0], direction.dtype) if norm is None else einsum("bd,d->b", direction, norm.b)
+    constant = (
+        jnp.zeros(direction.shape[0], direction.dtype)
+        if norm is None
+        else einsum("bd,d->b", direction, norm.b.astype(direction.dtype))
+    )
     return effects, constant
 
 

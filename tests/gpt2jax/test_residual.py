@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator
 
 import jax
@@ -125,3 +126,22 @@ def test_points_that_there_are_not(at: str) -> None:
     params, config = small_model(seed=21)
     with pytest.raises(ActivationNameError, match="L from 0 to 1, or final"):
         gpt2jax.residual_contributions(jax_model(params, config), random_tokens(1, 2, config), at)
+
+
+def test_logit_effects_of_half_precision_weights():
+    """Weights in bfloat16 give effects in float32 that still sum to the logit difference of that very model."""
+    config = gpt2jax.GPT2Config(n_layers=2, n_heads=2, d_model=16, d_mlp=32, n_ctx=8, d_vocab=20)
+    model = gpt2jax.random_model(config, jax.random.key(1), std=0.4, biases=0.3)
+    half = dataclasses.replace(model, params=jax.tree.map(lambda array: array.astype(jnp.bfloat16), model.params))
+    tokens, answer, distractor = np.array([[3, 1, 4, 1, 5]]), np.array([2]), np.array([7])
+    direction = gpt2jax.logit_direction(half, answer, distractor)
+    effects, constant = gpt2jax.logit_effects(half, gpt2jax.residual_contributions(half, tokens), direction)
+    assert effects.dtype == jnp.float32
+    out = gpt2jax.forward(half, tokens, taps=["ln_final.hook_normalized"])
+    read = np.asarray(out.taps["ln_final.hook_normalized"])[0, -1]
+    logits = out.logits[0, -1]
+    error = abs(float(effects[0, :, -1].sum() + constant[0] - (logits[2] - logits[7])))
+    # Each entry of the direction, a difference of two bfloat16 numbers, is rounded once, by half an eps of itself;
+    # float32 adds far less.
+    rounding = float(jnp.finfo(jnp.bfloat16).eps) * np.sum(np.abs(read) * np.abs(np.asarray(direction, np.float32)[0]))
+    assert error <= rounding

@@ -8,10 +8,10 @@ quick:
 	.venv/bin/ruff format --check .
 	.venv/bin/ruff check .
 	.venv/bin/pyright --pythonpath .venv/bin/python
-	.venv/bin/pytest -m "not full"
+	.venv/bin/pytest -n auto --dist loadfile -m "not full"
 
 full:
-	.venv/bin/pytest
+	.venv/bin/pytest -n auto --dist loadfile
 
 format:
 	.venv/bin/ruff format .

@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterable
 
 from gpt2jax.checkpoint_names import IGNORED, TABLE, Entry, canonical_name, tensor_names
 from gpt2jax.config import GPT2Config
-from gpt2jax.errors import CheckpointError
+from gpt2jax.errors import CheckpointError, MissingTensorsError
 from gpt2jax.tensor_file import DTYPES, StoredTensor
 from gpt2jax.weight_files import WeightFiles
 
@@ -28,7 +28,8 @@ def needed_tensors(
         optional: names that may be absent.
 
     Raises:
-        CheckpointError: missing, unexpected, doubled, mis-shaped or unreadable tensors, all in one line.
+        CheckpointError: missing, unexpected, doubled, mis-shaped or unreadable tensors, all in one line;
+            `MissingTensorsError` where missing ones are all that is wrong.
     """
     stored = weights.tensors()
     found = {canonical_name(name): tensor for name, tensor in stored.items()}
@@ -52,7 +53,8 @@ def needed_tensors(
         if names
     ]
     if problems:
-        raise CheckpointError(f"{weights.where}: {'; '.join(problems)}; {_remedy(missing)}")
+        kind = MissingTensorsError if missing and len(problems) == 1 else CheckpointError
+        raise kind(f"{weights.where}: {'; '.join(problems)}; {_remedy(missing)}")
     return present
 
 

@@ -13,6 +13,10 @@ class CheckpointError(GPT2JaxError):
     """Weight files that are missing, damaged, or do not fit the configuration."""
 
 
+class MissingTensorsError(CheckpointError):
+    """Weight files that hold nothing wrong, but not all that was asked for."""
+
+
 class TokenizerError(GPT2JaxError):
     """Tokenizer files that are unreadable, or a text that needs a tokenizer where there is none."""
 

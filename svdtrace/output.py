@@ -142,13 +142,21 @@ def _probe(shown: str | Path, target: Path) -> None:
 
 
 def _exchange(staging: Path, target: Path) -> None:
-    """Move the old entries out and the new ones in, the manifest last."""
+    """Move the old entries out and the new ones in, the manifest last; all back where one cannot be moved."""
     old = Path(tempfile.mkdtemp(prefix=_UNFINISHED, dir=target))
-    for entry in list(target.iterdir()):
-        if entry not in (old, staging):
-            entry.rename(old / entry.name)
-    for entry in sorted(staging.iterdir(), key=lambda entry: entry.name == MANIFEST):
-        entry.rename(target / entry.name)
+    leaving = [entry for entry in target.iterdir() if entry not in (old, staging)]
+    coming = sorted(staging.iterdir(), key=lambda entry: entry.name == MANIFEST)
+    moves = [(entry, old / entry.name) for entry in leaving] + [(entry, target / entry.name) for entry in coming]
+    done: list[tuple[Path, Path]] = []
+    try:
+        for source, destination in moves:
+            source.rename(destination)
+            done.append((source, destination))
+    except OSError:
+        for source, destination in reversed(done):
+            destination.rename(source)
+        old.rmdir()
+        raise
     shutil.rmtree(old, ignore_errors=True)
 
 

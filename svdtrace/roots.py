@@ -41,13 +41,12 @@ class Root:
     dest: str
     src: str
 
-    def names(self, place: tuple[int, ...], roles: Mapping[str, int]) -> bool:
+    def names(self, place: Sequence[int], roles: Mapping[str, int]) -> bool:
         """Whether it names the firing (layer, head, dest, src) of a prompt with these roles."""
         layer, head, dest, src = place
         if (self.layer, self.head) != (layer, head):
             return False
-        ends = ((self.dest, dest), (self.src, src))
-        return all(end == ANY or roles.get(end, int(end) if end.isdecimal() else -1) == token for end, token in ends)
+        return all(end == ANY or _position(end, roles) == at for end, at in ((self.dest, dest), (self.src, src)))
 
     def __str__(self) -> str:
         return f"{self.layer}.{self.head}@{self.dest}:{self.src}"
@@ -110,10 +109,12 @@ def _stands(end: str, token: np.ndarray, prompt: np.ndarray, prompts: Sequence[P
     """Where a token is the one that an end of a root names."""
     if end == ANY:
         return np.ones(len(token), bool)
-    # A role wins over a position of the same text.
-    otherwise = int(end) if end.isdecimal() else -1
-    position = np.asarray([each.roles.get(end, otherwise) for each in prompts], np.int64)
-    return token == position[prompt]
+    return token == np.asarray([_position(end, each.roles) for each in prompts], np.int64)[prompt]
+
+
+def _position(end: str, roles: Mapping[str, int]) -> int:
+    """Where an end of a root stands in a prompt; -1 where nowhere. A role wins over a position of the same text."""
+    return roles.get(end, int(end) if end.isdecimal() else -1)
 
 
 @partial(jax.jit, static_argnames=("n_heads",))

@@ -108,7 +108,7 @@ def _prompt(rng: np.random.Generator, place: int, size: Size, injected: bool, ro
         "roles": list(names.items()) if roles else [],
         "answer": token[io],
         "distractor": token[subject],
-        "logit_difference": float(rng.normal(3, 1.2)),
+        "logit_difference": float(rng.normal(1.5, 1.5)),
     }
 
 

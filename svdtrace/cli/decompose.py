@@ -97,12 +97,12 @@ def run(options: Options) -> int:
 
 def _load(name: str) -> gpt2jax.Model:
     """The whole model, whose fingerprint a trace has too; where the folder does not hold it, its heads alone."""
-    from gpt2jax.errors import CheckpointError
+    from gpt2jax.errors import MissingTensorsError
     from svdtrace.cli.loading import load_model
 
     try:
         return load_model(name)
-    except CheckpointError:
+    except MissingTensorsError:
         return load_model(name, parts="heads")
 
 

@@ -16,7 +16,7 @@ class Options:
 
     From all firings on made-up sentences: `svdtrace trace --prompts ioi:64 --out names`
 
-    From what one head reads, in the paper's way: `svdtrace trace --prompts ioi:64 --roots '3.1@end:IO' --method paper`
+    From what one head reads, in the paper's way: `svdtrace trace --prompts ioi:64 --roots '2.1@end:IO' --method paper`
 
     From the heads that write the answer, in your model: `svdtrace trace --model FOLDER --prompts FILE --roots logit`
 

@@ -21,8 +21,7 @@ def ioi(n: int, tokenizer: Tokenizer | None, seed: int = 0) -> list[Prompt]:
     Roles are the paper's: IO, S1, S2, end and their neighbours; `answer` is the IO name, `distractor` the S name.
 
     Raises:
-        PromptError: `n` is not positive, or there is no tokenizer.
-        TokenizerError: too few names, objects or places are one token each.
+        PromptError: `n` is not positive, there is no tokenizer, or too few words are one token of it each.
     """
     return _sentences("ioi", language.ioi, n, tokenizer, seed)
 
@@ -31,8 +30,7 @@ def ordinary(n: int, tokenizer: Tokenizer | None, seed: int = 0) -> list[Prompt]
     """`n` short sentences that are no indirect-object prompts, for comparison "off the task".
 
     Raises:
-        PromptError: `n` is not positive, or there is no tokenizer.
-        TokenizerError: too few names, objects or places are one token each.
+        PromptError: `n` is not positive, there is no tokenizer, or too few words are one token of it each.
     """
     return _sentences("ordinary", language.ordinary, n, tokenizer, seed)
 
@@ -70,14 +68,17 @@ def _sentences(
         raise PromptError(f"{kind}: {n} prompts are asked for; give 1 or more")
     if tokenizer is None:
         raise PromptError(f"{kind}: sentences need a tokenizer, and the model has none; give prompts as token ids")
-    return [
-        Prompt(
-            id=sentence.id,
-            tokens=tuple(sentence.tokens),
-            strings=tuple(sentence.strings),
-            roles=dict(sentence.roles),
-            answer=sentence.answer,
-            distractor=sentence.distractor,
-        )
-        for sentence in generate(n, tokenizer, seed=seed)
-    ]
+    try:
+        return [
+            Prompt(
+                id=sentence.id,
+                tokens=tuple(sentence.tokens),
+                strings=tuple(sentence.strings),
+                roles=dict(sentence.roles),
+                answer=sentence.answer,
+                distractor=sentence.distractor,
+            )
+            for sentence in generate(n, tokenizer, seed=seed)
+        ]
+    except TokenizerError as error:
+        raise PromptError(f"{kind}: {error}") from None

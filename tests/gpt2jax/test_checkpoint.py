@@ -17,7 +17,7 @@ from safetensors.numpy import load_file, save_file
 
 import gpt2jax
 from gpt2jax.checkpoint_names import TABLE, entries_for
-from gpt2jax.errors import CheckpointError, InputError
+from gpt2jax.errors import CheckpointError, InputError, MissingTensorsError
 
 ROOT = Path(__file__).resolve().parents[2]
 L, H, D, E, T, V = (CONFIG[key] for key in ("n_layer", "n_head", "n_embd", "n_inner", "n_positions", "vocab_size"))
@@ -190,6 +190,8 @@ def test_all_differences_in_one_line(tmp_path: Path, weights: dict, expected: li
     with pytest.raises(CheckpointError) as caught:
         gpt2jax.load(tmp_path)
     message = str(caught.value)
+    only_missing = expected[0].startswith("missing") and "unexpected extra;" not in expected
+    assert isinstance(caught.value, MissingTensorsError) == only_missing
     assert message.startswith(f"{tmp_path}/model.safetensors")
     assert all(part in message for part in expected), message
     assert "\n" not in message

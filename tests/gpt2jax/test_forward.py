@@ -172,7 +172,10 @@ def test_only_what_is_asked_for_is_kept(small: tuple, passed: tuple) -> None:
     assert not np.array_equal(stacked["blocks.*.attn.hook_z"][0], stacked["blocks.*.attn.hook_z"][1])
     # One stacked output, hook_q; a single layer's value is carried along, not stacked.
     (scan,) = _scans(jax.make_jaxpr(values)(model.params).jaxpr)
-    assert len(scan.outvars) - scan.params["num_carry"] == 1
+    inside = scan.params["jaxpr"].out_avals
+    assert [out.aval.shape for out, each in zip(scan.outvars, inside, strict=True) if out.aval.shape != each.shape] == [
+        found["blocks.*.attn.hook_q"].shape
+    ]
 
 
 def _scans(jaxpr: Any) -> list[Any]:

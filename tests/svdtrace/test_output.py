@@ -54,6 +54,26 @@ def test_what_an_interrupted_run_left_is_no_hindrance(tmp_path: Path):
     assert names(tmp_path / "out") == ["a.txt", "manifest.json", "sub"]
 
 
+@pytest.mark.parametrize("stuck", ["old.txt", "new.txt", "manifest.json"])
+def test_a_result_that_cannot_be_moved_leaves_the_earlier_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stuck: str
+):
+    put(tmp_path / "out", "old.txt")
+    rename, asked = Path.rename, []
+
+    def failing(self: Path, target: Path) -> Path:
+        if self.name == stuck and not asked:
+            asked.append(self)
+            raise OSError(5, "Input/output error")
+        return rename(self, target)
+
+    with pytest.raises(OutputError, match="Input/output error"), monkeypatch.context() as patched:
+        patched.setattr(Path, "rename", failing)
+        put(tmp_path / "out", "new.txt")
+    assert asked
+    assert names(tmp_path / "out") == ["manifest.json", "old.txt", "sub"]
+
+
 @pytest.mark.parametrize("earlier", [False, True])
 def test_nothing_changes_when_writing_fails(tmp_path: Path, earlier: bool):
     if earlier:

@@ -343,3 +343,9 @@ def test_generated_sentences_in_gpt2s_vocabulary(shared: Path):
         assert prompt.tokens[prompt.roles["IO"]] == prompt.answer
         assert prompt.tokens[prompt.roles["S1"]] == prompt.tokens[prompt.roles["S2"]] == prompt.distractor
     assert len(prompts.read("ordinary:4", tokenizer, config=config)) == 4
+
+
+@pytest.mark.parametrize("kind", ["ioi", "ordinary"])
+def test_sentences_that_a_tokenizer_cannot_say(kind: str):
+    with pytest.raises(PromptError, match=rf"{kind}: .* are one token each .*give prompts of your own"):
+        getattr(prompts, kind)(2, WordTokenizer())

@@ -107,6 +107,9 @@ def test_the_headline_says_the_numbers_of_the_tables():
     assert "A model of 5 layers with 8 heads each read 12 prompts." in text
     assert f"{trace().firings.num_rows:,} times, a head gave at least 50% of its attention" in text
     assert f"gives {trace().edges.num_rows:,} edges" in text
+    differences = trace().prompts["logit_difference"].to_pylist()
+    right = sum(each > 0 for each in differences) / len(differences)
+    assert f"{sum(differences) / len(differences):.3g} {right:.0%} prefer the answer" in text
     ties = sum(trace().firings["near_tie"].to_pylist()), sum(trace().edges["near_tie"].to_pylist())
     assert f"{ties[0]} of firings; {ties[1]} of edges" in text
 

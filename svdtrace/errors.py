@@ -17,6 +17,10 @@ class RootError(SvdtraceError):
     """A root that names no head, role or position of the model and its prompts."""
 
 
+class EdgeError(SvdtraceError):
+    """An edge's name that names no writer, head, role or position of the model and its prompts."""
+
+
 class ModelError(SvdtraceError):
     """A model that lacks what a command needs."""
 

@@ -2,54 +2,40 @@
 
     circuit_picture(trace, "circuit.svg")
 
-SVG and PNG, the same bytes for the same trace. Colours are those of Okabe and Ito, which differ for every kind of
-colour vision; what they tell apart differs in its dashes too, so that it survives a grey print.
+SVG and PNG, the same bytes for the same trace.
 """
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import FancyArrowPatch, FancyBboxPatch
 from matplotlib.ticker import MaxNLocator
 
-from svdtrace.errors import OutputError
+from svdtrace.picture import (
+    BANDS,
+    BLUES,
+    DEST,
+    INK,
+    PALE,
+    PAPER,
+    SIDE_COLOURS,
+    SIDE_DASHES,
+    SOFT,
+    SRC,
+    STYLE,
+    nothing,
+    save,
+)
 from svdtrace.report.connections import SIDES, Connections, Moves, connections, moves
 from svdtrace.report.layered import NODE_HEIGHT, NODE_WIDTH, Layered, Node, layered
 from svdtrace.report.token_roles import token_roles
 from svdtrace.report.traced import Traced, model_of
-
-DEST, SRC, PALE = "#0072b2", "#d55e00", "#7fb8d8"
-INK, SOFT, PAPER = "#1b1e23", "#5c6470", "#ffffff"
-BANDS = ("#f3f1ed", "#faf9f6")
-BLUES = LinearSegmentedColormap.from_list("svdtrace", ["#eaf1f6", "#9cc4de", "#2f86bd", "#0a4a78"])
-SIDE_COLOURS = dict(zip(SIDES, (DEST, SRC), strict=True))
-SIDE_DASHES: dict[str, Any] = {"dest": "solid", "src": (0, (4.5, 2.2))}
-STYLE: dict[Any, Any] = {
-    "font.family": "DejaVu Sans",
-    "font.size": 9,
-    "text.color": INK,
-    "axes.edgecolor": SOFT,
-    "axes.labelcolor": INK,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.titlesize": 10,
-    "axes.titlelocation": "left",
-    "xtick.color": SOFT,
-    "ytick.color": SOFT,
-    "figure.facecolor": PAPER,
-    "savefig.dpi": 200,
-    "svg.hashsalt": "svdtrace",
-    "svg.fonttype": "path",
-}
-_METADATA: dict[str, dict[str, None]] = {".svg": {"Date": None, "Creator": None}, ".png": {"Software": None}}
 
 
 def circuit_picture(trace: Traced, path: str | Path, strongest: int = 40) -> None:
@@ -64,7 +50,7 @@ def circuit_picture(trace: Traced, path: str | Path, strongest: int = 40) -> Non
         OutputError: another ending, or a place that cannot be written.
     """
     with matplotlib.rc_context(STYLE):
-        _save(_circuit(trace, strongest), path)
+        save(_circuit(trace, strongest), path)
 
 
 def firings_per_head(trace: Traced, path: str | Path) -> None:
@@ -78,7 +64,7 @@ def firings_per_head(trace: Traced, path: str | Path) -> None:
         OutputError: another ending, or a place that cannot be written.
     """
     with matplotlib.rc_context(STYLE):
-        _save(_heat_map(trace), path)
+        save(_heat_map(trace), path)
 
 
 def slice_sizes(trace: Traced, path: str | Path, head: str | None = None) -> None:
@@ -93,7 +79,7 @@ def slice_sizes(trace: Traced, path: str | Path, head: str | None = None) -> Non
         OutputError: another ending, or a place that cannot be written.
     """
     with matplotlib.rc_context(STYLE):
-        _save(_histogram(trace, head), path)
+        save(_histogram(trace, head), path)
 
 
 def _circuit(trace: Traced, strongest: int) -> Figure:
@@ -103,7 +89,7 @@ def _circuit(trace: Traced, strongest: int) -> Figure:
     readers = [f"{linked.layer[each]}.{linked.head[each]}" for each in shown]
     links = [(linked.writer[each], readers[each], int(linked.role[each])) for each in shown]
     if not links:
-        return _nothing("No edges were traced.")
+        return nothing("No edges were traced.")
     places = layered(links)
     figure, axes = _canvas(places)
     _draw_bands(axes, places, roles.names)
@@ -122,7 +108,7 @@ def _circuit(trace: Traced, strongest: int) -> Figure:
 def _heat_map(trace: Traced) -> Figure:
     layer, head = (trace.firings[name].to_numpy().astype(int) for name in ("layer", "head"))
     if not len(layer):
-        return _nothing("No head fired.")
+        return nothing("No head fired.")
     model = model_of(trace.manifest)
     shape = int(model.get("n_layers", layer.max() + 1)), int(model.get("n_heads", head.max() + 1))
     times = np.zeros(shape, int)
@@ -151,7 +137,7 @@ def _heat_map(trace: Traced) -> Figure:
 def _histogram(trace: Traced, head: str | None) -> Figure:
     layer, number, size = (trace.firings[name].to_numpy() for name in ("layer", "head", "size"))
     if not len(size):
-        return _nothing("No head fired.")
+        return nothing("No head fired.")
     figure = Figure(figsize=(6.2, 3.2), layout="constrained")
     axes = figure.subplots()
     _draw_sizes(axes, size, "all firings", PALE, 0.86, size.max())
@@ -288,19 +274,3 @@ def _draw_legend(axes: Axes, shown: int, of: int) -> None:
         columnspacing=1.6,
         borderaxespad=0.6,
     )
-
-
-def _nothing(text: str) -> Figure:
-    figure = Figure(figsize=(5, 1.6))
-    figure.text(0.5, 0.5, text, ha="center", va="center", size=11, color=SOFT)
-    return figure
-
-
-def _save(figure: Figure, path: str | Path) -> None:
-    path = Path(path)
-    if path.suffix not in _METADATA:
-        raise OutputError(f"{path}: no picture format is named {path.suffix!r}; end the name in .svg or .png")
-    try:
-        figure.savefig(path, metadata=_METADATA[path.suffix])
-    except OSError as error:
-        raise OutputError(f"{path}: cannot be written ({error.strerror}); name another place") from None

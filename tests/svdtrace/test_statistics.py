@@ -1,0 +1,52 @@
+"""Intervals, rates and areas against their definitions, written as loops."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+
+from svdtrace.statistics import benjamini_hochberg, bootstrap_interval, roc_auc
+
+P = arrays(np.float64, st.integers(0, 12), elements=st.sampled_from([0.001, 0.01, 0.02, 0.2, 0.5, 1.0, np.nan]))
+
+
+@given(P, st.sampled_from([0.01, 0.05, 0.1, 0.3]))
+def test_q_values_discover_what_the_step_up_procedure_does(p: np.ndarray, rate: float):
+    tested = np.sort(p[~np.isnan(p)])
+    largest = max(
+        (each for rank, each in enumerate(tested, 1) if each <= rate * rank / len(tested) + 1e-12), default=-1
+    )
+    q = benjamini_hochberg(p)
+    assert np.array_equal(np.isnan(q), np.isnan(p))
+    assert np.array_equal(q <= rate + 1e-12, p <= largest)
+    assert np.all(q[~np.isnan(p)] >= p[~np.isnan(p)])
+
+
+def test_an_interval_covers_the_mean_as_often_as_it_says():
+    rng = np.random.default_rng(0)
+    inside = 0
+    for trial in range(300):
+        low, high = bootstrap_interval(rng.normal(2, 3, 60), seed=trial, draws=400)
+        inside += low <= 2 <= high
+    # 285 expected, standard deviation 3.8; the percentile interval is a little narrow at 60 samples.
+    assert 265 <= inside <= 298
+
+
+def test_an_interval_of_few_values():
+    assert bootstrap_interval(np.array([3.0, np.nan])) == (3.0, 3.0)
+    assert all(np.isnan(bootstrap_interval(np.array([np.nan]))))
+    assert bootstrap_interval(np.arange(9.0), seed=1) == bootstrap_interval(np.arange(9.0), seed=1)
+    assert bootstrap_interval(np.arange(9.0), seed=1) != bootstrap_interval(np.arange(9.0), seed=2)
+
+
+@given(
+    arrays(np.float64, 9, elements=st.integers(0, 4).map(float)),
+    arrays(np.bool_, 9, elements=st.booleans()),
+)
+def test_the_area_counts_pairs(values: np.ndarray, positive: np.ndarray):
+    pairs = [(high > low) + 0.5 * (high == low) for high in values[positive] for low in values[~positive]]
+    area = roc_auc(values, positive)
+    assert np.isnan(area) if not pairs else area == pytest.approx(np.mean(pairs), abs=1e-12)

@@ -16,7 +16,8 @@ PACKAGES = ("gpt2jax", "svdtrace", "weights_tools")
 # What computes: arrays in, arrays out.
 NUMERICS = {
     "gpt2jax": "activations blocks edits fold forward generate numerics params random residual sites",
-    "svdtrace": "attribute bounds contributions cuts decomposition edges firings observe paths prepare roots slices statistics",
+    "svdtrace": "attribute bounds contributions cuts decomposition edges firings observe paths prepare roots slices "
+    "statistics",
 }
 WORLD = {
     *("argparse", "builtins", "glob", "gzip", "http", "io", "json", "logging", "os", "pathlib", "pickle", "random"),

@@ -17,10 +17,22 @@ if TYPE_CHECKING:
     from svdtrace.bundle import bundled_model
     from svdtrace.config import TraceConfig
     from svdtrace.decomposition import Decomposition, decompose
+    from svdtrace.sweeping.running import Sweep, sweep
     from svdtrace.trace_folder import read
     from svdtrace.tracing import Trace, trace
 
-__all__ = ["Decomposition", "Trace", "TraceConfig", "bundled_model", "decompose", "prompts", "read", "trace"]
+__all__ = [
+    "Decomposition",
+    "Sweep",
+    "Trace",
+    "TraceConfig",
+    "bundled_model",
+    "decompose",
+    "prompts",
+    "read",
+    "sweep",
+    "trace",
+]
 
 _HOMES = {
     "Decomposition": "svdtrace.decomposition",
@@ -28,7 +40,9 @@ _HOMES = {
     "TraceConfig": "svdtrace.config",
     "bundled_model": "svdtrace.bundle",
     "decompose": "svdtrace.decomposition",
+    "Sweep": "svdtrace.sweeping.running",
     "read": "svdtrace.trace_folder",
+    "sweep": "svdtrace.sweeping.running",
     "trace": "svdtrace.tracing",
 }
 

@@ -16,6 +16,14 @@ NONE = -1
 
 
 @dataclass(frozen=True)
+class Plan:
+    """Shapes to compile: prompts are padded to one of the lengths `edges`, and stand in batches of `sizes` prompts."""
+
+    edges: tuple[int, ...]
+    sizes: tuple[int, ...]
+
+
+@dataclass(frozen=True)
 class Batch:
     """Prompts of one bucket, right-padded to its length and to a full batch.
 
@@ -67,6 +75,40 @@ def automatic_batch_size(n_tokens: int, n_heads: int, device_kind: str) -> int:
     return max(1, min(tokens // n_tokens, pattern_values // (n_heads * n_tokens**2)))
 
 
+def plan_for(lengths: Sequence[int], batch_size: int | str, n_heads: int, device_kind: str) -> Plan:
+    """The plan for prompts that are all at hand.
+
+    Args:
+        lengths: of the prompts, in tokens.
+        batch_size: prompts a batch; `"auto"` chooses by `automatic_batch_size`.
+    """
+    return _fitted(bucket_edges(lengths), lengths, batch_size, n_heads, device_kind)
+
+
+def streaming_plan(lengths: Sequence[int], longest: int, batch_size: int | str, n_heads: int, device_kind: str) -> Plan:
+    """The plan for prompts that are still to come, from those that came first: full batches, and any length up to
+    `longest`, what is longer than those seen in buckets that grow by a half.
+    """
+    edges = list(bucket_edges(lengths)) if len(lengths) else [min(longest, 16)]
+    while edges[-1] < longest:
+        edges.append(min(longest, -(-edges[-1] * 3 // 2)))
+    return Plan(tuple(edges), tuple(_size(edge, batch_size, n_heads, device_kind) for edge in edges))
+
+
+def _size(n_tokens: int, batch_size: int | str, n_heads: int, device_kind: str) -> int:
+    return automatic_batch_size(n_tokens, n_heads, device_kind) if batch_size == "auto" else int(batch_size)
+
+
+def _fitted(
+    edges: Sequence[int], lengths: Sequence[int], batch_size: int | str, n_heads: int, device_kind: str
+) -> Plan:
+    counts = np.bincount(np.searchsorted(edges, lengths), minlength=len(edges))
+    # Few prompts need no full batch; a power of two keeps the number of shapes small.
+    enough = [1 << max(0, int(count) - 1).bit_length() for count in counts]
+    sizes = [_size(edge, batch_size, n_heads, device_kind) for edge in edges]
+    return Plan(tuple(edges), tuple(map(min, sizes, enough)))
+
+
 def batches(
     prompts: Sequence[Prompt], edges: Sequence[int], batch_size: int | str, n_heads: int, device_kind: str
 ) -> Iterator[Batch]:
@@ -75,12 +117,15 @@ def batches(
     Args:
         batch_size: prompts a batch; `"auto"` chooses by `automatic_batch_size`.
     """
-    bucket_of = np.searchsorted(np.asarray(edges), [len(prompt.tokens) for prompt in prompts])
-    for bucket, n_tokens in enumerate(edges):
+    lengths = [len(prompt.tokens) for prompt in prompts]
+    return planned_batches(prompts, _fitted(edges, lengths, batch_size, n_heads, device_kind))
+
+
+def planned_batches(prompts: Sequence[Prompt], plan: Plan) -> Iterator[Batch]:
+    """Prompts, bucket by bucket, in batches of the plan's shapes."""
+    bucket_of = np.searchsorted(np.asarray(plan.edges), [len(prompt.tokens) for prompt in prompts])
+    for bucket, (n_tokens, size) in enumerate(zip(plan.edges, plan.sizes, strict=True)):
         places = np.nonzero(bucket_of == bucket)[0]
-        size = automatic_batch_size(n_tokens, n_heads, device_kind) if batch_size == "auto" else int(batch_size)
-        # Few prompts need no full batch; a power of two keeps the number of shapes small.
-        size = min(size, 1 << max(0, len(places) - 1).bit_length())
         for start in range(0, len(places), size):
             chosen = places[start : start + size]
             yield _padded([prompts[place] for place in chosen], chosen, n_tokens, size)

@@ -33,5 +33,9 @@ class TraceFolderError(SvdtraceError):
     """A folder that does not hold a trace, or holds a damaged one."""
 
 
+class QueryError(SvdtraceError):
+    """A question that cannot be asked of the tables."""
+
+
 class OptionError(SvdtraceError):
     """An option of the command line that cannot be understood."""

@@ -44,11 +44,12 @@ def write_tables(trace: Trace, folder: Path) -> None:
 
 
 def read(folder: str | Path) -> Trace:
-    """Read a trace from its folder.
+    """Read a trace from its folder, or a sweep's whole parts as one trace.
 
     Raises:
         TraceFolderError: no such folder, a file missing, damaged or of another form.
     """
+    from svdtrace.sweeping import parts
     from svdtrace.tracing import Trace
 
     folder = Path(folder)
@@ -60,6 +61,9 @@ def read(folder: str | Path) -> Trace:
     if missing:
         lacking = ", ".join(sorted(missing))
         raise TraceFolderError(f"{folder / MANIFEST}: lacks {lacking}; name a folder that svdtrace trace wrote")
+    if manifest.get("command") == "sweep":
+        whole = {name: [schema.empty_table(), *parts.each_table(folder, name)] for name, schema in TABLES.items()}
+        return Trace(**{name: pa.concat_tables(tables) for name, tables in whole.items()}, manifest=manifest)
     return Trace(
         **{name: _read_table(folder / f"{name}.parquet", schema) for name, schema in TABLES.items()}, manifest=manifest
     )

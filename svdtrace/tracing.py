@@ -25,18 +25,26 @@ import pyarrow as pa
 from gpt2jax.fingerprint import fingerprint
 from gpt2jax.params import Model
 from svdtrace import graph as graphs
-from svdtrace.batching import automatic_batch_size, batches, bucket_edges
+from svdtrace.batching import Plan, automatic_batch_size, plan_for, planned_batches
 from svdtrace.config import TraceConfig
 from svdtrace.decomposition_file import cached_decompose
 from svdtrace.errors import PromptError
 from svdtrace.pipeline import BatchCounts, BatchTrace, batch_tables, follow, watch
 from svdtrace.prepare import Prepared, prepare
 from svdtrace.prompts.prompt import Prompt
-from svdtrace.roots import parse_roots
+from svdtrace.roots import Root, parse_roots
 from svdtrace.rows import WriterOrder
 from svdtrace.versions import versions
 
 Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class Settled:
+    """What is settled before the first prompt is traced: the roots that are looked for, and the shapes compiled."""
+
+    roots: tuple[Root, ...]
+    plan: Plan
 
 
 @dataclass(frozen=True)
@@ -122,12 +130,30 @@ def trace_prepared(
     Raises:
         RootError: a root that names no head, role or position.
     """
+    shape = prepared.model.config
+    lengths = [len(prompt.tokens) for prompt in prompts]
+    settled = Settled(
+        roots=parse_roots(config.roots, shape, prompts),
+        plan=plan_for(lengths, config.batch_size, shape.n_heads, computing_device(config).platform),
+    )
+    return trace_settled(prepared, prompts, config, settled, clock=clock, progress=progress)
+
+
+def trace_settled(
+    prepared: Prepared,
+    prompts: Sequence[Prompt],
+    config: TraceConfig,
+    settled: Settled,
+    *,
+    clock: Clock | None = None,
+    progress: Progress | None = None,
+) -> Trace:
+    """Trace checked prompts with what is settled once for all of a sweep; else the same as `trace_prepared`."""
     clock = clock or Clock()
     shape = prepared.model.config
-    roots = parse_roots(config.roots, shape, prompts)
     order = WriterOrder.of(shape.n_layers, shape.n_heads)
     parts, tables = [], []
-    for part in _parts(prepared, prompts, config, roots, clock, progress):
+    for part in _parts(prepared, prompts, config, settled, clock, progress):
         with clock("tables"):
             tables.append(batch_tables(part, order))
         parts.append(part.counts)
@@ -204,29 +230,50 @@ def check_prompts(model: Model, prompts: Sequence[Prompt]) -> None:
 def prompts_hash(prompts: Sequence[Prompt]) -> str:
     """SHA-256 over all that prompts say (their ids aside), as hexadecimal."""
     digest = hashlib.sha256()
+    hash_prompts(digest, prompts)
+    return digest.hexdigest()
+
+
+def hash_prompts(digest: Any, prompts: Sequence[Prompt]) -> None:
+    """Add what prompts say to a digest, so that prompts can be hashed as they come."""
     for prompt in prompts:
         roles = [[role, int(position)] for role, position in prompt.roles.items()]
         asked = [None if token is None else int(token) for token in (prompt.answer, prompt.distractor)]
         digest.update(json.dumps([[int(token) for token in prompt.tokens], roles, *asked]).encode())
-    return digest.hexdigest()
+
+
+def model_facts(prepared: Prepared) -> dict[str, Any]:
+    """What a manifest says of the model."""
+    shape = prepared.model.config
+    sizes = {name: getattr(shape, name) for name in ("n_layers", "n_heads", "d_model", "d_head", "n_ctx", "d_vocab")}
+    return {
+        "fingerprint": prepared.fingerprint,
+        "processing": prepared.model.processing,
+        "shape": sizes,
+        **sizes,
+    }
+
+
+def device_facts(config: TraceConfig) -> dict[str, Any]:
+    """What a manifest says of the device."""
+    device = computing_device(config)
+    return {"platform": device.platform, "kind": device.device_kind, "count": jax.device_count()}
 
 
 def _parts(
     prepared: Prepared,
     prompts: Sequence[Prompt],
     config: TraceConfig,
-    roots: Sequence[Any],
+    settled: Settled,
     clock: Clock,
     progress: Progress | None,
 ) -> Iterator[BatchTrace]:
-    edges = bucket_edges([len(prompt.tokens) for prompt in prompts])
-    kind = computing_device(config).platform
     done = 0
-    for batch in batches(prompts, edges, config.batch_size, prepared.model.config.n_heads, kind):
+    for batch in planned_batches(prompts, settled.plan):
         with clock("forward"):
             observed = jax.block_until_ready(watch(prepared, batch, config))
         with clock("attribute"):
-            part = follow(prepared, batch, observed, config, roots)
+            part = follow(prepared, batch, observed, config, settled.roots)
         done += len(batch.prompts)
         if progress is not None:
             progress(done, len(prompts))
@@ -257,23 +304,16 @@ def _manifest(
     shape = prepared.model.config
     per_head = np.sum([part.firings_per_head for part in parts], axis=0)
     named = {f"{layer}.{head}": int(per_head[layer, head]) for layer, head in zip(*np.nonzero(per_head), strict=True)}
-    device = computing_device(config)
-    sizes = {name: getattr(shape, name) for name in ("n_layers", "n_heads", "d_model", "d_head", "n_ctx", "d_vocab")}
     return {
         **versions(),
         "command": "trace",
         "config": config.to_dict() | {"batch_size": _batch_size(prompts, config, shape.n_heads)},
-        "model": {
-            "fingerprint": prepared.fingerprint,
-            "processing": prepared.model.processing,
-            "shape": sizes,
-            **sizes,
-        },
+        "model": model_facts(prepared),
         "prompts": {"count": len(prompts), "sha256": prompts_hash(prompts), "rejected": 0},
         "counts": {"firings": firings.num_rows, "edges": edges.num_rows, "firings_per_head": named},
         "near_ties": {"firings": _count(firings), "edges": _count(edges)},
         "paths_saturated": sum(part.paths_saturated for part in parts),
-        "device": {"platform": device.platform, "kind": device.device_kind, "count": jax.device_count()},
+        "device": device_facts(config),
     }
 
 

@@ -38,7 +38,7 @@ class PromptChoice:
     """Which prompts."""
 
     prompts: Annotated[str | None, tyro.conf.arg(metavar="SOURCE", help_behavior_hint="")] = None
-    """File (.jsonl, .jsonl.gz, .parquet), folder of .parquet files, - for standard input, or a generator:
+    """File (.jsonl, .jsonl.gz, .parquet), folder of such files, - for standard input, or a generator:
     ioi:N[:SEED], ordinary:N[:SEED], text:FILE:LENGTH."""
     text: Annotated[tuple[str, ...], tyro.conf.UseAppendAction, tyro.conf.arg(metavar="TEXT")] = ()
     """A prompt by itself; may be given several times."""

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from gpt2jax.errors import TokenizerError
 from svdtrace.errors import PromptError
@@ -23,7 +23,7 @@ def ioi(n: int, tokenizer: Tokenizer | None, seed: int = 0) -> list[Prompt]:
     Raises:
         PromptError: `n` is not positive, there is no tokenizer, or too few words are one token of it each.
     """
-    return _sentences("ioi", language.ioi, n, tokenizer, seed)
+    return list(sentences("ioi", n, tokenizer, seed))
 
 
 def ordinary(n: int, tokenizer: Tokenizer | None, seed: int = 0) -> list[Prompt]:
@@ -32,7 +32,25 @@ def ordinary(n: int, tokenizer: Tokenizer | None, seed: int = 0) -> list[Prompt]
     Raises:
         PromptError: `n` is not positive, there is no tokenizer, or too few words are one token of it each.
     """
-    return _sentences("ordinary", language.ordinary, n, tokenizer, seed)
+    return list(sentences("ordinary", n, tokenizer, seed))
+
+
+def sentences(kind: str, n: int, tokenizer: Tokenizer | None, seed: int) -> Iterator[Prompt]:
+    """What `ioi` or `ordinary` (the `kind`) gives, one by one.
+
+    Raises:
+        PromptError: see `ioi`; raised when the first prompt is asked for.
+    """
+    if n < 1:
+        raise PromptError(f"{kind}: {n} prompts are asked for; give 1 or more")
+    if tokenizer is None:
+        raise PromptError(f"{kind}: sentences need a tokenizer, and the model has none; give prompts as token ids")
+    generate = {"ioi": language.stream_ioi, "ordinary": language.stream_ordinary}[kind]
+    try:
+        for made in generate(n, tokenizer, seed=seed):
+            yield Prompt(made.id, made.tokens, made.strings, dict(made.roles), made.answer, made.distractor)
+    except TokenizerError as error:
+        raise PromptError(f"{kind}: {error}") from None
 
 
 def text(path: str | Path, length: int, tokenizer: Tokenizer | None) -> list[Prompt]:
@@ -59,26 +77,3 @@ def text(path: str | Path, length: int, tokenizer: Tokenizer | None) -> list[Pro
         raise PromptError(f"{path}: has {len(ids)} tokens, fewer than one prompt of {length}; give a smaller length")
     pieces = [tuple(ids[start : start + length]) for start in range(0, len(ids) - length + 1, length)]
     return [Prompt(f"text-{number}", piece, tuple(tokenizer.strings(piece))) for number, piece in enumerate(pieces)]
-
-
-def _sentences(
-    kind: str, generate: Callable[..., Iterable[Any]], n: int, tokenizer: Tokenizer | None, seed: int
-) -> list[Prompt]:
-    if n < 1:
-        raise PromptError(f"{kind}: {n} prompts are asked for; give 1 or more")
-    if tokenizer is None:
-        raise PromptError(f"{kind}: sentences need a tokenizer, and the model has none; give prompts as token ids")
-    try:
-        return [
-            Prompt(
-                id=sentence.id,
-                tokens=tuple(sentence.tokens),
-                strings=tuple(sentence.strings),
-                roles=dict(sentence.roles),
-                answer=sentence.answer,
-                distractor=sentence.distractor,
-            )
-            for sentence in generate(n, tokenizer, seed=seed)
-        ]
-    except TokenizerError as error:
-        raise PromptError(f"{kind}: {error}") from None

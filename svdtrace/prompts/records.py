@@ -56,6 +56,8 @@ def build(record: Any, limits: Limits) -> Prompt:
     Raises:
         PromptError: the record cannot be used; the message does not know the file, the caller puts it in front.
     """
+    if isinstance(record, PromptError):
+        raise record
     if not isinstance(record, Mapping):
         raise PromptError('expected an object such as {"text": "Then, Mary and John went …"}')
     _check_names(record)

@@ -1,4 +1,7 @@
-"""Where prompts come from: each source gives records, with the place that a message about one names."""
+"""Where prompts come from: each source gives records, with the place that a message about one names.
+
+In place of a record that cannot be read stands the `PromptError` that says why, so that others can go on.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +23,8 @@ if TYPE_CHECKING:
 
 Placed = tuple[str, Any]
 GENERATORS = {"ioi": "ioi:N[:SEED]", "ordinary": "ordinary:N[:SEED]", "text": "text:FILE:LENGTH"}
-FORMS = "a .jsonl, .jsonl.gz or .parquet file, a folder of .parquet files, -, " + ", ".join(GENERATORS.values())
+ENDINGS = (".jsonl", ".jsonl.gz", ".parquet")
+FORMS = "a .jsonl, .jsonl.gz or .parquet file, a folder of them, -, " + ", ".join(GENERATORS.values())
 
 
 def records(source: str, tokenizer: Tokenizer | None, seed: int) -> Iterator[Placed]:
@@ -36,15 +40,13 @@ def records(source: str, tokenizer: Tokenizer | None, seed: int) -> Iterator[Pla
         return _lines(sys.stdin.buffer, "standard input")
     path = Path(source)
     if path.is_dir():
-        return _parquet_folder(path)
+        return _folder(path)
     if not path.exists():
         near = get_close_matches(kind, GENERATORS, n=1) if colon else []
         hint = f"did you mean {GENERATORS[near[0]]}?" if near else f"give {FORMS}"
         raise PromptError(f"{source}: no such file; {hint}")
-    if source.endswith((".jsonl", ".jsonl.gz")):
-        return _json_lines(path)
-    if source.endswith(".parquet"):
-        return _parquet(path)
+    if source.endswith(ENDINGS):
+        return _file(path)
     raise PromptError(f"{source}: not a kind of file that holds prompts; give {FORMS}")
 
 
@@ -61,7 +63,7 @@ def _generated(source: str, kind: str, rest: str, tokenizer: Tokenizer | None, s
         if len(numbers) > 2 or not all(number.isdecimal() for number in numbers):
             raise PromptError(f"{source}: expected {GENERATORS[kind]} with whole numbers, such as {kind}:64")
         n, own_seed = int(numbers[0]), int(numbers[1]) if len(numbers) == 2 else seed
-        prompts = (generators.ioi if kind == "ioi" else generators.ordinary)(n, tokenizer, own_seed)
+        prompts = generators.sentences(kind, n, tokenizer, own_seed)
     return ((f"{source} prompt {number}", _record(prompt)) for number, prompt in enumerate(prompts, 1))
 
 
@@ -85,23 +87,30 @@ def _lines(file: Iterable[bytes], name: str) -> Iterator[Placed]:
         try:
             text = line.decode("utf-8-sig" if number == 1 else "utf-8")
         except UnicodeDecodeError as error:
-            raise PromptError(f"{place}: not valid UTF-8 at byte {error.start}; save the file as UTF-8") from None
+            yield place, PromptError(f"not valid UTF-8 at byte {error.start}; save the file as UTF-8")
+            continue
         if not text.strip():
             continue
         try:
-            yield place, json.loads(text.rstrip())
+            record = json.loads(text.rstrip())
         except json.JSONDecodeError as error:
-            raise PromptError(f"{place}: not valid JSON at column {error.colno} ({error.msg})") from None
+            record = PromptError(f"not valid JSON at column {error.colno} ({error.msg})")
         except (RecursionError, ValueError) as error:
-            raise PromptError(f"{place}: not usable JSON ({error})") from None
+            record = PromptError(f"not usable JSON ({error})")
+        yield place, record
 
 
-def _parquet_folder(folder: Path) -> Iterator[Placed]:
+def _file(path: Path) -> Iterator[Placed]:
+    return _parquet(path) if path.name.endswith(".parquet") else _json_lines(path)
+
+
+def _folder(folder: Path) -> Iterator[Placed]:
+    """The prompts of a trace, or of all files in a folder, by name."""
     traced = folder / "prompts.parquet"
-    paths = [traced] if traced.exists() else sorted(folder.glob("*.parquet"))
+    paths = [traced] if traced.exists() else sorted(each for each in folder.iterdir() if each.name.endswith(ENDINGS))
     if not paths:
-        raise PromptError(f"{folder}: a folder without .parquet files; give {FORMS}")
-    return (placed for path in paths for placed in _parquet(path))
+        raise PromptError(f"{folder}: a folder without {', '.join(ENDINGS)} files; give {FORMS}")
+    return (placed for path in paths for placed in _file(path))
 
 
 def _parquet(path: Path) -> Iterator[Placed]:

@@ -12,7 +12,16 @@ from svdtrace.prompts.language.corpus import SHARES, Document, document, surface
 from svdtrace.prompts.language.ioi_sentences import ioi_sentence
 from svdtrace.prompts.language.ordinary_sentences import ordinary_sentence
 from svdtrace.prompts.language.sentences import Sentence
-from svdtrace.prompts.language.tokenised import IOI_ROLES, Tokenised, copying, ioi, ordinary, words_of
+from svdtrace.prompts.language.tokenised import (
+    IOI_ROLES,
+    Tokenised,
+    copying,
+    ioi,
+    ordinary,
+    stream_ioi,
+    stream_ordinary,
+    words_of,
+)
 from svdtrace.prompts.language.words import NAMES, OBJECTS, PLACES, Split, Words
 
 __all__ = [
@@ -33,6 +42,8 @@ __all__ = [
     "ioi_sentence",
     "ordinary",
     "ordinary_sentence",
+    "stream_ioi",
+    "stream_ordinary",
     "surface_words",
     "words_of",
 ]

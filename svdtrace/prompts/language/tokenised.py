@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from random import Random
@@ -69,6 +69,11 @@ def ioi(n: int, tokenizer: TextTokenizer, seed: int = 0, split: Split = "any") -
     Raises:
         TokenizerError: too few names, objects or places are one token each.
     """
+    return list(stream_ioi(n, tokenizer, seed, split))
+
+
+def stream_ioi(n: int, tokenizer: TextTokenizer, seed: int = 0, split: Split = "any") -> Iterator[Tokenised]:
+    """What `ioi` gives, one by one."""
     words = words_of(tokenizer)
     words.pairs(split)
     return _tokenised("ioi", n, tokenizer, seed, partial(ioi_sentence, words=words, split=split), _ioi_roles)
@@ -80,6 +85,11 @@ def ordinary(n: int, tokenizer: TextTokenizer, seed: int = 0) -> list[Tokenised]
     Raises:
         TokenizerError: too few names, objects or places are one token each.
     """
+    return list(stream_ordinary(n, tokenizer, seed))
+
+
+def stream_ordinary(n: int, tokenizer: TextTokenizer, seed: int = 0) -> Iterator[Tokenised]:
+    """What `ordinary` gives, one by one."""
     make = partial(ordinary_sentence, words=words_of(tokenizer))
     return _tokenised("ordinary", n, tokenizer, seed, make, _no_roles)
 
@@ -91,7 +101,7 @@ def copying(n: int, tokenizer: TextTokenizer, seed: int = 0) -> list[Tokenised]:
         TokenizerError: too few names, objects or places are one token each.
     """
     make = partial(copy_sentence, words=words_of(tokenizer))
-    return _tokenised("copying", n, tokenizer, seed, make, _copy_roles)
+    return list(_tokenised("copying", n, tokenizer, seed, make, _copy_roles))
 
 
 def words_of(tokenizer: TextTokenizer) -> Words:
@@ -110,9 +120,8 @@ def _tokenised(
     seed: int,
     make: Callable[[Random], Sentence],
     roles_of: Callable[[Sentence, list[Span]], dict[str, int]],
-) -> list[Tokenised]:
+) -> Iterator[Tokenised]:
     random = Random(seed)
-    made = []
     for number in range(n):
         sentence = make(random)
         ids, offsets = tokenizer.encode_with_offsets(sentence.text)
@@ -124,10 +133,7 @@ def _tokenised(
                 f"{name}: {sentence.text!r} does not end with the one token of {sentence.answer!r}; "
                 "give prompts of your own in a file"
             )
-        made.append(
-            Tokenised(name, sentence.text, tuple(ids), tuple(tokenizer.strings(ids)), roles, answer, distractor)
-        )
-    return made
+        yield Tokenised(name, sentence.text, tuple(ids), tuple(tokenizer.strings(ids)), roles, answer, distractor)
 
 
 def _word_id(tokenizer: TextTokenizer, word: str | None) -> int | None:

@@ -301,7 +301,7 @@ SOURCES = {
     "text:book.txt": "text:book.txt: expected text:FILE:LENGTH",
     "text:nowhere.txt:4": "nowhere.txt: cannot be read (No such file or directory)",
     "prompts.csv": "prompts.csv: not a kind of file that holds prompts",
-    "empty": "empty: a folder without .parquet files",
+    "empty": "empty: a folder without .jsonl, .jsonl.gz, .parquet files",
 }
 
 

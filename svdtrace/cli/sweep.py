@@ -1,0 +1,188 @@
+"""`svdtrace sweep`: any number of prompts, traced part by part into a folder that survives being killed."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+from svdtrace.cli.options import ConfigChoice, Flag, Flat, Folder, ModelChoice, PromptChoice, Voice
+from svdtrace.config import TraceConfig
+
+if TYPE_CHECKING:
+    from svdtrace.sweeping.running import Progress
+
+LINE_EVERY = 60.0
+"""Seconds between lines where standard error is no terminal."""
+
+
+@dataclass(frozen=True)
+class Options:
+    """Trace any number of prompts, part by part; the same command again goes on where it was killed.
+
+    Memory does not grow with the prompts. A prompt that cannot be used is set aside in rejected.parquet.
+
+    Many made-up sentences: `svdtrace sweep --prompts ioi:20000 --out names`
+
+    A file of your own, from what one head reads: `svdtrace sweep --prompts FILE.jsonl --roots '2.1@end:IO'`
+
+    Then ask: `svdtrace query names "select layer, head, count(*) from firings group by all order by 3 desc"`
+    """
+
+    inputs: Annotated[ModelChoice, Flat] = field(default_factory=ModelChoice)
+    prompts: Annotated[PromptChoice, Flat] = field(default_factory=PromptChoice)
+    out: Folder = Path("sweep")
+    """Folder to write: new, empty, or that of this same sweep, which then goes on."""
+    part_size: int = 2048
+    """Prompts a part, one file of each table."""
+    strict: Flag[bool] = False
+    """Stop at the first prompt that cannot be used."""
+    file: Annotated[ConfigChoice, Flat] = field(default_factory=ConfigChoice)
+    settings: Annotated[TraceConfig, Flat] = field(default_factory=TraceConfig)
+    voice: Annotated[Voice, Flat] = field(default_factory=Voice)
+
+    @classmethod
+    def configured(cls, settings: TraceConfig) -> Options:
+        """The defaults, with settings from a file."""
+        return cls(settings=settings)
+
+
+def run(options: Options) -> int:
+    """Sweep; print the closing table."""
+    from svdtrace.errors import OptionError
+    from svdtrace.output import check_folder
+
+    choice = options.prompts
+    if choice.prompts is None or choice.text:
+        raise OptionError("a sweep reads one source; give --prompts FILE, --prompts - or --prompts ioi:20000")
+    if choice.seed < 0:
+        raise OptionError(f"--seed is {choice.seed}; give 0 or more")
+    check_folder(options.out)
+
+    from svdtrace.cli.loading import load_model
+    from svdtrace.cli.terminal import console, print_json
+    from svdtrace.prompts.expected import expected
+    from svdtrace.sweeping.running import sweep
+
+    model = load_model(options.inputs.model)
+    with _shown(options.voice, expected(choice.prompts)) as show:
+        last: list[Progress] = []
+
+        def follow(progress: Progress) -> None:
+            last[:] = [progress]
+            show(progress)
+
+        swept = sweep(
+            model,
+            choice.prompts,
+            options.out,
+            options.settings,
+            part_size=options.part_size,
+            strict=options.strict,
+            bos=choice.bos,
+            seed=choice.seed,
+            progress=follow,
+        )
+    content = {"command": "sweep", "out": str(options.out), **_summary(swept.manifest, last[-1])}
+    if options.voice.json:
+        print_json(content)
+    elif not options.voice.quiet:
+        for line in _closing(content):
+            console().print(line)
+    return 0
+
+
+def _summary(manifest: dict[str, Any], last: Progress) -> dict[str, Any]:
+    plan, rates = manifest["sweep"], _rates(last)
+    return {
+        "prompts": manifest["prompts"]["count"],
+        "rejected": manifest["prompts"]["rejected"],
+        "firings": manifest["counts"]["firings"],
+        "edges": manifest["counts"]["edges"],
+        "near_ties": manifest["near_ties"],
+        "resumed_prompts": last.earlier.prompts,
+        "bucket_edges": plan["bucket_edges"],
+        "batch_sizes": plan["batch_sizes"],
+        "prompts_per_second": rates[0],
+        "firings_per_second": rates[1],
+        "seconds": manifest["seconds"],
+    }
+
+
+def _closing(content: dict[str, Any]) -> Iterator[str]:
+    lengths = ", ".join(map(str, content["bucket_edges"]))
+    out = content["out"]
+    yield (
+        f"{content['prompts']:,} prompts ({content['rejected']:,} rejected), {content['firings']:,} firings, "
+        f"{content['edges']:,} edges; {content['near_ties']['firings']:,} firings and "
+        f"{content['near_ties']['edges']:,} edges near a tie"
+    )
+    if content["resumed_prompts"]:
+        yield f"{content['resumed_prompts']:,} of the prompts were there from an earlier run"
+    yield f"Padded to at most {lengths} tokens; each length that occurs was compiled once"
+    yield (
+        f"{content['seconds']['total']:.1f} s: {content['prompts_per_second']:,.0f} prompts/s, "
+        f"{content['firings_per_second']:,.0f} firings/s"
+    )
+    if content["rejected"]:
+        yield f"Why prompts were rejected: {Path(out) / 'rejected.parquet'}"
+    yield f"Written to {out}; next: svdtrace graph {out}, svdtrace report {out}, svdtrace query {out} 'SQL'"
+
+
+def _rates(progress: Progress) -> tuple[float, float]:
+    """Prompts and firings a second, of what this run did."""
+    seconds = max(progress.seconds, 1e-9)
+    done, earlier = progress.done, progress.earlier
+    return round((done.prompts - earlier.prompts) / seconds, 1), round((done.firings - earlier.firings) / seconds, 1)
+
+
+@contextmanager
+def _shown(voice: Voice, total: int | None) -> Iterator[Callable[[Progress], None]]:
+    """Progress on standard error: a bar on a terminal, a line a minute elsewhere, nothing with `--quiet`."""
+    if voice.quiet:
+        yield lambda _progress: None
+    elif sys.stderr.isatty():
+        with _bar(total) as show:
+            yield show
+    else:
+        yield _lines(total)
+
+
+@contextmanager
+def _bar(total: int | None) -> Iterator[Callable[[Progress], None]]:
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+    from rich.progress import Progress as Bar
+
+    rates = TextColumn("{task.fields[rates]}")
+    columns = (TextColumn("sweeping"), BarColumn(), MofNCompleteColumn(), rates, TimeElapsedColumn())
+    with Bar(*columns, TimeRemainingColumn(), console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("sweeping", total=total, rates="")
+
+        def show(progress: Progress) -> None:
+            prompts, firings = _rates(progress)
+            done = progress.done.prompts + progress.done.rejected
+            bar.update(task, completed=done, rates=f"{prompts:,.0f} prompts/s, {firings:,.0f} firings/s")
+
+        yield show
+
+
+def _lines(total: int | None) -> Callable[[Progress], None]:
+    told = time.monotonic()
+
+    def show(progress: Progress) -> None:
+        nonlocal told
+        if time.monotonic() - told < LINE_EVERY:
+            return
+        told = time.monotonic()
+        prompts, firings = _rates(progress)
+        done = progress.done.prompts + progress.done.rejected
+        of = f" of {total:,}" if total else ""
+        left = f", {(total - done) / prompts:,.0f} s left" if total and prompts else ""
+        print(f"{done:,}{of} prompts, {prompts:,.0f} prompts/s, {firings:,.0f} firings/s{left}", file=sys.stderr)
+
+    return show

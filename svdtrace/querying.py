@@ -1,0 +1,68 @@
+"""SQL over the tables of a trace or a sweep."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from svdtrace.errors import QueryError, TraceFolderError
+
+VIEWS = ("prompts", "firings", "edges", "rejected")
+
+
+def ask(folder: str | Path, sql: str) -> tuple[list[str], list[tuple[Any, ...]]]:
+    """Ask one question of a folder's tables, which DuckDB reads as it needs them.
+
+    Args:
+        folder: of a trace (`firings.parquet`) or a sweep (`firings/part-00000.parquet`, …).
+        sql: over the views `prompts`, `firings`, `edges`, and of a sweep `rejected`.
+
+    Returns:
+        The answer's columns and rows.
+
+    Raises:
+        TraceFolderError: the folder holds no such tables.
+        QueryError: DuckDB is not installed, or cannot answer.
+    """
+    try:
+        import duckdb
+    except ImportError:
+        raise QueryError("svdtrace query needs DuckDB; install it with pip install 'svdtrace[query]'") from None
+    folder = Path(folder)
+    with duckdb.connect() as database:
+        found = [name for name in VIEWS if _view(database, folder, name)]
+        if "firings" not in found:
+            raise TraceFolderError(f"{folder}: holds no tables of a trace or sweep; name a folder that one wrote")
+        # The tables are there to be read: a question changes and reaches nothing else.
+        database.execute(f"set allowed_directories = [{_quoted(str(folder.resolve()))}]")
+        database.execute("set enable_external_access = false")
+        database.execute("set lock_configuration = true")
+        try:
+            answer = database.execute(sql)
+            columns = [each[0] for each in answer.description or ()]
+            return columns, answer.fetchall() if columns else []
+        except duckdb.Error as error:
+            raise QueryError(
+                f"the question cannot be answered ({_first_line(error)}); the views are {', '.join(found)}"
+            ) from None
+
+
+def _view(database: Any, folder: Path, name: str) -> bool:
+    """Make a table a view, if it is there."""
+    single, shards = folder / f"{name}.parquet", folder / name
+    if single.is_file():
+        source = single.resolve()
+    elif any(shards.glob("part-*.parquet")):
+        source = shards.resolve() / "part-*.parquet"
+    else:
+        return False
+    database.execute(f"create view {name} as select * from read_parquet({_quoted(str(source))})")
+    return True
+
+
+def _quoted(text: str) -> str:
+    return "'" + text.replace("'", "''") + "'"
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().splitlines()[0]

@@ -1,0 +1,112 @@
+"""The folder of a sweep: one sweep at a time, and only the one that was begun there."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from svdtrace.errors import OutputError, TraceFolderError
+from svdtrace.output import MANIFEST, check_folder
+from svdtrace.sweeping.parts import UNFINISHED, clear_unfinished
+
+COMMAND = "sweep"
+# Names that `svdtrace.output` takes for unfinished work: a folder that holds nothing else is empty.
+LOCK = ".svdtrace-lock"
+_MANIFEST_ASIDE = f".svdtrace-{MANIFEST}{UNFINISHED}"
+DECOMPOSITION = "decomposition.safetensors"
+# Taken from the manifest when a sweep goes on, whatever is asked for now: it does not change what a table says.
+_FREE = {"batch_size"}
+
+
+@contextmanager
+def claimed(folder: str | Path) -> Iterator[Path]:
+    """The folder, held against every other sweep until the block ends or the process dies.
+
+    Raises:
+        OutputError: another sweep is at work there, it holds something else, or it cannot be written to.
+    """
+    target = check_folder(folder)
+    try:
+        target.mkdir(parents=True, exist_ok=True)
+        with (target / LOCK).open("w") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise OutputError(
+                    f"{folder}: another sweep is at work in this folder; wait for it, or name another with --out"
+                ) from None
+            clear_unfinished(target)
+            yield target
+    except OSError as error:
+        reason = error.strerror or error
+        raise OutputError(f"{folder}: cannot be written to ({reason}); name another folder with --out") from None
+
+
+def begun(folder: Path) -> dict[str, Any] | None:
+    """The manifest of the sweep that was begun here; another command's result is cleared away.
+
+    Raises:
+        TraceFolderError: a damaged manifest.
+    """
+    path = folder / MANIFEST
+    if not path.exists():
+        return None
+    try:
+        manifest = json.loads(path.read_text(encoding="utf-8"))
+        if manifest["command"] == COMMAND:
+            return manifest
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise TraceFolderError(f"{path}: cannot be read ({error}); name another folder with --out") from None
+    for entry in folder.iterdir():
+        if entry.name != LOCK:
+            shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
+    return None
+
+
+def refuse_another(manifest: Mapping[str, Any], asked: Mapping[str, Any], folder: str | Path) -> None:
+    """Hold what is asked for against what was begun.
+
+    Args:
+        manifest: of the sweep that was begun.
+        asked: `config`, `fingerprint` and `part_size` of the one asked for.
+
+    Raises:
+        OutputError: they differ; the message names what.
+    """
+    was: dict[str, Any] = {
+        **{name: value for name, value in manifest["config"].items() if name not in _FREE},
+        "model": manifest["model"]["fingerprint"],
+        "part_size": manifest["sweep"]["part_size"],
+    }
+    now: dict[str, Any] = {
+        **{name: value for name, value in asked["config"].items() if name not in _FREE},
+        "model": asked["fingerprint"],
+        "part_size": asked["part_size"],
+    }
+    changed = [f"{name} {was.get(name)} (now {now[name]})" for name in now if was.get(name) != now[name]]
+    if changed:
+        raise OutputError(
+            f"{folder}: holds a sweep with {', '.join(changed)}; give the same settings and weights, or name another "
+            "folder with --out"
+        )
+
+
+def write_manifest(folder: Path, content: Mapping[str, Any]) -> None:
+    """Put a manifest in the place of the one before, whole; the first one makes the folder a sweep's.
+
+    Raises:
+        OutputError: it cannot be written.
+    """
+    aside = folder / _MANIFEST_ASIDE
+    try:
+        aside.write_text(json.dumps(content, indent=1, allow_nan=False) + "\n", encoding="utf-8")
+        aside.replace(folder / MANIFEST)
+    except OSError as error:
+        raise OutputError(
+            f"{folder / MANIFEST}: not written ({error.strerror}); make room and give the same command again"
+        ) from None

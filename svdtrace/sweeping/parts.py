@@ -1,0 +1,196 @@
+"""A part of a sweep: its three tables, written aside and renamed, so that a part is whole or absent."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from svdtrace import tables
+from svdtrace.errors import OutputError, TraceFolderError
+from svdtrace.sweeping.windows import Rejected
+
+if TYPE_CHECKING:
+    from svdtrace.tracing import Trace
+
+# The prompts' table is renamed last: where it is, the part is whole.
+SCHEMAS: dict[str, pa.Schema] = {"edges": tables.EDGES, "firings": tables.FIRINGS, "prompts": tables.PROMPTS}
+REJECTED = pa.schema([("prompt", pa.int32()), ("where", pa.string()), ("reason", pa.string())])
+REJECTED_FILE = "rejected.parquet"
+UNFINISHED = ".tmp"
+_KEY = b"svdtrace"
+
+
+@dataclass(frozen=True)
+class Tally:
+    """What is counted of a part, or of several: integers that add up."""
+
+    prompts: int = 0
+    rejected: int = 0
+    firings: int = 0
+    edges: int = 0
+    near_tie_firings: int = 0
+    near_tie_edges: int = 0
+    paths_saturated: int = 0
+
+    def __add__(self, other: Tally) -> Tally:
+        """The counts of both."""
+        return Tally(*(getattr(self, each.name) + getattr(other, each.name) for each in fields(self)))
+
+
+@dataclass(frozen=True)
+class Part:
+    """A part that is written: the digest of its window, what is counted of it, the firings of each head `9.6`."""
+
+    digest: str
+    tally: Tally
+    firings_per_head: dict[str, int]
+
+
+def path(folder: Path, table: str, number: int) -> Path:
+    """Where a part's table stands."""
+    return folder / table / f"part-{number:05d}.parquet"
+
+
+def numbers(folder: Path) -> list[int]:
+    """The numbers of the whole parts, in order."""
+    return sorted(int(each.stem.removeprefix("part-")) for each in (folder / "prompts").glob("part-*.parquet"))
+
+
+def tables_of(trace: Trace, places: Sequence[int]) -> dict[str, pa.Table]:
+    """A window's tables, with the prompts' places in the whole input."""
+    at = np.asarray(places, np.int32)
+    moved = {}
+    for name, schema in SCHEMAS.items():
+        table = getattr(trace, name)
+        moved[name] = table.set_column(0, schema.field(0), pa.array(at[table["prompt"].to_numpy()], pa.int32()))
+    return moved
+
+
+def empty_tables() -> dict[str, pa.Table]:
+    """The tables of a window without a single prompt."""
+    return {name: schema.empty_table() for name, schema in SCHEMAS.items()}
+
+
+def write(folder: Path, number: int, content: dict[str, pa.Table], part: Part) -> None:
+    """Write a part.
+
+    Raises:
+        OutputError: it cannot be written; what was written before stays good.
+    """
+    said = json.dumps(asdict(part), sort_keys=True).encode()
+    try:
+        for name in SCHEMAS:
+            aside = _aside(path(folder, name, number))
+            aside.parent.mkdir(exist_ok=True)
+            table = content[name].replace_schema_metadata({_KEY: said} if name == "prompts" else None)
+            pq.write_table(table, aside, compression="zstd")
+            _to_disk(aside)
+        for name in SCHEMAS:
+            target = path(folder, name, number)
+            _aside(target).replace(target)
+    except OSError as error:
+        reason = error.strerror or error
+        raise OutputError(
+            f"{path(folder, 'prompts', number)}: not written ({reason}); what was written before is whole: make room "
+            "and give the same command again"
+        ) from None
+
+
+def read(folder: Path, number: int) -> Part:
+    """What a whole part says of itself.
+
+    Raises:
+        TraceFolderError: it is damaged, or not one that a sweep wrote.
+    """
+    file = path(folder, "prompts", number)
+    try:
+        said = json.loads((pq.read_schema(file).metadata or {})[_KEY])
+        return Part(said["digest"], Tally(**said["tally"]), said["firings_per_head"])
+    except (OSError, pa.ArrowException, KeyError, TypeError, ValueError) as error:
+        raise TraceFolderError(f"{file}: no part of a sweep ({error}); remove it and give the command again") from None
+
+
+def clear_unfinished(folder: Path) -> None:
+    """Remove what a killed sweep left unfinished."""
+    for aside in [*folder.glob(f"*{UNFINISHED}"), *folder.glob(f"*/*{UNFINISHED}")]:
+        aside.unlink(missing_ok=True)
+
+
+class RejectedWriter:
+    """`rejected.parquet`, row by row, under its final name when the sweep is complete."""
+
+    def __init__(self, folder: Path) -> None:
+        self._target = folder / REJECTED_FILE
+        self._writer = pq.ParquetWriter(_aside(self._target), REJECTED, compression="zstd")
+
+    def add(self, rejected: Sequence[Rejected]) -> None:
+        """Write some more."""
+        if rejected:
+            self._writer.write_table(pa.Table.from_pylist([asdict(each) for each in rejected], schema=REJECTED))
+
+    def close(self, *, complete: bool) -> None:
+        """Give the file its name, or leave none."""
+        self._writer.close()
+        if complete:
+            _aside(self._target).replace(self._target)
+        else:
+            _aside(self._target).unlink(missing_ok=True)
+
+
+def each_table(folder: Path, table: str) -> Iterator[pa.Table]:
+    """A table, part by part.
+
+    Raises:
+        TraceFolderError: a part cannot be read.
+    """
+    for number in numbers(folder):
+        file = path(folder, table, number)
+        try:
+            yield pq.ParquetFile(file).read().replace_schema_metadata(None)
+        except (OSError, pa.ArrowException) as error:
+            raise TraceFolderError(f"{file}: cannot be read ({error}); give the sweep's command again") from None
+
+
+def summed(parts: Sequence[dict[str, int]]) -> dict[str, int]:
+    """Counts by name, added up, in the order of layer and head."""
+    total: dict[str, int] = {}
+    for part in parts:
+        for name, many in part.items():
+            total[name] = total.get(name, 0) + many
+    return dict(sorted(total.items(), key=lambda item: [int(each) for each in item[0].split(".")]))
+
+
+def part_of(trace: Trace, digest: str, rejected: int) -> Part:
+    """What is to be remembered of a window's trace."""
+    manifest: dict[str, Any] = trace.manifest
+    tally = Tally(
+        prompts=trace.prompts.num_rows,
+        rejected=rejected,
+        firings=trace.firings.num_rows,
+        edges=trace.edges.num_rows,
+        near_tie_firings=manifest["near_ties"]["firings"],
+        near_tie_edges=manifest["near_ties"]["edges"],
+        paths_saturated=manifest["paths_saturated"],
+    )
+    return Part(digest, tally, manifest["counts"]["firings_per_head"])
+
+
+def _aside(target: Path) -> Path:
+    return target.with_name(target.name + UNFINISHED)
+
+
+def _to_disk(file: Path) -> None:
+    """A rename must not overtake the content, should the machine stop."""
+    handle = os.open(file, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

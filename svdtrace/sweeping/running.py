@@ -1,0 +1,243 @@
+"""A sweep, from a stream of records to a folder of parts.
+
+    svdtrace.sweep(model, "prompts.jsonl", "out", svdtrace.TraceConfig(tau=0.9))
+
+Killed at any moment and started again in the same way, it goes on after the last whole part.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+from gpt2jax.fingerprint import fingerprint
+from gpt2jax.params import Model
+from svdtrace import decomposition_file
+from svdtrace.batching import Plan, streaming_plan
+from svdtrace.config import TraceConfig
+from svdtrace.decomposition import Decomposition, decompose
+from svdtrace.errors import OutputError, PromptError, SettingError
+from svdtrace.prepare import Prepared, prepare
+from svdtrace.prompts.prompt import Prompt
+from svdtrace.prompts.records import FIELDS, Limits
+from svdtrace.prompts.sources import Placed, records
+from svdtrace.roots import parse_roots
+from svdtrace.sweeping import parts
+from svdtrace.sweeping.folder import COMMAND, DECOMPOSITION, begun, claimed, refuse_another, write_manifest
+from svdtrace.sweeping.parts import Part, RejectedWriter, Tally
+from svdtrace.sweeping.windows import Window, windows
+from svdtrace.tracing import (
+    Settled,
+    computing_device,
+    device_facts,
+    hash_prompts,
+    model_facts,
+    precision,
+    trace_settled,
+)
+from svdtrace.versions import versions
+
+PART_SIZE = 2048
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a sweep is: what is done in all, of it what earlier runs did, and the seconds of this run."""
+
+    done: Tally
+    earlier: Tally
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """A finished sweep: its folder and its manifest."""
+
+    folder: Path
+    manifest: dict[str, Any]
+
+
+def sweep(
+    model: Model,
+    prompts: str | Iterable[Prompt],
+    folder: str | Path,
+    config: TraceConfig | None = None,
+    *,
+    part_size: int = PART_SIZE,
+    strict: bool = False,
+    bos: bool = False,
+    seed: int = 0,
+    progress: Callable[[Progress], None] | None = None,
+) -> Sweep:
+    """Trace a stream of prompts into a folder, part by part.
+
+    Args:
+        model: raw or folded, see `svdtrace.trace`.
+        prompts: a source as `svdtrace.prompts.read` takes it, or prompts one by one.
+        folder: new, empty, or that of this same sweep, which then goes on.
+        config: what decides every number, by default `TraceConfig()`.
+        part_size: prompts a part. Ids are checked to be unique within a part.
+        strict: stop at the first prompt that cannot be used, instead of setting it aside in `rejected.parquet`.
+        bos, seed: see `svdtrace.prompts.read`.
+        progress: called after every part.
+
+    Returns:
+        The finished sweep.
+
+    Raises:
+        OutputError: the folder holds another sweep, or other files, or is in use, or cannot be written.
+        PromptError: the source cannot be read, or (`strict`) holds a prompt that cannot be used.
+        SettingError, RootError, ModelError: what is asked does not fit the model or the first part's prompts.
+    """
+    if part_size < 1:
+        raise SettingError(f"part_size is {part_size}; give 1 or more")
+    config = config or TraceConfig()
+    limits = Limits.of(model.tokenizer, model.config, bos)
+    stream = windows(_placed(prompts, model, seed), limits, part_size, strict=strict)
+    with claimed(folder) as target, precision(config):
+        manifest = begun(target)
+        mark = fingerprint(model)
+        if manifest is not None:
+            asked = {"config": config.to_dict(), "fingerprint": mark, "part_size": part_size}
+            refuse_another(manifest, asked, folder)
+        first = next(stream, None)
+        if first is None:
+            raise PromptError(f"{prompts if isinstance(prompts, str) else 'prompts'}: holds no prompts; give some")
+        prepared = replace(prepare(model, config, partial(_decomposition, folder=target, mark=mark)), fingerprint=mark)
+        settled = _settled(prepared, first, config, manifest)
+        run = _Run(target, prepared, config, settled, part_size, str(prompts) if isinstance(prompts, str) else None)
+        return run.through(chain([first], stream), progress)
+
+
+@dataclass(frozen=True)
+class _Run:
+    """What stays the same from part to part."""
+
+    folder: Path
+    prepared: Prepared
+    config: TraceConfig
+    settled: Settled
+    part_size: int
+    source: str | None
+
+    def through(self, stream: Iterator[Window], progress: Callable[[Progress], None] | None) -> Sweep:
+        """All windows, those of whole parts only counted."""
+        start, digest = time.perf_counter(), hashlib.sha256()
+        done, earlier, per_head = Tally(), Tally(), {}
+        self.note(done, per_head, None, start)
+        if not (self.folder / DECOMPOSITION).exists():
+            held = self.prepared
+            decomposition_file.write(self.folder / DECOMPOSITION, held.decomposition, held.fingerprint)
+        rejected, complete = RejectedWriter(self.folder), False
+        known = set(parts.numbers(self.folder))
+        try:
+            for window in stream:
+                if window.number in known:
+                    part = self._known(window)
+                    earlier += part.tally
+                else:
+                    part = self._traced(window)
+                known.discard(window.number)
+                done += part.tally
+                per_head = parts.summed([per_head, part.firings_per_head])
+                rejected.add(window.rejected)
+                hash_prompts(digest, window.prompts)
+                self.note(done, per_head, None, start)
+                if progress is not None:
+                    progress(Progress(done, earlier, time.perf_counter() - start))
+            if known:
+                raise OutputError(
+                    f"{self.folder}: holds parts of prompts that are no longer there; give the same prompts, or name "
+                    "another folder with --out"
+                )
+            complete = True
+        finally:
+            rejected.close(complete=complete)
+        return Sweep(self.folder, self.note(done, per_head, digest.hexdigest(), start))
+
+    def _known(self, window: Window) -> Part:
+        part = parts.read(self.folder, window.number)
+        if part.digest != window.digest:
+            raise OutputError(
+                f"{parts.path(self.folder, 'prompts', window.number)}: was made from other prompts than these; "
+                "give the same prompts, or name another folder with --out"
+            )
+        return part
+
+    def _traced(self, window: Window) -> Part:
+        if not window.prompts:
+            part = Part(window.digest, Tally(rejected=len(window.rejected)), {})
+            parts.write(self.folder, window.number, parts.empty_tables(), part)
+            return part
+        trace = trace_settled(self.prepared, window.prompts, self.config, self.settled)
+        part = parts.part_of(trace, window.digest, len(window.rejected))
+        parts.write(self.folder, window.number, parts.tables_of(trace, window.places), part)
+        return part
+
+    def note(self, done: Tally, per_head: dict[str, int], digest: str | None, start: float) -> dict[str, Any]:
+        """Write the manifest; with the digest of all prompts the sweep is complete."""
+        plan = self.settled.plan
+        content = {
+            **versions(),
+            "command": COMMAND,
+            "config": self.config.to_dict() | {"batch_size": plan.sizes[0]},
+            "model": model_facts(self.prepared),
+            "prompts": {
+                "count": done.prompts,
+                "sha256": digest,
+                "rejected": done.rejected,
+                "source": self.source,
+            },
+            "counts": {"firings": done.firings, "edges": done.edges, "firings_per_head": per_head},
+            "near_ties": {"firings": done.near_tie_firings, "edges": done.near_tie_edges},
+            "paths_saturated": done.paths_saturated,
+            "sweep": {
+                "part_size": self.part_size,
+                "bucket_edges": list(plan.edges),
+                "batch_sizes": list(plan.sizes),
+                "decomposition": DECOMPOSITION,
+                "complete": digest is not None,
+            },
+            "device": device_facts(self.config),
+            "seconds": {"total": round(time.perf_counter() - start, 3)},
+        }
+        write_manifest(self.folder, content)
+        return content
+
+
+def _placed(prompts: str | Iterable[Prompt], model: Model, seed: int) -> Iterable[Placed]:
+    if isinstance(prompts, str):
+        return records(prompts, model.tokenizer, seed)
+    return ((f"prompt {place}", _record(prompt)) for place, prompt in enumerate(prompts))
+
+
+def _record(prompt: Prompt) -> dict[str, Any]:
+    return {name: getattr(prompt, name) for name in FIELDS if name != "text"}
+
+
+def _decomposition(model: Model, folder: Path, mark: str) -> Decomposition:
+    """The decomposition that the sweep began with: another library or machine may round its vectors otherwise."""
+    path = folder / DECOMPOSITION
+    if path.exists():
+        found, of_model = decomposition_file.read(path)
+        if of_model == mark:
+            return found
+    return decompose(model)
+
+
+def _settled(prepared: Prepared, first: Window, config: TraceConfig, manifest: dict[str, Any] | None) -> Settled:
+    shape = prepared.model.config
+    if manifest is not None:
+        noted = manifest["sweep"]
+        plan = Plan(tuple(noted["bucket_edges"]), tuple(noted["batch_sizes"]))
+    else:
+        lengths: Sequence[int] = [len(prompt.tokens) for prompt in first.prompts]
+        kind = computing_device(config).platform
+        plan = streaming_plan(lengths, shape.n_ctx, config.batch_size, shape.n_heads, kind)
+    return Settled(roots=parse_roots(config.roots, shape, first.prompts), plan=plan)

@@ -1,0 +1,98 @@
+"""The commands `sweep` and `query`, as they are typed."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from svdtrace.cli import main
+from svdtrace.cli import sweep as command
+from svdtrace.sweeping.parts import Tally
+from svdtrace.sweeping.running import Progress
+
+
+@pytest.fixture(scope="module")
+def swept(model_folder: Path, prompt_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("sweeps") / "swept"
+    options = ["--prompts", str(prompt_file), "--threshold", "0.3", "--part-size", "2", "--quiet"]
+    assert main(["sweep", "--model", str(model_folder), *options, "--out", str(out)]) == 0
+    return out
+
+
+def test_it_prints_what_it_did(
+    model_folder: Path, prompt_file: Path, swept: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    options = ["--prompts", str(prompt_file), "--threshold", "0.3", "--part-size", "2"]
+    arguments = ["sweep", "--model", str(model_folder), *options]
+    assert main([*arguments, "--out", str(tmp_path / "new"), "--json"]) == 0
+    said = json.loads(capsys.readouterr().out)
+    assert (said["prompts"], said["rejected"], said["resumed_prompts"]) == (3, 0, 0)
+    assert said["firings"] > 0
+    assert said["bucket_edges"][0] == 9
+    assert main([*arguments, "--out", str(swept)]) == 0
+    text = capsys.readouterr().out
+    assert "3 prompts (0 rejected)" in text
+    assert "3 of the prompts were there from an earlier run" in text
+
+
+@pytest.mark.parametrize("arguments", [["graph"], ["report", "--out", "page.html"]])
+def test_graph_and_report_read_a_sweep(
+    swept: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str]
+):
+    monkeypatch.chdir(tmp_path)
+    assert main([arguments[0], str(swept), *arguments[1:], "--quiet"]) == 0
+    assert (tmp_path / ("page.html" if "page.html" in arguments else "graph/graph.json")).stat().st_size > 0
+
+
+def test_a_question(swept: Path, traced: Path, capsys: pytest.CaptureFixture[str]):
+    sql = "select count(*) as many, sum(layer) as s from firings"
+    answers = []
+    for folder in (swept, traced):
+        assert main(["query", str(folder), sql, "--json"]) == 0
+        answers.append(json.loads(capsys.readouterr().out))
+    assert answers[0] == answers[1]
+    assert answers[0]["columns"] == ["many", "s"]
+    assert main(["query", str(swept), sql]) == 0
+    assert str(answers[0]["rows"][0][0]) in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["sweep", "--out", "new"], "a sweep reads one source"),
+        (["sweep", "--prompts", "no.jsonl", "--out", "new"], "no.jsonl: no such file"),
+        (["sweep", "--prompts", "ioi:4", "--part-size", "0", "--out", "new"], "part_size is 0; give 1 or more"),
+        (["query", "nowhere", "select 1"], "nowhere: holds no tables"),
+    ],
+)
+def test_what_cannot_be_done(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], arguments: list[str], said: str
+):
+    monkeypatch.chdir(tmp_path)
+    assert main(arguments) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("error: ")
+    assert said in error
+    assert error.count("\n") == 1
+    assert not (tmp_path / "new" / "manifest.json").exists()
+
+
+def test_a_line_a_minute_where_there_is_no_terminal(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    now = 0.0
+    monkeypatch.setattr(command, "time", SimpleNamespace(monotonic=lambda: now))
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: False, raising=False)
+    voice: Any = SimpleNamespace(quiet=False)
+    with command._shown(voice, 1000) as show:
+        for now in (10.0, 59.0, 61.0, 100.0, 122.0):
+            show(Progress(Tally(prompts=int(2 * now), firings=int(20 * now)), Tally(), now))
+    assert capsys.readouterr().err.splitlines() == [
+        "122 of 1,000 prompts, 2 prompts/s, 20 firings/s, 439 s left",
+        "244 of 1,000 prompts, 2 prompts/s, 20 firings/s, 378 s left",
+    ]

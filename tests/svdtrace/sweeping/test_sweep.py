@@ -1,0 +1,281 @@
+"""Sweeps: the tables of a trace, whatever the parts; what is killed goes on; what differs is refused."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from safetensors.numpy import load_file
+from small_model import jax_model, small_model
+
+import svdtrace
+from svdtrace.errors import OutputError, PromptError, TraceFolderError
+from svdtrace.prompts.prompt import Prompt
+from svdtrace.sweeping import parts
+from svdtrace.sweeping.folder import LOCK, claimed
+
+ROOT = Path(__file__).resolve().parents[3]
+CONFIG = svdtrace.TraceConfig(threshold=0.3)
+PART = 4
+TABLES = ("prompts", "firings", "edges")
+
+
+def prompt(number: int) -> Prompt:
+    """A prompt of 4 to 7 tokens."""
+    length = 4 + number % 4
+    tokens = tuple((number * 7 + 3 * place * place) % 19 for place in range(length))
+    return Prompt(f"p{number}", tokens, tuple(map(str, tokens)), {"IO": 1, "end": length - 1}, 3, 5)
+
+
+PROMPTS = [prompt(number) for number in range(10)]
+
+
+@pytest.fixture(scope="module")
+def model() -> Any:
+    params, config = small_model(seed=3)
+    return jax_model(params, config)
+
+
+@pytest.fixture(scope="module")
+def undisturbed(model: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("sweeps") / "undisturbed"
+    svdtrace.sweep(model, PROMPTS, folder, CONFIG, part_size=PART)
+    return folder
+
+
+def content(folder: Path) -> dict[str, pa.Table | bytes]:
+    """All that a sweep says, its seconds aside."""
+    files = sorted(each for each in folder.rglob("*") if each.is_file() and each.name not in (LOCK, "manifest.json"))
+    found: dict[str, Any] = {
+        # The header of a safetensors file is in no particular order.
+        str(each.relative_to(folder)): each.read_bytes() if each.suffix == ".parquet" else arrays(each)
+        for each in files
+    }
+    manifest = json.loads((folder / "manifest.json").read_text())
+    return {**found, "manifest": {name: value for name, value in manifest.items() if name != "seconds"}}
+
+
+def arrays(file: Path) -> dict[str, tuple[Any, ...]]:
+    return {name: (array.shape, array.tobytes()) for name, array in load_file(file).items()}
+
+
+def test_the_parts_hold_a_traces_tables(model: Any, undisturbed: Path):
+    trace = svdtrace.trace(model, PROMPTS, CONFIG)
+    assert trace.firings.num_rows > 20
+    assert trace.edges.num_rows > 20
+    swept = svdtrace.read(undisturbed)
+    assert parts.numbers(undisturbed) == [0, 1, 2]
+    for name in TABLES:
+        one, other = getattr(trace, name), getattr(swept, name)
+        assert one.schema.equals(other.schema)
+        for column in one.schema:
+            if pa.types.is_floating(column.type) or column.name == "products":
+                continue
+            assert one[column.name].to_pylist() == other[column.name].to_pylist(), column.name
+    # Other batches, other rounding: within 64 roundings of the largest value.
+    for name, column in (
+        ("firings", "pattern"),
+        ("firings", "score"),
+        ("edges", "weight"),
+        ("prompts", "logit_difference"),
+    ):
+        one, other = (np.asarray(getattr(each, name)[column], float) for each in (trace, swept))
+        assert np.max(np.abs(one - other)) <= 64 * np.finfo(np.float32).eps * np.max(np.abs(one))
+    for name in ("counts", "near_ties", "config", "model", "paths_saturated"):
+        one, other = trace.manifest[name], swept.manifest[name]
+        if name == "config":
+            one, other = ({key: value for key, value in each.items() if key != "batch_size"} for each in (one, other))
+        assert one == other
+    assert swept.manifest["prompts"]["sha256"] == trace.manifest["prompts"]["sha256"]
+    assert swept.manifest["prompts"]["count"] == 10
+    assert swept.graph().number_of_edges() == trace.graph().number_of_edges()
+
+
+class Killed(BaseException):
+    """What a test does to a sweep in place of SIGKILL."""
+
+
+def kill_at(monkeypatch: pytest.MonkeyPatch, moment: int) -> Callable[[], int]:
+    """Let a sweep die at its nth writing or renaming of a file."""
+    passed = 0
+
+    def counted(real: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*args: Any, **options: Any) -> Any:
+            nonlocal passed
+            passed += 1
+            if passed == moment:
+                raise Killed
+            return real(*args, **options)
+
+        return call
+
+    monkeypatch.setattr(Path, "replace", counted(Path.replace))
+    monkeypatch.setattr(pq, "write_table", counted(pq.write_table))
+    return lambda: passed
+
+
+def test_killed_at_any_write_it_ends_the_same(
+    model: Any, undisturbed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    expected, moment, survived = content(undisturbed), 0, False
+    while not survived:
+        moment += 1
+        folder = tmp_path / f"{moment}"
+        with monkeypatch.context() as patched:
+            passed = kill_at(patched, moment)
+            try:
+                svdtrace.sweep(model, PROMPTS, folder, CONFIG, part_size=PART)
+                survived = True
+            except Killed:
+                pass
+        whole = parts.numbers(folder) if folder.exists() else []
+        seen: list[Any] = []
+        svdtrace.sweep(model, PROMPTS, folder, CONFIG, part_size=PART, progress=seen.append)
+        assert content(folder) == expected
+        assert seen[-1].earlier.prompts == sum(min(PART, 10 - PART * number) for number in whole)
+    # Three parts of three tables, each written and renamed, and the manifests.
+    assert moment > 18
+    assert passed() < moment
+
+
+def test_a_finished_sweep_is_left_as_it_is(model: Any, undisturbed: Path):
+    before = {each: each.stat().st_mtime_ns for each in undisturbed.glob("*/part-*")}
+    svdtrace.sweep(model, PROMPTS, undisturbed, CONFIG, part_size=PART)
+    assert {each: each.stat().st_mtime_ns for each in undisturbed.glob("*/part-*")} == before
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({"config": svdtrace.TraceConfig(threshold=0.3, tau=0.9)}, r"holds a sweep with tau 1\.0 \(now 0\.9\)"),
+        ({"part_size": 5}, r"holds a sweep with part_size 4 \(now 5\)"),
+        ({"prompts": [*PROMPTS[:5], prompt(77), *PROMPTS[6:]]}, r"part-00001.parquet: was made from other prompts"),
+        ({"prompts": PROMPTS[:7]}, r"part-00001.parquet: was made from other prompts"),
+        ({"prompts": PROMPTS[:8]}, r"holds parts of prompts that are no longer there"),
+    ],
+)
+def test_another_sweep_is_refused(model: Any, undisturbed: Path, changed: dict[str, Any], said: str):
+    before = {each: each.read_bytes() for each in undisturbed.glob("*/part-*")}
+    asked = {"prompts": PROMPTS, "config": CONFIG, "part_size": PART, **changed}
+    with pytest.raises(OutputError, match=said):
+        svdtrace.sweep(model, asked.pop("prompts"), undisturbed, **asked)
+    assert {each: each.read_bytes() for each in undisturbed.glob("*/part-*")} == before
+    svdtrace.sweep(model, PROMPTS, undisturbed, CONFIG, part_size=PART)
+
+
+def test_other_weights_are_refused(undisturbed: Path):
+    params, config = small_model(seed=4)
+    with pytest.raises(OutputError, match="holds a sweep with model "):
+        svdtrace.sweep(jax_model(params, config), PROMPTS, undisturbed, CONFIG, part_size=PART)
+
+
+def test_a_folder_in_use_is_refused(model: Any, tmp_path: Path):
+    with claimed(tmp_path / "out"), pytest.raises(OutputError, match="another sweep is at work in this folder"):
+        svdtrace.sweep(model, PROMPTS, tmp_path / "out", CONFIG)
+    svdtrace.sweep(model, PROMPTS[:4], tmp_path / "out", CONFIG, part_size=PART)
+
+
+def test_what_cannot_be_used_is_set_aside(model: Any, tmp_path: Path):
+    lines = [json.dumps({"id": each.id, "tokens": each.tokens, "roles": each.roles}) for each in PROMPTS[:6]]
+    lines[1:1] = ["{not json", json.dumps({"tokens": [1, 999]}), json.dumps({"tokens": [1, 2], "roles": {"IO": 7}})]
+    (tmp_path / "p.jsonl").write_text("\n".join(lines) + "\n")
+    swept = svdtrace.sweep(model, str(tmp_path / "p.jsonl"), tmp_path / "out", CONFIG, part_size=PART)
+    assert swept.manifest["prompts"]["count"] == 6
+    assert swept.manifest["prompts"]["rejected"] == 3
+    rejected = pq.read_table(tmp_path / "out" / "rejected.parquet").to_pylist()
+    assert [each["prompt"] for each in rejected] == [1, 2, 3]
+    assert [each["where"].rpartition(" line ")[2] for each in rejected] == ["2", "3", "4"]
+    assert rejected[0]["reason"].startswith("not valid JSON at column 2")
+    assert "token 999 at position 1 is outside the model's vocabulary" in rejected[1]["reason"]
+    assert 'role "IO" is position 7, but the prompt has 2 tokens' in rejected[2]["reason"]
+    tables = svdtrace.read(tmp_path / "out")
+    assert tables.prompts["prompt"].to_pylist() == [0, 4, 5, 6, 7, 8]
+    assert set(tables.firings["prompt"].to_pylist()) <= {0, 4, 5, 6, 7, 8}
+    with pytest.raises(PromptError, match=r"p\.jsonl line 2: not valid JSON at column 2"):
+        svdtrace.sweep(model, str(tmp_path / "p.jsonl"), tmp_path / "strict", CONFIG, strict=True)
+    alone = svdtrace.trace(model, PROMPTS[:6], CONFIG)
+    assert tables.firings.drop_columns(["prompt", *FLOATS]).equals(alone.firings.drop_columns(["prompt", *FLOATS]))
+
+
+FLOATS = ("pattern", "score", "total", "products")
+
+
+def test_a_part_without_prompts(model: Any, tmp_path: Path):
+    lines = [json.dumps({"tokens": [999]})] * PART + [json.dumps({"tokens": each.tokens}) for each in PROMPTS[:2]]
+    (tmp_path / "p.jsonl").write_text("\n".join(lines) + "\n")
+    swept = svdtrace.sweep(model, str(tmp_path / "p.jsonl"), tmp_path / "out", CONFIG, part_size=PART)
+    assert [pq.read_table(each).num_rows for each in sorted((swept.folder / "prompts").iterdir())] == [0, 2]
+    assert svdtrace.read(swept.folder).prompts["prompt"].to_pylist() == [4, 5]
+
+
+def test_prompts_are_read_as_they_are_needed(model: Any, tmp_path: Path):
+    asked = 0
+
+    def endless() -> Iterator[Prompt]:
+        nonlocal asked
+        while True:
+            asked += 1
+            yield prompt(asked % 10)
+
+    class EnoughError(Exception):
+        pass
+
+    def stop(progress: Any) -> None:
+        if progress.done.prompts >= 3 * PART:
+            raise EnoughError
+
+    with pytest.raises(EnoughError):
+        svdtrace.sweep(model, endless(), tmp_path / "out", CONFIG, part_size=PART, progress=stop)
+    assert asked == 3 * PART
+    assert parts.numbers(tmp_path / "out") == [0, 1, 2]
+
+
+def test_no_prompts(model: Any, tmp_path: Path):
+    with pytest.raises(PromptError, match="holds no prompts"):
+        svdtrace.sweep(model, [], tmp_path / "out", CONFIG)
+
+
+def test_a_damaged_part_is_named(model: Any, tmp_path: Path):
+    svdtrace.sweep(model, PROMPTS[:4], tmp_path / "out", CONFIG, part_size=PART)
+    (tmp_path / "out" / "prompts" / "part-00000.parquet").write_bytes(b"PAR1")
+    with pytest.raises(TraceFolderError, match=r"part-00000.parquet: no part of a sweep"):
+        svdtrace.sweep(model, PROMPTS[:4], tmp_path / "out", CONFIG, part_size=PART)
+
+
+@pytest.mark.full
+@pytest.mark.timeout(900)
+def test_killed_at_20_random_moments_it_ends_the_same(tmp_path: Path):
+    command = [sys.executable, "-c", "from svdtrace.cli import main; raise SystemExit(main())", "sweep"]
+    options = ["--prompts", "ioi:600", "--part-size", "24", "--quiet", "--out"]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "SVDTRACE_CACHE": str(tmp_path / "cache")}
+    subprocess.run([*command, *options, str(tmp_path / "whole")], check=True, env=environment)
+    start = time.monotonic()
+    subprocess.run([*command, *options, str(tmp_path / "timed")], check=True, env=environment)
+    longest = time.monotonic() - start
+    rng, kills = np.random.default_rng(0), 0
+    for wait in islice(iter(lambda: rng.uniform(0.3, 1.0) * longest, None), 20):
+        process = subprocess.Popen([*command, *options, str(tmp_path / "killed")], env=environment)
+        try:
+            process.wait(wait)
+        except subprocess.TimeoutExpired:
+            process.send_signal(signal.SIGKILL)
+            kills += 1
+            process.wait()
+        if (tmp_path / "killed" / "rejected.parquet").exists():
+            assert content(tmp_path / "killed") == content(tmp_path / "whole")
+            (tmp_path / "killed").rename(tmp_path / f"killed before {kills}")
+    subprocess.run([*command, *options, str(tmp_path / "killed")], check=True, env=environment)
+    assert content(tmp_path / "killed") == content(tmp_path / "whole")
+    assert kills >= 10

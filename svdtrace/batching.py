@@ -103,10 +103,16 @@ def _fitted(
     edges: Sequence[int], lengths: Sequence[int], batch_size: int | str, n_heads: int, device_kind: str
 ) -> Plan:
     counts = np.bincount(np.searchsorted(edges, lengths), minlength=len(edges))
-    # Few prompts need no full batch; a power of two keeps the number of shapes small.
-    enough = [1 << max(0, int(count) - 1).bit_length() for count in counts]
     sizes = [_size(edge, batch_size, n_heads, device_kind) for edge in edges]
-    return Plan(tuple(edges), tuple(map(min, sizes, enough)))
+    return Plan(tuple(edges), tuple(_evenly(int(count), size) for count, size in zip(counts, sizes, strict=True)))
+
+
+def _evenly(count: int, most: int) -> int:
+    """Prompts a batch, at most `most`: few need no full batch, many are shared out so that the last one is full too."""
+    if count <= most:
+        # A power of two keeps the number of shapes small.
+        return min(most, 1 << max(0, count - 1).bit_length())
+    return -(-count // -(-count // most))
 
 
 def batches(

@@ -77,6 +77,14 @@ def test_few_prompts_make_a_small_batch() -> None:
 
 
 @pytest.mark.parametrize(
+    ("count", "size", "rows"), [(256, 97, [86] * 3), (10, 4, [4] * 3), (9, 4, [3] * 3), (8, 8, [8])]
+)
+def test_many_prompts_are_shared_out(count: int, size: int, rows: list[int]) -> None:
+    """Catches a last batch that is mostly filling, computed for nothing."""
+    assert [len(batch.tokens) for batch in batches(prompts()[:1] * count, (7,), size, 4, "cpu")] == rows
+
+
+@pytest.mark.parametrize(
     ("n_tokens", "n_heads", "kind", "size"),
     [(16, 12, "cpu", 128), (4096, 12, "cpu", 1), (1024, 12, "gpu", 21), (64, 12, "tpu", 512)],
 )

@@ -5,9 +5,12 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from gpt2jax.config import GPT2Config
 from svdtrace.errors import EdgeError
+
+if TYPE_CHECKING:
+    from gpt2jax.config import GPT2Config
 
 SIDES = ("dest", "src")
 _FORM = re.compile(r"([^:@/]+):(\d+)\.(\d+)@([^@:,/]+):([^@:,/]+)/(dest|src)")

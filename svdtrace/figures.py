@@ -14,11 +14,11 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.patches import FancyArrowPatch, FancyBboxPatch
+from matplotlib.patches import FancyArrowPatch
 from matplotlib.ticker import MaxNLocator
 
+from svdtrace.layered_picture import Look, canvas, draw_bands, draw_link, draw_node
 from svdtrace.picture import (
-    BANDS,
     BLUES,
     DEST,
     INK,
@@ -33,7 +33,7 @@ from svdtrace.picture import (
     save,
 )
 from svdtrace.report.connections import SIDES, Connections, Moves, connections, moves
-from svdtrace.report.layered import NODE_HEIGHT, NODE_WIDTH, Layered, Node, layered
+from svdtrace.report.layered import NODE_WIDTH, Layered, Node, layered
 from svdtrace.report.token_roles import token_roles
 from svdtrace.report.traced import Traced, model_of
 
@@ -91,8 +91,8 @@ def _circuit(trace: Traced, strongest: int) -> Figure:
     if not links:
         return nothing("No edges were traced.")
     places = layered(links)
-    figure, axes = _canvas(places)
-    _draw_bands(axes, places, roles.names)
+    figure, axes = canvas(places)
+    draw_bands(axes, places, roles.names)
     for source, target in _shown_moves(moves(trace.firings, roles), places):
         _draw_move(axes, source, target)
     for each, link in zip(shown, links, strict=True):
@@ -100,7 +100,7 @@ def _circuit(trace: Traced, strongest: int) -> Figure:
     roots = str(trace.manifest.get("config", {}).get("roots", "")).split(",")
     root_nodes = {root.split(":")[0].strip() for root in roots}
     for node in places.nodes.values():
-        _draw_node(axes, node, f"{node.name}@{roles.names[node.role]}" in root_nodes)
+        draw_node(axes, node, is_root=f"{node.name}@{roles.names[node.role]}" in root_nodes)
     _draw_legend(axes, len(links), len(linked))
     return figure
 
@@ -164,49 +164,6 @@ def _draw_sizes(axes: Axes, sizes: np.ndarray, name: str, colour: str, width: fl
     axes.bar(np.arange(least, largest + 1), shares[least:], width, color=colour, label=label, linewidth=0)
 
 
-def _canvas(places: Layered) -> tuple[Figure, Axes]:
-    """A figure whose data coordinates are points, with room for labels and legend."""
-    left = places.columns[0].x - places.columns[0].width / 2 - 42
-    right = places.columns[-1].x + places.columns[-1].width / 2 + 10
-    low, high = _reach(places)
-    # The legend needs some width, however narrow the circuit.
-    spare = max(0.0, 600 - (right - left)) / 2
-    box = (left - spare, right + spare, low - 40, high + 26)
-    figure = Figure(figsize=((box[1] - box[0]) / 72, (box[3] - box[2]) / 72))
-    axes = figure.add_axes((0, 0, 1, 1))
-    axes.set_xlim(box[0], box[1])
-    axes.set_ylim(box[2], box[3])
-    axes.axis("off")
-    return figure, axes
-
-
-def _reach(places: Layered) -> tuple[float, float]:
-    heights = [*(node.y for node in places.nodes.values()), *(y for _, y in places.rows)]
-    return min(heights) - 22, max(heights) + 30
-
-
-def _draw_bands(axes: Axes, places: Layered, names: tuple[str, ...]) -> None:
-    low, high = _reach(places)
-    for number, column in enumerate(places.columns):
-        left = column.x - column.width / 2
-        shape = FancyBboxPatch((left + 3, low), column.width - 6, high - low, boxstyle="round,pad=0,rounding_size=5")
-        shape.set(facecolor=BANDS[number % 2], edgecolor="none", zorder=0)
-        axes.add_patch(shape)
-        axes.text(
-            column.x,
-            high + 8,
-            names[column.role] if len(names) > 1 else "all tokens",
-            ha="center",
-            va="bottom",
-            weight="bold",
-            size=9,
-        )
-    left = places.columns[0].x - places.columns[0].width / 2
-    for label, y in places.rows:
-        axes.text(left - 8, y, label, ha="right", va="center", color=SOFT)
-    axes.text(left - 36, (low + high) / 2, "layer", rotation=90, ha="center", va="center", color=SOFT)
-
-
 def _shown_moves(moved: Moves, places: Layered) -> list[tuple[Node, Node]]:
     """From the token that a head reads to the token that it writes to, where both are in the picture."""
     shown = []
@@ -228,33 +185,12 @@ def _draw_move(axes: Axes, source: Node, target: Node) -> None:
 
 def _draw_connection(axes: Axes, places: Layered, link: tuple[str, str, int], linked: Connections, each: int) -> None:
     writer, reader, role = link
-    source, target = places.nodes[writer, role], places.nodes[reader, role]
     side = SIDES[linked.side[each]]
     strength = max(0.0, linked.total[each] / max(linked.total[0], 1e-12))
-    aside, bend = (-7, -0.1) if side == "dest" else (7, 0.1)
-    arrow = FancyArrowPatch(
-        (source.x, source.y + NODE_HEIGHT / 2),
-        (target.x + aside, target.y - NODE_HEIGHT / 2),
-        arrowstyle="-|>,head_length=0.5,head_width=0.22",
-        connectionstyle=f"arc3,rad={bend}",
-        mutation_scale=9,
-        shrinkA=0,
-        shrinkB=0.5,
-    )
-    arrow.set(linewidth=0.9 + 3.4 * strength**0.8, alpha=0.45 + 0.5 * strength**0.5, zorder=3)
-    arrow.set(color=SIDE_COLOURS[side], linestyle=SIDE_DASHES[side], capstyle="butt")
-    axes.add_patch(arrow)
-
-
-def _draw_node(axes: Axes, node: Node, is_root: bool) -> None:
-    width = NODE_WIDTH if node.name[0].isdigit() else NODE_WIDTH + 14
-    corner = (node.x - width / 2, node.y - NODE_HEIGHT / 2)
-    box = FancyBboxPatch(corner, width, NODE_HEIGHT, boxstyle="round,pad=0,rounding_size=4.5")
-    box.set(facecolor=PAPER, edgecolor=INK if is_root else SOFT, linewidth=1.8 if is_root else 0.8, zorder=5)
-    axes.add_patch(box)
-    size = 8.5 if node.name[0].isdigit() else 6.5
-    weight = "bold" if is_root else "normal"
-    axes.text(node.x, node.y - 0.3, node.name, ha="center", va="center", size=size, weight=weight, zorder=6)
+    # The two sides stand beside each other.
+    aside = -7 if side == "dest" else 7
+    look = Look(SIDE_COLOURS[side], SIDE_DASHES[side], strength, aside)
+    draw_link(axes, places.nodes[writer, role], places.nodes[reader, role], look)
 
 
 def _draw_legend(axes: Axes, shown: int, of: int) -> None:

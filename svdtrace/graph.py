@@ -1,16 +1,11 @@
-"""The circuit as a graph over heads and token roles, and its files (METHOD.md, section 8)."""
+"""The circuit as a graph over heads and token roles (METHOD.md, section 8)."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
-from pathlib import Path
+from collections.abc import Mapping, Sequence
 
 import networkx as nx
-import numpy as np
 import pyarrow as pa
-
-from svdtrace.errors import OutputError, TraceFolderError
 
 OTHER = "other"
 
@@ -36,76 +31,52 @@ def ours(prompts: pa.Table, edges: pa.Table) -> nx.DiGraph:
     """The graph writer → (reader, role).
 
     Nodes: heads (`9.6`) and heads at a role (`9.6@end`), or another writer's name. A token without a role is labelled
-    `other`. Edge attributes: `prompts` (distinct ones), `weight` (mean over its occurrences), `total`, `share` (mean).
+    `other`. Edge attributes: `prompts` (distinct ones), `weight` (mean over its occurrences), `total`, `share` (mean),
+    and where the edges have a stability, its mean.
 
     Args:
         prompts, edges: the tables of a trace.
     """
+    return _counted(edges, [label or OTHER for label in edge_labels(prompts, edges)])
+
+
+def heads(edges: pa.Table) -> nx.DiGraph:
+    """The graph writer → reader, whatever the token; attributes as in `ours`.
+
+    Args:
+        edges: a trace's table.
+    """
+    return _counted(edges, None)
+
+
+def _counted(edges: pa.Table, roles: Sequence[str] | None) -> nx.DiGraph:
+    """Edges counted together by writer, reader and, where roles are given, the role of the token."""
+    means = [name for name in ("share", "stability") if name in edges.column_names]
+    asked = [("prompt", "count_distinct"), ("weight", "mean"), ("weight", "sum"), *((name, "mean") for name in means)]
+    rows = edges.select(["writer", "layer", "head", "prompt"])
+    for name in ("weight", *means):
+        rows = rows.append_column(name, edges[name].cast(pa.float64()))
+    keys = ["writer", "layer", "head"]
+    if roles is not None:
+        rows, keys = rows.append_column("role", pa.array(roles, pa.string())), [*keys, "role"]
     graph = nx.DiGraph()
-    rows = edges.num_rows
-    if not rows:
-        return graph
-    roles = np.asarray([label or OTHER for label in edge_labels(prompts, edges)], object)
-    columns = {name: edges[name].to_numpy() for name in ("prompt", "writer", "layer", "head", "weight", "share")}
-    readers = np.asarray(
-        [f"{layer}.{head}" for layer, head in zip(columns["layer"], columns["head"], strict=True)], object
-    )
-    groups: dict[tuple[str, str, str], list[int]] = {}
-    for row, key in enumerate(zip(columns["writer"], readers, roles, strict=True)):
-        groups.setdefault(key, []).append(row)
-    for (writer, reader, role), members in groups.items():
-        _add_head(graph, writer)
-        _add_head(graph, reader)
-        target = f"{reader}@{role}"
-        graph.add_node(target, **_head_attributes(reader), role=role)
-        weight, share = columns["weight"][members].astype(float), columns["share"][members].astype(float)
-        shares = share[~np.isnan(share)]
+    # One thread: groups in the order of their first rows, sums in the order of all.
+    for group in rows.group_by(keys, use_threads=False).aggregate(asked).to_pylist():
+        writer, reader = group["writer"], f"{group['layer']}.{group['head']}"
+        target = reader if roles is None else f"{reader}@{group['role']}"
+        for name in (writer, reader):
+            graph.add_node(name, **_head_attributes(name))
+        if roles is not None:
+            graph.add_node(target, **_head_attributes(reader), role=group["role"])
         graph.add_edge(
             writer,
             target,
-            prompts=len(np.unique(columns["prompt"][members])),
-            weight=float(weight.mean()),
-            total=float(weight.sum()),
-            **({"share": float(shares.mean())} if len(shares) else {}),
+            prompts=group["prompt_count_distinct"],
+            weight=group["weight_mean"],
+            total=group["weight_sum"],
+            **{name: group[f"{name}_mean"] for name in means if group[f"{name}_mean"] is not None},
         )
     return graph
-
-
-def write(graph: nx.DiGraph, path: str | Path) -> None:
-    """Write a graph as `.json` (node-link form) or `.graphml`.
-
-    Raises:
-        OutputError: another ending, or a place that cannot be written.
-    """
-    path = Path(path)
-    try:
-        if path.suffix == ".json":
-            path.write_text(json.dumps(nx.node_link_data(graph, edges="edges"), indent=1) + "\n", encoding="utf-8")
-        elif path.suffix == ".graphml":
-            nx.write_graphml_xml(graph, path, named_key_ids=False)
-        else:
-            raise OutputError(f"{path}: no graph format is named {path.suffix!r}; end the name in .json or .graphml")
-    except OSError as error:
-        raise OutputError(f"{path}: cannot be written ({error.strerror}); name another place") from None
-
-
-def read(path: str | Path) -> nx.DiGraph:
-    """Read what `write` wrote.
-
-    Raises:
-        TraceFolderError: no such file, or no graph in it.
-    """
-    path = Path(path)
-    try:
-        if path.suffix == ".json":
-            return nx.node_link_graph(json.loads(path.read_text(encoding="utf-8")), edges="edges")
-        return nx.read_graphml(path)
-    except (OSError, ValueError, KeyError, nx.NetworkXError) as error:
-        raise TraceFolderError(f"{path}: holds no graph ({error}); write it anew with svdtrace graph") from None
-
-
-def _add_head(graph: nx.DiGraph, name: str) -> None:
-    graph.add_node(name, **_head_attributes(name))
 
 
 def _head_attributes(name: str) -> Mapping[str, object]:

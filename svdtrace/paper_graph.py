@@ -19,7 +19,7 @@ from svdtrace.graph import token_labels
 from svdtrace.paths import LARGEST
 from svdtrace.roots import Root
 
-HEAD_TIE = 2000
+HEAD_TIE = 2000.0
 
 Head = tuple[int, int]
 Place = tuple[int, int, int, int]

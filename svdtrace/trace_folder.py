@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from svdtrace import graph, tables
+from svdtrace import tables
 from svdtrace.errors import TraceFolderError
+from svdtrace.graphs import formats
 from svdtrace.output import MANIFEST, replaced_folder, write_manifest
 
 if TYPE_CHECKING:
@@ -31,8 +32,8 @@ def write(trace: Trace, folder: str | Path) -> None:
     with replaced_folder(folder) as staging:
         write_tables(trace, staging)
         circuit = trace.graph()
-        graph.write(circuit, staging / "graph.json")
-        graph.write(circuit, staging / "graph.graphml")
+        formats.write(circuit, staging / "graph.json")
+        formats.write(circuit, staging / "graph.graphml")
         (staging / "report.html").write_text(render(trace), encoding="utf-8")
         write_manifest(staging, trace.manifest)
 

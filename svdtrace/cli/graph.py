@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
 from svdtrace.cli.options import Flag, Flat, Folder, Voice
+from svdtrace.errors import OptionError
+from svdtrace.graphs.filters import GraphFilter
 
 if TYPE_CHECKING:
     import networkx as nx
@@ -16,23 +19,46 @@ if TYPE_CHECKING:
     from svdtrace.tracing import Trace
 
 NAMES = ("graph.json", "graph.graphml")
+FORMS = (".json", ".graphml", ".dot", ".svg", ".png")
+ATTRIBUTION = ".attribution.json"
 
 
 @dataclass(frozen=True)
 class Options:
-    """Write the circuit of a trace as graph.json and graph.graphml.
+    """Write the circuit of a trace, or a part of it, as JSON, GraphML, DOT, a picture or an attribution graph.
 
     Into a folder named graph: `svdtrace graph trace`
 
-    Counted as the published graphs are, into one file: `svdtrace graph trace --paper --out circuit.graphml`
+    Its upper layers, counted as the published graphs are: `svdtrace graph trace --paper --firings-min 66 --layer-min 7
+    --out top.graphml`
+
+    What a task has over ordinary text, drawn: `svdtrace graph task --against ordinary --heads --out difference.svg`
+
+    One prompt for Neuronpedia's viewer: `svdtrace graph trace --prompt 3 --out prompt.attribution.json`
     """
 
     folder: tyro.conf.Positional[Folder]
     """Folder of a trace."""
     paper: Flag[bool] = False
     """Count as the published graph does (METHOD.md, section 8)."""
+    heads: Flag[bool] = False
+    """Count together what a head reads at all tokens."""
+    prompt: Annotated[int | None, tyro.conf.arg(metavar="N", help_behavior_hint="")] = None
+    """One prompt alone, by its number in the trace."""
+    against: Annotated[Path | None, tyro.conf.arg(metavar="DIR", help_behavior_hint="")] = None
+    """Folder of another trace, whose weights per prompt are taken off; see --heads where the roles differ."""
+    part: Annotated[GraphFilter, Flat] = field(default_factory=GraphFilter)
+    communities: Flag[bool] = False
+    """Divide the heads into communities; each node then has the number of its own."""
+    seed: int = 0
+    """Seed of the search for communities."""
+    nodes_max: int = 500
+    """Most nodes of an attribution graph: those whose links weigh most."""
+    links_max: int = 5000
+    """Most links of an attribution graph: the strongest."""
     out: Annotated[tuple[Path, ...], tyro.conf.UseAppendAction, tyro.conf.arg(metavar="FILE|DIR")] = ()
-    """File that ends in .json or .graphml, or a folder for both; may be given several times (default: graph)."""
+    """File that ends in .json, .graphml, .dot, .svg, .png or .attribution.json, or a folder for the first two; may be
+    given several times (default: graph)."""
     voice: Annotated[Voice, Flat] = field(default_factory=Voice)
 
 
@@ -42,60 +68,136 @@ def run(options: Options) -> int:
     from svdtrace.cli.terminal import console, print_json
     from svdtrace.trace_folder import read
 
-    trace = read(options.folder)
-    circuit = _paper(trace) if options.paper else trace.graph()
-    written = [path for out in options.out or (Path("graph"),) for path in _write(circuit, out, options)]
+    _check(options)
+    whole = read(options.folder)
+    trace = _prompt(whole, options.prompt)
+    other = None if options.against is None else read(options.against)
+    circuit, found = _circuit(whole, trace, other, options)
+    differing = [] if other is None else _differing(whole, other)
+    # What cannot be made is told before anything is written.
+    viewed = _attribution(trace, options)
+    written = [path for out in options.out or (Path("graph"),) for path in _write(circuit, viewed, trace, out, options)]
     content: dict[str, Any] = {
         "command": "graph",
         "paper": options.paper,
         "files": [str(path) for path in written],
         "nodes": circuit.number_of_nodes(),
         "edges": circuit.number_of_edges(),
-        "strongest_edges": strongest(circuit),
+        **({"settings_that_differ": differing} if options.against is not None else {}),
+        **found,
+        "strongest_edges": strongest(circuit, size=float if options.against is None else abs),
     }
     if options.voice.json:
         print_json(content)
     elif not options.voice.quiet:
         terminal = console()
-        terminal.print(edges_table(content["strongest_edges"]))
+        title = "Strongest edges" if options.against is None else "Largest differences, weight per prompt"
+        terminal.print(edges_table(content["strongest_edges"], title))
+        if differing:
+            terminal.print(f"The two traces differ in {', '.join(differing)} too, not in their prompts alone.")
+        for number, members in enumerate(found.get("communities", ()), 1):
+            terminal.print(f"Community {number}: {', '.join(members)}", markup=False)
         terminal.print(f"{content['nodes']} nodes, {content['edges']} edges; written to {', '.join(content['files'])}")
     return 0
 
 
-def _paper(trace: Trace) -> nx.DiGraph:
-    """The graph of a trace in the published way of counting."""
-    from gpt2jax.config import GPT2Config
-    from svdtrace.paper_graph import paper_graph, prompt_firings
-    from svdtrace.prompts.prompt import Prompt
-    from svdtrace.roots import parse_roots
-
-    names = ("n_layers", "n_heads", "d_model", "n_ctx", "d_vocab")
-    shape = {name: trace.manifest["model"][name] for name in names}
-    prompts = [
-        Prompt(row["id"], tuple(row["tokens"]), tuple(row["strings"]), dict(row["roles"]))
-        for row in trace.prompts.to_pylist()
-    ]
-    roots = parse_roots(trace.manifest["config"]["roots"], GPT2Config(**shape, d_mlp=4 * shape["d_model"]), prompts)
-    counts = {
-        (int(layer), int(head)): count
-        for name, count in trace.manifest["counts"]["firings_per_head"].items()
-        for layer, head in [name.split(".")]
-    }
-    return paper_graph(prompt_firings(trace.prompts, trace.firings, trace.edges, roots), counts)
+def _check(options: Options) -> None:
+    """Refuse what has no meaning together, before anything is read or written."""
+    if options.paper and (options.heads or options.against is not None):
+        raise OptionError("--paper counts one trace by roles, as the published graphs do; leave out --heads, --against")
+    if any(out.name.endswith(ATTRIBUTION) for out in options.out) and options.prompt is None:
+        raise OptionError("an attribution graph is that of one prompt; name it with --prompt N")
+    for name in ("nodes_max", "links_max"):
+        if getattr(options, name) < 1:
+            raise OptionError(f"--{name.replace('_', '-')} is {getattr(options, name)}; give 1 or more")
 
 
-def _write(circuit: nx.DiGraph, out: Path, options: Options) -> list[Path]:
+def _prompt(trace: Trace, prompt: int | None) -> Trace:
+    """The trace, or the part of it that belongs to the prompt asked for."""
+    import pyarrow.compute as pc
+
+    if prompt is None:
+        return trace
+    own = pc.field("prompt") == prompt
+    prompts = trace.prompts.filter(own)
+    if not prompts.num_rows:
+        raise OptionError(f"--prompt {prompt}: the trace has no such prompt; it has {_numbers(trace)}")
+    return replace(trace, prompts=prompts, firings=trace.firings.filter(own), edges=trace.edges.filter(own))
+
+
+def _numbers(trace: Trace) -> str:
+    numbers = trace.prompts["prompt"].to_pylist()
+    return f"{len(numbers)}, numbered from {min(numbers)} to {max(numbers)}" if numbers else "none"
+
+
+def _differing(trace: Trace, other: Trace) -> list[str]:
+    """Settings that two traces do not share, which a difference shows as well; the batch size decides nothing."""
+    here, there = trace.manifest["config"], other.manifest["config"]
+    names = [name for name in here if name != "batch_size" and here[name] != there.get(name)]
+    return names + ["model"] * (trace.manifest["model"]["fingerprint"] != other.manifest["model"]["fingerprint"])
+
+
+def _circuit(whole: Trace, trace: Trace, other: Trace | None, options: Options) -> tuple[nx.DiGraph, dict[str, Any]]:
+    """The graph asked for, and what is said of it beside its size."""
+    from svdtrace.graphs.communities import communities, marked
+    from svdtrace.graphs.filters import kept
+    from svdtrace.graphs.published import published_form
+
+    circuit = published_form(whole, options.prompt) if options.paper else _ours(trace, other, options)
+    if options.part != GraphFilter():
+        circuit = kept(circuit, options.part, whole.manifest["counts"].get("firings_per_head", {}))
+    if not options.communities:
+        return circuit, {}
+    found = communities(circuit, options.seed)
+    return marked(circuit, found), {"communities": found.members, "modularity": round(found.modularity, 4)}
+
+
+def _ours(trace: Trace, other: Trace | None, options: Options) -> nx.DiGraph:
+    """The trace's graph, or its difference to another trace's."""
     from svdtrace import graph
+    from svdtrace.graphs.difference import difference
+
+    def counted(each: Trace) -> nx.DiGraph:
+        return graph.heads(each.edges) if options.heads else each.graph()
+
+    if other is None:
+        return counted(trace)
+    for where, each in ((options.folder, trace), (options.against, other)):
+        if not options.heads and not any(each.prompts["roles"].to_pylist()):
+            raise OptionError(f"{where}: its prompts have no roles to compare by; compare heads, with --heads")
+    return difference(counted(trace), counted(other), trace.prompts.num_rows, other.prompts.num_rows)
+
+
+def _attribution(trace: Trace, options: Options) -> Mapping[str, Any]:
+    """The attribution graph, where one is asked for."""
+    from svdtrace.graphs.attribution import attribution_graph
+
+    if options.prompt is None or not any(out.name.endswith(ATTRIBUTION) for out in options.out):
+        return {}
+    tables = trace.prompts, trace.edges, trace.manifest
+    return attribution_graph(*tables, options.prompt, options.nodes_max, options.links_max)
+
+
+def _write(circuit: nx.DiGraph, viewed: Mapping[str, Any], trace: Trace, out: Path, options: Options) -> list[Path]:
+    from svdtrace.graphs import attribution, formats
+    from svdtrace.graphs.figures import graph_picture
     from svdtrace.output import names_file, replaced_file, replaced_folder, write_manifest
+    from svdtrace.report.token_roles import token_roles
     from svdtrace.versions import versions
 
-    if names_file(out, (".json", ".graphml"), options.folder):
+    if names_file(out, FORMS, options.folder):
         with replaced_file(out) as staging:
-            graph.write(circuit, staging)
+            if out.name.endswith(ATTRIBUTION):
+                attribution.write(viewed, staging)
+            elif out.suffix in formats.WRITERS:
+                formats.write(circuit, staging)
+            else:
+                graph_picture(circuit, staging, token_roles(trace.prompts).names)
         return [out]
     with replaced_folder(out) as folder:
         for name in NAMES:
-            graph.write(circuit, folder / name)
+            formats.write(circuit, folder / name)
         made = {"command": "graph", "trace": str(options.folder), "paper": options.paper}
-        write_manifest(folder, {**versions(), **made})
+        asked = {"heads": options.heads, "prompt": options.prompt, "part": asdict(options.part)}
+        write_manifest(folder, {**versions(), **made, **asked, "against": options.against and str(options.against)})
     return [out / name for name in NAMES]

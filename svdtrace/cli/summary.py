@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -49,11 +50,13 @@ def firings_per_head(trace: Trace) -> dict[str, dict[str, float]]:
     }
 
 
-def strongest(graph: nx.DiGraph, count: int = STRONGEST) -> list[dict[str, Any]]:
-    """The edges of a circuit from a writer to a reader with the largest total weight."""
+def strongest(
+    graph: nx.DiGraph, count: int = STRONGEST, size: Callable[[float], float] = float
+) -> list[dict[str, Any]]:
+    """The edges of a circuit from a writer to a reader with the largest total weight, or the largest `size` of it."""
     # The published graphs tie a (reader, role) to its head by edges of their own.
     edges = [edge for edge in graph.edges(data=True) if not (edge[0].startswith("(") and edge[0].count(",") > 1)]
-    edges.sort(key=lambda edge: -edge[2]["total"])
+    edges.sort(key=lambda edge: -size(edge[2]["total"]))
     return [{"writer": writer, "reader": reader, **attributes} for writer, reader, attributes in edges[:count]]
 
 

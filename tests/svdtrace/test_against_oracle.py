@@ -9,8 +9,8 @@ import pytest
 
 import gpt2jax
 import svdtrace
-from svdtrace import graph as graphs
 from svdtrace.bounds import ACTIVATION_ERROR
+from svdtrace.graphs import formats
 from svdtrace.paper_graph import paper_graph, prompt_firings
 from svdtrace.prompts import Prompt
 from svdtrace.roots import parse_roots
@@ -187,7 +187,7 @@ def test_graph_files_round_trip(model: gpt2jax.Model, tmp_path: object) -> None:
     ours = svdtrace.trace(model, random_prompts(4), svdtrace.TraceConfig())
     graph = ours.graph()
     for name in ("graph.json", "graph.graphml"):
-        graphs.write(graph, tmp_path / name)
-        again = graphs.read(tmp_path / name)
+        formats.write(graph, tmp_path / name)
+        again = formats.read(tmp_path / name)
         assert dict(again.nodes(data=True)) == dict(graph.nodes(data=True))
         assert {edge: again.edges[edge] for edge in again.edges} == {edge: graph.edges[edge] for edge in graph.edges}

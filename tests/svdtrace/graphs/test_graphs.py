@@ -1,0 +1,174 @@
+"""Parts, communities and differences of graphs, worked out by hand or against loops over their definitions."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from statistics import fmean
+
+import networkx as nx
+import numpy as np
+import pyarrow as pa
+import pytest
+from made_up_trace import made_up_trace
+
+from svdtrace import graph
+from svdtrace.errors import SettingError
+from svdtrace.graphs.communities import communities, marked
+from svdtrace.graphs.difference import difference
+from svdtrace.graphs.filters import GraphFilter, kept
+from svdtrace.graphs.names import NodeName, is_tie, node_name
+
+TRACE = made_up_trace()
+
+
+def circuit(*edges: tuple[str, str, float, int]) -> nx.DiGraph:
+    """A graph of (writer, reader, weight, prompts), each edge met once a prompt."""
+    made = nx.DiGraph()
+    for writer, reader, weight, prompts in edges:
+        made.add_node(reader.partition("@")[0])
+        made.add_edge(writer, reader, weight=weight, prompts=prompts, total=weight * prompts)
+    return made
+
+
+SOME = circuit(
+    ("0.1", "2.3@end", 3.0, 4), ("1.0", "2.3@IO", -5.0, 1), ("2.3", "3.0@end", 1.0, 9), ("mlp.1", "3.0@end", 2.0, 2)
+)
+FIRINGS = {"2.3": 7, "3.0": 2}
+
+
+def edges_of(part: nx.DiGraph) -> set[tuple[str, str]]:
+    return {(writer, reader.partition("@")[0]) for writer, reader in part.edges}
+
+
+def test_names_of_both_forms():
+    assert node_name("(10, 0, 'S1+1')") == node_name("10.0@S1+1") == NodeName("10.0", 10, "S1+1")
+    assert node_name("(3, 11)") == node_name("3.11") == NodeName("3.11", 3, None)
+    assert (node_name("mlp.3").layer, node_name("embed").layer) == (3, -1)
+    # A role may look like anything.
+    assert node_name("1.2@a@b").role == "a@b"
+    assert [is_tie(name) for name in ("(3, 1, 'end')", "(3, 1)", "3.1")] == [True, False, False]
+
+
+@pytest.mark.parametrize(
+    ("rule", "left"),
+    [
+        (GraphFilter(), {("0.1", "2.3"), ("1.0", "2.3"), ("2.3", "3.0"), ("mlp.1", "3.0")}),
+        # By size: a strong edge that inhibits is strong.
+        (GraphFilter(weight_min=3.0), {("0.1", "2.3"), ("1.0", "2.3")}),
+        (GraphFilter(prompts_min=4), {("0.1", "2.3"), ("2.3", "3.0")}),
+        (GraphFilter(roles="IO,S2"), {("1.0", "2.3")}),
+        (GraphFilter(layer_min=1), {("1.0", "2.3"), ("2.3", "3.0"), ("mlp.1", "3.0")}),
+        (GraphFilter(firings_min=2), {("2.3", "3.0")}),
+        (GraphFilter(firings_min=3), set()),
+        (GraphFilter(prompts_min=4, weight_min=2.0), {("0.1", "2.3")}),
+    ],
+)
+def test_what_a_rule_keeps(rule: GraphFilter, left: set[tuple[str, str]]):
+    part = kept(SOME, rule, FIRINGS)
+    assert edges_of(part) == left
+    assert edges_of(SOME) == edges_of(kept(SOME, GraphFilter(), {})), "the graph itself stays as it is"
+    for name in part:
+        assert node_name(name).layer >= rule.layer_min
+        assert FIRINGS.get(node_name(name).writer, 0) >= rule.firings_min
+    # A head that never had an edge of its own stays; one that lost all of them goes.
+    if rule == GraphFilter(roles="IO,S2"):
+        assert set(part) == {"1.0", "2.3@IO", "3.0"}
+
+
+def test_ties_stay_as_long_as_something_leads_to_them():
+    published = nx.DiGraph()
+    for writer, reader, weight, count in (
+        ("(0, 1)", "(2, 3, 'end')", 3.0, 4),
+        ("(2, 3, 'end')", "(2, 3)", 2000.0, 4),
+        ("(1, 0)", "(2, 3, 'IO')", 1.0, 9),
+        ("(2, 3, 'IO')", "(2, 3)", 2000.0, 9),
+    ):
+        published.add_edge(writer, reader, weight=weight, count=count)
+    part = kept(published, GraphFilter(weight_min=2.0), {})
+    assert set(part.edges) == {("(0, 1)", "(2, 3, 'end')"), ("(2, 3, 'end')", "(2, 3)")}
+    assert set(kept(published, GraphFilter(prompts_min=5), {})) == {"(1, 0)", "(2, 3, 'IO')", "(2, 3)"}
+
+
+def test_stability_is_asked_for_only_where_it_is():
+    with pytest.raises(SettingError, match="no edge of this trace has a stability"):
+        kept(SOME, GraphFilter(stability_min=0.5), {})
+    judged = SOME.copy()
+    nx.set_edge_attributes(judged, {("0.1", "2.3@end"): 0.9, ("2.3", "3.0@end"): 0.4}, "stability")
+    assert edges_of(kept(judged, GraphFilter(stability_min=0.5), {})) == {("0.1", "2.3")}
+
+
+def test_the_published_top_layers(shared):
+    published = nx.read_graphml(shared / "paper" / "graph.graphml")
+    top = nx.read_graphml(shared / "paper" / "graph-toplayers.graphml")
+    firings = {node_name(name).writer: each for name, each in published.nodes(data="nfiring")}
+    part = kept(published, GraphFilter(firings_min=66, layer_min=7), firings)
+    assert set(part) == set(top)
+    assert set(part.edges) == set(top.edges)
+
+
+def test_heads_and_stability_are_means_over_rows():
+    rng = np.random.default_rng(0)
+    rows = TRACE.edges.append_column("stability", pa.array(rng.uniform(size=TRACE.edges.num_rows), pa.float32()))
+    found = graph.heads(rows)
+    groups = defaultdict(list)
+    for row in rows.to_pylist():
+        groups[row["writer"], f"{row['layer']}.{row['head']}"].append(row)
+    assert set(found.edges) == set(groups)
+    for ends, members in groups.items():
+        each = found.edges[ends]
+        assert each["prompts"] == len({row["prompt"] for row in members})
+        # Sums of at most some hundred float64 terms.
+        assert each["total"] == pytest.approx(sum(row["weight"] for row in members), rel=1e-13)
+        for name in ("weight", "share", "stability"):
+            assert each[name] == pytest.approx(fmean(row[name] for row in members), rel=1e-13)
+    assert all("stability" in each for *_, each in graph.ours(TRACE.prompts, rows).edges(data=True))
+    assert not any("stability" in each for *_, each in graph.ours(TRACE.prompts, TRACE.edges).edges(data=True))
+
+
+def cliques(at: str) -> nx.DiGraph:
+    """Two groups of heads that talk among themselves, and one weak edge between the groups."""
+    low = [(f"{layer}.0", f"{reader}.0{at}", 2.0, 3) for layer in range(3) for reader in range(layer + 1, 4)]
+    high = [(f"{layer}.1", f"{reader}.1{at}", 5.0, 3) for layer in range(3) for reader in range(layer + 1, 4)]
+    return circuit(*low, *high, ("0.0", "3.1@IO", 0.1, 1), ("0.1", "3.0@IO", -9.0, 9))
+
+
+@pytest.mark.parametrize("at", ["@end", ""])
+def test_communities_of_heads(at: str):
+    found = communities(cliques(at))
+    # The heavier one first; a negative weight, however large, ties nothing.
+    assert found.members == (("0.1", "1.1", "2.1", "3.1"), ("0.0", "1.0", "2.0", "3.0"))
+    within, between = 6 * (2 + 5) * 3, 0.1
+    whole = within + between
+    high, low = 2 * 90 + between, 2 * 36 + between
+    expected = within / whole - (high / (2 * whole)) ** 2 - (low / (2 * whole)) ** 2
+    assert found.modularity == pytest.approx(expected, rel=1e-12)
+    numbers = marked(cliques(at), found).nodes(data="community")
+    assert {number for name, number in numbers if node_name(name).writer.endswith(".1")} == {1}
+    assert {number for name, number in numbers if node_name(name).writer.endswith(".0")} == {2}
+
+
+def test_a_graph_without_weight_has_each_head_alone():
+    assert communities(circuit(("0.1", "2.0@end", -1.0, 1))).members == (("0.1",), ("2.0",))
+    assert communities(nx.DiGraph()).members == ()
+
+
+def test_differences_are_per_prompt():
+    other = circuit(("0.1", "2.3@end", 1.0, 10), ("0.2", "2.3@end", 4.0, 2))
+    found = difference(SOME, other, 10, 20)
+    assert found.edges["0.1", "2.3@end"] == {
+        "here": 12.0 / 10,
+        "there": 10.0 / 20,
+        "weight": pytest.approx(0.7),
+        "total": pytest.approx(0.7),
+        "prompts": 10,
+        "prompts_here": 4,
+        "prompts_there": 10,
+    }
+    assert found.edges["0.2", "2.3@end"]["weight"] == -8.0 / 20
+    assert set(found.edges) == set(SOME.edges) | set(other.edges)
+    same = difference(SOME, SOME, 7, 7)
+    assert all(each["weight"] == 0 for *_, each in same.edges(data=True))
+    back = difference(other, SOME, 20, 10)
+    assert {ends: -back.edges[ends]["weight"] for ends in back.edges} == {
+        ends: found.edges[ends]["weight"] for ends in found.edges
+    }

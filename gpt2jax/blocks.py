@@ -19,6 +19,7 @@ from gpt2jax.params import Blocks, LayerNorm
 from gpt2jax.sites import Hook, Passage
 
 Resid = Float[Array, "prompt tok d_model"]
+Past = tuple[Float[Array, "prompt past head d_head"], Float[Array, "prompt past head d_head"]]
 Observe = Callable[[dict[str, Array]], Any]
 Keep = Callable[[Any, dict[str, Array], Array], Any]
 
@@ -60,12 +61,23 @@ def attn_scale(config: GPT2Config, layer: Int[Array, ""] | int, dtype: jnp.dtype
 
 
 def attention(
-    config: GPT2Config, weights: Blocks, read: Resid, allowed: Bool[Array, "prompt 1 dest src"], site: Passage
+    config: GPT2Config,
+    weights: Blocks,
+    read: Resid,
+    allowed: Bool[Array, "prompt 1 dest src"],
+    site: Passage,
+    past: Past | None = None,
 ) -> Resid:
-    """What the attention layer writes: `Σ_heads z W_O + b_O`."""
+    """What the attention layer writes: `Σ_heads z W_O + b_O`.
+
+    Args:
+        past: keys and values of tokens before those of `read`; `allowed` then has them in front of its sources.
+    """
     q = site("attn.hook_q", einsum("btd,ndh->btnh", read, weights.W_Q) + weights.b_Q)
     k = site("attn.hook_k", einsum("btd,ndh->btnh", read, weights.W_K) + weights.b_K)
     v = site("attn.hook_v", einsum("btd,ndh->btnh", read, weights.W_V) + weights.b_V)
+    if past is not None:
+        k, v = (jnp.concatenate([before, new], axis=1) for before, new in zip(past, (k, v), strict=True))
     scores = einsum("binh,bjnh->bnij", q, k) * attn_scale(config, _layer(site), q.dtype)
     scores = site("attn.hook_attn_scores", jnp.where(allowed, scores, -jnp.inf))
     pattern = site("attn.hook_pattern", _softmax(scores))
@@ -86,12 +98,17 @@ def mlp(config: GPT2Config, weights: Blocks, read: Resid, site: Passage) -> Resi
 
 
 def block(
-    config: GPT2Config, weights: Blocks, resid: Resid, allowed: Bool[Array, "prompt 1 dest src"], site: Passage
+    config: GPT2Config,
+    weights: Blocks,
+    resid: Resid,
+    allowed: Bool[Array, "prompt 1 dest src"],
+    site: Passage,
+    past: Past | None = None,
 ) -> Resid:
-    """One block: the residual after attention and MLP. `weights` has no layer axis here."""
+    """One block: the residual after attention and MLP. `weights` has no layer axis here; `past` as for `attention`."""
     resid = site("hook_resid_pre", resid)
     read = layer_norm(weights.ln1, resid, config.layer_norm_epsilon, "ln1", site)
-    resid = site("hook_resid_mid", resid + attention(config, weights, read, allowed, site))
+    resid = site("hook_resid_mid", resid + attention(config, weights, read, allowed, site, past))
     read = layer_norm(weights.ln2, resid, config.layer_norm_epsilon, "ln2", site)
     return site("hook_resid_post", resid + mlp(config, weights, read, site))
 

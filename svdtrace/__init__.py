@@ -17,17 +17,22 @@ if TYPE_CHECKING:
     from svdtrace.bundle import bundled_model
     from svdtrace.config import TraceConfig
     from svdtrace.decomposition import Decomposition, decompose
+    from svdtrace.interventions.intervening import Interventions, intervene
+    from svdtrace.interventions.settings import InterventionConfig
     from svdtrace.sweeping.running import Sweep, sweep
     from svdtrace.trace_folder import read
     from svdtrace.tracing import Trace, trace
 
 __all__ = [
     "Decomposition",
+    "InterventionConfig",
+    "Interventions",
     "Sweep",
     "Trace",
     "TraceConfig",
     "bundled_model",
     "decompose",
+    "intervene",
     "prompts",
     "read",
     "sweep",
@@ -36,11 +41,14 @@ __all__ = [
 
 _HOMES = {
     "Decomposition": "svdtrace.decomposition",
+    "InterventionConfig": "svdtrace.interventions.settings",
+    "Interventions": "svdtrace.interventions.intervening",
     "Trace": "svdtrace.tracing",
     "TraceConfig": "svdtrace.config",
     "bundled_model": "svdtrace.bundle",
     "decompose": "svdtrace.decomposition",
     "Sweep": "svdtrace.sweeping.running",
+    "intervene": "svdtrace.interventions.intervening",
     "read": "svdtrace.trace_folder",
     "sweep": "svdtrace.sweeping.running",
     "trace": "svdtrace.tracing",

@@ -70,7 +70,7 @@ def processed(model: Model, config: TraceConfig) -> Model:
         raise SettingError('processing is "raw", but the model is folded already; load it with processing="raw"')
     # Folding is done in the finer of float32 and the dtype asked for; bfloat16 rounds the folded weights once.
     dtype = jnp.dtype(config.dtype)
-    model = _cast(model, jnp.promote_types(jnp.float32, dtype))
+    model = _cast(model, dtype if dtype.itemsize > 4 else jnp.dtype(jnp.float32))
     return _cast(fold(model) if config.processing == "folded" else model, dtype)
 
 

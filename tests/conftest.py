@@ -11,7 +11,9 @@ from jaxtyping import install_import_hook
 
 ROOT = Path(__file__).resolve().parent.parent
 NUMERICS = [
-    f"svdtrace.{path.stem}" for path in (ROOT / "svdtrace").glob("*.py") if "from jaxtyping" in path.read_text("utf-8")
+    ".".join(path.relative_to(ROOT).with_suffix("").parts)
+    for path in (ROOT / "svdtrace").rglob("*.py")
+    if "from jaxtyping" in path.read_text("utf-8")
 ]
 
 # Before the packages are imported: the annotations of all that computes are then checked by beartype at each call.

@@ -19,7 +19,7 @@ from svdtrace.cli.options import PROGRAM
 from svdtrace.config import TraceConfig
 from svdtrace.errors import OptionError
 
-COMMANDS = ("demo", "tokens", "decompose", "trace", "graph", "report", "sweep", "query", "bench")
+COMMANDS = ("demo", "tokens", "decompose", "trace", "graph", "report", "intervene", "sweep", "query", "bench")
 """Every command; the module of that name in `svdtrace.cli` holds its options, `Options`, and its function, `run`."""
 
 DESCRIPTION = """Which attention heads of a GPT-2 talk to which, and through how few dimensions.

@@ -1,0 +1,113 @@
+"""The forward pass without edits, and what interventions keep of it."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+from flax import struct
+from jaxtyping import Array, Float, Int
+
+from gpt2jax.blocks import attention_mask, layer_norm, run_blocks
+from gpt2jax.config import GPT2Config
+from gpt2jax.forward import embed, unembed
+from gpt2jax.params import Params
+from gpt2jax.sites import Passage
+
+_KEPT = {
+    "resid_pre": "hook_resid_pre",
+    "scale": "ln1.hook_scale",
+    "q": "attn.hook_q",
+    "k": "attn.hook_k",
+    "v": "attn.hook_v",
+    "z": "attn.hook_z",
+    "attn_out": "hook_attn_out",
+    "mlp_out": "hook_mlp_out",
+}
+
+
+@struct.dataclass
+class Clean:
+    """A batch's values without edits; q and k in the singular gauge.
+
+    `logits` of the next token at the last traced one.
+    """
+
+    resid_pre: Float[Array, "layer prompt tok d_model"]
+    scale: Float[Array, "layer prompt tok 1"]
+    q: Float[Array, "layer prompt tok head d_head"]
+    k: Float[Array, "layer prompt tok head d_head"]
+    v: Float[Array, "layer prompt tok head d_head"]
+    z: Float[Array, "layer prompt tok head d_head"]
+    attn_out: Float[Array, "layer prompt tok d_model"]
+    mlp_out: Float[Array, "layer prompt tok d_model"]
+    embed: Float[Array, "prompt tok d_model"]
+    pos: Float[Array, "prompt tok d_model"]
+    logits: Float[Array, "prompt vocab"]
+
+
+@struct.dataclass
+class Aligned:
+    """Values that a run from a later layer and token on needs, each prompt's last traced token moved to the last place.
+
+    So every window of last tokens is one slice. `start` is the place of a prompt's first token.
+    """
+
+    start: Int[Array, " prompt"]
+    resid_pre: Float[Array, "layer prompt tok d_model"]
+    q: Float[Array, "layer prompt tok head d_head"]
+    k: Float[Array, "layer prompt tok head d_head"]
+    v: Float[Array, "layer prompt tok head d_head"]
+    logits: Float[Array, "prompt vocab"]
+
+
+@partial(jax.jit, static_argnames=("config",))
+def run_clean(
+    config: GPT2Config,
+    params: Params,
+    tokens: Int[Array, "prompt tok"],
+    length: Int[Array, " prompt"],
+    last: Int[Array, " prompt"],
+) -> tuple[Clean, Aligned]:
+    """Run a batch through a folded model whose queries and keys are in the singular gauge.
+
+    Args:
+        last: the last traced token; -1 in a row that only fills the batch.
+    """
+    n_tokens = tokens.shape[1]
+    positions = jnp.broadcast_to(jnp.arange(n_tokens), tokens.shape)
+    mask = attention_mask(jnp.arange(n_tokens) < length[:, None])
+    stem = Passage({})
+    resid = embed(params, tokens, positions, stem)
+    resid, seen, _ = run_blocks(
+        config,
+        params.blocks,
+        resid,
+        mask,
+        observe=lambda seen: {name: seen[site] for name, site in _KEPT.items()},
+    )
+    at_last = jnp.take_along_axis(resid, jnp.maximum(last, 0)[:, None, None], axis=1)
+    logits = read_out(config, params, at_last)[:, 0]
+    clean = Clean(**seen, embed=stem.seen["hook_embed"], pos=stem.seen["hook_pos_embed"], logits=logits)
+    start = n_tokens - 1 - last
+    place = jnp.maximum(jnp.arange(n_tokens) - start[:, None], 0)
+
+    def moved(values: Array) -> Array:
+        index = place[None].reshape(1, *place.shape, *[1] * (values.ndim - 3))
+        return jnp.take_along_axis(values, index, axis=2)
+
+    aligned = Aligned(
+        start=start,
+        **{name: moved(seen[name]) for name in ("resid_pre", "q", "k", "v")},
+        logits=logits,
+    )
+    return clean, aligned
+
+
+def read_out(
+    config: GPT2Config, params: Params, resid: Float[Array, "*axes tok d_model"]
+) -> Float[Array, "*axes tok vocab"]:
+    """Logits of the next token, from the residual after the last block."""
+    read = layer_norm(params.ln_final, resid, config.layer_norm_epsilon, "ln_final", Passage({}))
+    return unembed(params, read)

@@ -1,0 +1,130 @@
+"""Named edges in a batch of prompts: where they stand, whether their readers fire, through which singular vectors."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float, Int
+
+from gpt2jax.blocks import attn_scale
+from gpt2jax.config import GPT2Config
+from gpt2jax.numerics import einsum
+from svdtrace.batching import Batch
+from svdtrace.bounds import RoundingScale, product_bounds
+from svdtrace.config import TraceConfig
+from svdtrace.edge_names import EdgeName, position
+from svdtrace.interventions.clean import Clean
+from svdtrace.slices import choose_slices
+
+Firing = tuple[int, int, str, str]
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """The distinct firings that edges name, `(layer, head, dest, src)`, in a batch.
+
+    `dest`, `src`: tokens, -1 where a prompt lacks an end; `exists`: both are tokens of the prompt and src ≤ dest;
+    `fires`: METHOD.md, section 3; `members`: S where it fires, nothing elsewhere. `score`, `pattern`: NaN where there is
+    no such pair.
+    """
+
+    names: tuple[Firing, ...]
+    dest: Int[np.ndarray, "firing prompt"]
+    src: Int[np.ndarray, "firing prompt"]
+    exists: Bool[np.ndarray, "firing prompt"]
+    fires: Bool[np.ndarray, "firing prompt"]
+    members: Bool[np.ndarray, "firing prompt sv"]
+    score: Float[np.ndarray, "firing prompt"]
+    pattern: Float[np.ndarray, "firing prompt"]
+
+
+def firing_of(edge: EdgeName) -> Firing:
+    """The firing whose edge it is, by name."""
+    return edge.layer, edge.head, edge.dest, edge.src
+
+
+def find_pairs(
+    edges: Sequence[EdgeName], batch: Batch, clean: Clean, scale: RoundingScale, model: GPT2Config, config: TraceConfig
+) -> Pairs:
+    """Look up the firings that edges name.
+
+    Args:
+        scale: rounding scale of all heads, see `svdtrace.bounds.rounding_scale`.
+        config: threshold, tau, score_min and skip_first say what a firing and a slice are; under the method `all` a
+            slice is the whole rank.
+    """
+    names = tuple(dict.fromkeys(firing_of(edge) for edge in edges))
+    dest, src = (_tokens([name[end] for name in names], batch) for end in (2, 3))
+    exists = (src >= 0) & (src <= dest)
+    # Padded to a power of two, so that few programs are compiled.
+    padded = 1 << (len(names) - 1).bit_length()
+    heads = np.zeros((2, padded), np.int32)
+    heads[:, : len(names)] = np.asarray([name[:2] for name in names], np.int32).T
+    ends = np.zeros((2, padded, len(batch.length)), np.int32)
+    ends[:, : len(names)] = np.maximum([dest, src], 0)
+    scales = np.asarray([attn_scale(model, layer, clean.q.dtype) for layer in range(model.n_layers)])
+    tau = np.asarray(config.tau, clean.q.dtype)
+    whole = np.asarray(config.method == "all")
+    found = _look(clean.q, clean.k, scale, scales, *heads, *ends, batch.length, tau, whole)
+    members, score, pattern = (np.asarray(each)[: len(names)] for each in found)
+    fires = exists & (dest <= batch.last) & (pattern >= pattern.dtype.type(config.threshold))
+    fires &= (score >= config.score_min) & (src >= int(config.skip_first))
+    undefined = score.dtype.type(np.nan)
+    return Pairs(
+        names=names,
+        dest=dest,
+        src=src,
+        exists=exists,
+        fires=fires,
+        members=members & fires[..., None],
+        score=np.where(exists, score, undefined),
+        pattern=np.where(exists, pattern, undefined),
+    )
+
+
+def _tokens(ends: Sequence[str], batch: Batch) -> Int[np.ndarray, "firing prompt"]:
+    """Where ends stand in the prompts; -1 where nowhere."""
+    found = np.full((len(ends), len(batch.length)), -1, np.int64)
+    for row, end in zip(found, ends, strict=True):
+        places = [position(end, prompt.roles) for prompt in batch.prompts]
+        row[: len(places)] = [-1 if place is None else place for place in places]
+    return np.where(found < batch.length, found, -1).astype(np.int32)
+
+
+@jax.jit
+def _look(
+    q: Float[Array, "layer prompt tok head d_head"],
+    k: Float[Array, "layer prompt tok head d_head"],
+    scale: RoundingScale,
+    attn_scales: Float[Array, " layer"],
+    layer: Int[Array, " firing"],
+    head: Int[Array, " firing"],
+    dest: Int[Array, "firing prompt"],
+    src: Int[Array, "firing prompt"],
+    length: Int[Array, " prompt"],
+    tau: Float[Array, ""],
+    whole: Bool[Array, ""],
+) -> tuple[Bool[Array, "firing prompt sv"], Float[Array, "firing prompt"], Float[Array, "firing prompt"]]:
+    """Members of S, score and pattern at pairs of tokens, one named firing after another."""
+    prompt = jnp.arange(q.shape[1])
+    source = jnp.arange(q.shape[2])
+
+    def one(each: tuple[Array, Array, Array, Array]) -> tuple[Array, Array, Array]:
+        layer, head, dest, src = each
+        query, keys = q[layer, prompt, dest, head], k[layer, :, :, head]
+        scores = einsum("bh,bjh->bj", query, keys) * attn_scales[layer]
+        allowed = (source <= dest[:, None]) & (source < length[:, None])
+        patterns = jax.nn.softmax(jnp.where(allowed, scores, -jnp.inf), axis=-1, where=allowed)
+        key = keys[prompt, src]
+        relative = jnp.broadcast_to(scale.relative[layer, head], query.shape)
+        root = jnp.broadcast_to(scale.root[layer, head], query.shape[:1])
+        slices = choose_slices(query * key, product_bounds(query, key, root, relative), tau)
+        # What is beyond the rank has no bound, since it is exactly 0.
+        members = jnp.where(whole, relative > 0, slices.members)
+        return members, scores[prompt, src], patterns[prompt, src]
+
+    return jax.lax.map(one, (layer, head, dest, src))

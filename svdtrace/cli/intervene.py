@@ -46,11 +46,11 @@ class EdgeChoice:
 class Options:
     """Take signals between heads away, or add them once more, and see what becomes of the output.
 
-    The strongest edges of a trace, beside controls: `svdtrace intervene --from trace --strongest 10 --control norm --seeds 8`
+    The strongest edges of a trace, beside controls: `svdtrace intervene --from trace --control norm --seeds 8`
 
     Named edges: `svdtrace intervene --prompts ioi:64 --edges 1.5:2.6@end:IO/src --where local`
 
-    All that a head reads at a token, at once: `svdtrace intervene --from trace --into 2.6@end --together --method joint`
+    All that a head reads at a token at once: `svdtrace intervene --from trace --into 2.6@end --together --method joint`
     """
 
     chosen: Annotated[EdgeChoice, Flat] = field(default_factory=EdgeChoice)
@@ -90,9 +90,7 @@ def run(options: Options) -> int:
     if options.voice.json:
         counts = {**found.manifest["counts"], "prompts": len(prompts)}
         seconds = found.manifest["seconds"]
-        print_json(
-            {"command": "intervene", "out": str(options.out), **counts, "effects": rows, "seconds": seconds}
-        )
+        print_json({"command": "intervene", "out": str(options.out), **counts, "effects": rows, "seconds": seconds})
     elif not options.voice.quiet:
         terminal = console()
         terminal.print(_table(rows))

@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from svdtrace.errors import EdgeError
 from svdtrace.graph import token_labels
-from svdtrace.interventions.intervening import SILENT
+from svdtrace.interventions.settings import SILENT
 
 _BREAKING = set(":@/,")
 

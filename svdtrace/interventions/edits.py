@@ -19,8 +19,8 @@ class Edit:
     """What one intervention changes in a batch: entries, each one value at one token of every prompt.
 
     `local`: whether it changes what heads read. `layer`, `part` (of Writes) or `head` (of Reads) say which value;
-    `token` is NOWHERE where a prompt is not edited; `delta` [entry prompt d_model], of what is written or of x; `before`
-    the clean value; `hold` whether a reader starts from its clean input; `qkv` which of its three a read edit reaches.
+    `token` is NOWHERE where a prompt is not edited; `delta`: what is added to what is written, or to x; `before`: the
+    clean value; `hold`: whether a reader starts from its clean input; `qkv`: which of its three a read edit reaches.
     """
 
     local: bool
@@ -48,7 +48,7 @@ class Edit:
 
 
 def site_of(edge: EdgeName, local: bool) -> tuple[int, int]:
-    """Layer and part of what an edge's edit changes: what its writer writes, or (layer and head) what its reader reads."""
+    """What an edge's edit changes: layer and part of what its writer writes, or layer and head of its reader."""
     if local:
         return edge.layer, edge.head
     layer = writer_layer(edge.writer)

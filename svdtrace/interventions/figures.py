@@ -22,7 +22,7 @@ MARKS: dict[str, dict[str, Any]] = {
 
 
 def effects_picture(summary: pa.Table, path: str | Path) -> None:
-    """Draw mean changes of the logit difference, one line for every set of edges, one panel for every place and direction.
+    """Draw mean changes of the logit difference: a line for every set of edges, a panel for every place and direction.
 
     Args:
         summary: of interventions.
@@ -54,7 +54,9 @@ def _effects(summary: pa.Table) -> Figure:
         panel.set_title(f"{where}, {direction}")
     axes[0].set_yticks(range(len(names)), [_short(name) for name in names], color=INK)
     axes[0].set_ylim(len(names) - 0.4, -0.6)
-    figure.supxlabel("change of the logit difference, answer − distractor (mean and 95 % interval over prompts)", size=9)
+    figure.supxlabel(
+        "change of the logit difference, answer − distractor (mean and 95 % interval over prompts)", size=9
+    )
     handles, labels = axes[0].get_legend_handles_labels()
     shown = f", the {len(names)} of {len(largest)} sets that change it most" if len(names) < len(largest) else ""
     figure.suptitle(f"Edits of signals between heads{shown}", x=0.01, ha="left", size=10)

@@ -1,13 +1,13 @@
 """Interventions on named edges, from a model and prompts to their tables.
 
-    found = svdtrace.intervene(model, prompts, ["8.6:9.9@end:IO/dest"])
-    found.table, found.summary()
+found = svdtrace.intervene(model, prompts, ["8.6:9.9@end:IO/dest"])
+found.table, found.summary()
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -32,8 +32,8 @@ from svdtrace.interventions.planning import Planned, Run, Spec, Substitute, list
 from svdtrace.interventions.replacement import substitutes
 from svdtrace.interventions.scene import Scene
 from svdtrace.interventions.schedule import Found, run_all, watched_firing
-from svdtrace.interventions.settings import InterventionConfig
-from svdtrace.interventions.tables import interventions_table, measures_table
+from svdtrace.interventions.settings import SILENT, InterventionConfig
+from svdtrace.interventions.tables import VALUES, interventions_table, measures_table
 from svdtrace.interventions.windows import logit_difference
 from svdtrace.prepare import processed
 from svdtrace.prompts.prompt import Prompt
@@ -41,7 +41,6 @@ from svdtrace.tracing import Clock, check_prompts, computing_device, precision, 
 from svdtrace.versions import versions
 
 Progress = Callable[[int, int], None]
-SILENT = ("attn_bias", "const")
 
 
 @dataclass(frozen=True)
@@ -57,7 +56,7 @@ class Interventions:
     manifest: dict[str, Any] = field(repr=False)
 
     def summary(self) -> pa.Table:
-        """Mean effects with bootstrap intervals, signals beside their controls; see `svdtrace.interventions.summary`."""
+        """Mean effects with intervals, signals beside their controls; see `svdtrace.interventions.summary`."""
         from svdtrace.interventions.summary import summarise
 
         return summarise(self.table, self.measures)
@@ -123,34 +122,32 @@ def intervene(
         return intervene_ready(ready, prompts, specs, config, clock=clock, progress=progress)
 
 
-def parse_specs(
-    edges: Sequence[str | Sequence[str]], model: GPT2Config, prompts: Sequence[Prompt]
-) -> tuple[Spec, ...]:
+def parse_specs(edges: Sequence[str | Sequence[str]], model: GPT2Config, prompts: Sequence[Prompt]) -> tuple[Spec, ...]:
     """Read sets of edges.
 
     Raises:
         EdgeError: see `svdtrace.edge_names.parse_edge`; a writer that is no part of what layers write, an end that no
             prompt has, or no edge at all.
     """
+    roles = {role for prompt in prompts for role in prompt.roles}
+    longest = max(len(prompt.tokens) for prompt in prompts)
     specs = []
     for each in edges:
         names = [name.strip() for name in (each.split(",") if isinstance(each, str) else each)]
         parsed = tuple(parse_edge(name, model) for name in names)
         for name, edge in zip(names, parsed, strict=True):
-            _check(name, edge, prompts)
+            _check(name, edge, roles, longest)
         specs.append(Spec(",".join(names), parsed))
     if not specs or not all(spec.edges for spec in specs):
         raise EdgeError("there are no edges; name at least one, such as 8.6:9.9@end:IO/dest")
     return tuple(specs)
 
 
-def _check(name: str, edge: EdgeName, prompts: Sequence[Prompt]) -> None:
+def _check(name: str, edge: EdgeName, roles: set[str], longest: int) -> None:
     if edge.writer.startswith(SILENT):
         raise EdgeError(
             f'edge "{name}": {edge.writer} is the same everywhere and is not edited; name a head, mlp.L, embed or pos'
         )
-    roles = {role for prompt in prompts for role in prompt.roles}
-    longest = max(len(prompt.tokens) for prompt in prompts)
     for end in (edge.dest, edge.src):
         if end in roles or (end.isdecimal() and int(end) < longest):
             continue
@@ -228,8 +225,6 @@ def _scene(ready: Ready, batch: Batch, specs: Sequence[Spec]) -> Scene:
 
 def _unedited(n_runs: int, n_prompts: int, dtype: Any) -> dict[str, np.ndarray]:
     """What the tables say where nothing is edited, [run prompt] each."""
-    from svdtrace.interventions.tables import VALUES
-
     shape = (n_runs, n_prompts)
     values = {name: np.full(shape, np.nan, dtype) for name in VALUES}
     values |= {"norm_ratio": np.ones(shape, dtype), "cosine": np.ones(shape, dtype), "kl": np.zeros(shape, dtype)}
@@ -243,12 +238,12 @@ def _fill(values: dict[str, np.ndarray], runs: Sequence[Run], scene: Scene) -> N
     clean = np.asarray(_difference(scene.clean.logits, batch.answer, batch.distractor))[: len(place)]
     watched = [watched_firing(run.spec) for run in runs]
     rows = np.asarray([0 if firing is None else scene.firing[firing] for firing in watched])
-    seen = np.asarray([firing is not None for firing in watched])[:, None]
+    seen = np.asarray([[firing is not None] for firing in watched])
     for when in ("before", "after"):
         values[f"logit_difference_{when}"][:, place] = clean
         for name in ("score", "pattern"):
             found = getattr(scene.pairs, name)[rows][:, : len(place)]
-            values[f"{name}_{when}"][:, place] = np.where(seen, found, found.dtype.type(np.nan))
+            values[f"{name}_{when}"][:, place] = np.where(seen, found, np.nan)
 
 
 _difference = jax.jit(logit_difference)

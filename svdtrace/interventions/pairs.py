@@ -28,8 +28,8 @@ class Pairs:
     """The distinct firings that edges name, `(layer, head, dest, src)`, in a batch.
 
     `dest`, `src`: tokens, -1 where a prompt lacks an end; `exists`: both are tokens of the prompt and src ≤ dest;
-    `fires`: METHOD.md, section 3; `members`: S where it fires, nothing elsewhere. `score`, `pattern`: NaN where there is
-    no such pair.
+    `fires`: METHOD.md, section 3; `members`: S where it fires, nothing elsewhere. `score`, `pattern`: NaN where there
+    is no such pair.
     """
 
     names: tuple[Firing, ...]
@@ -58,7 +58,7 @@ def find_pairs(
             slice is the whole rank.
     """
     names = tuple(dict.fromkeys(firing_of(edge) for edge in edges))
-    dest, src = (_tokens([name[end] for name in names], batch) for end in (2, 3))
+    dest, src = (_tokens([str(name[end]) for name in names], batch) for end in (2, 3))
     exists = (src >= 0) & (src <= dest)
     # Padded to a power of two, so that few programs are compiled.
     padded = 1 << (len(names) - 1).bit_length()

@@ -46,7 +46,7 @@ class Scene:
         return np.stack([np.asarray(each) for each in (blocks.W_Q, blocks.W_K, blocks.W_V)])
 
     @cached_property
-    def W_O(self) -> Float[np.ndarray, "layer head d_head d_model"]:
+    def writing(self) -> Float[np.ndarray, "layer head d_head d_model"]:
         """What heads write with."""
         return np.asarray(self.model.params.blocks.W_O)
 
@@ -73,7 +73,7 @@ class Scene:
         if edge.writer.startswith("mlp"):
             return self._host("mlp_out")[layer, prompt, token]
         head = int(edge.writer.partition(".")[2])
-        return self._host("z")[layer, prompt, token, head] @ self.W_O[layer, head]
+        return self._host("z")[layer, prompt, token, head] @ self.writing[layer, head]
 
     def changed(
         self, edges: Sequence[EdgeName], local: bool, token: Int[np.ndarray, "edge prompt"]

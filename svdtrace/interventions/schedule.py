@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -101,7 +102,7 @@ def _nothing(edit: Edit) -> Edit:
     return Edit(local=edit.local, **fields)
 
 
-def _stacked(values: Sequence[np.ndarray], entries: int, filler: float, dtype: object) -> np.ndarray:
+def _stacked(values: Sequence[np.ndarray], entries: int, filler: float, dtype: Any) -> np.ndarray:
     """The edits' entries side by side, filled up to one number of them."""
     out = np.full((len(values), entries, *values[0].shape[1:]), filler, dtype)
     for row, value in zip(out, values, strict=True):

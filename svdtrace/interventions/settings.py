@@ -15,6 +15,8 @@ Replacement = Literal["zero", "mean", "resample"]
 Reads = Literal["all", "side", "query", "key"]
 Norm = Literal["held", "recomputed"]
 LEAST = {"seeds": 1, "seed": 0}
+SILENT = ("attn_bias", "const")
+"""Writers that write the same everywhere, and are not edited."""
 
 
 @dataclass(frozen=True)

@@ -64,7 +64,11 @@ def signals(
 
 
 def drawn(
-    members: Bool[np.ndarray, "prompt sv"], rank: Bool[np.ndarray, " sv"], place: Int[np.ndarray, " prompt"], name: str, seed: int
+    members: Bool[np.ndarray, "prompt sv"],
+    rank: Bool[np.ndarray, " sv"],
+    place: Int[np.ndarray, " prompt"],
+    name: str,
+    seed: int,
 ) -> tuple[Bool[np.ndarray, "prompt sv"], Bool[np.ndarray, " prompt"]]:
     """As many vectors within the rank as S has, none of S, without replacement.
 
@@ -95,17 +99,17 @@ def scaled(
 
 def _together(sending: Sending, by_reader: bool) -> Bool[np.ndarray, "edge edge prompt"]:
     """Which edges stand in one group: same writer and token (and reader), both present."""
-    same = sending.writer[:, None] == sending.writer
+    same = np.equal.outer(sending.writer, sending.writer)
     if by_reader:
-        same = same & (sending.reader[:, None] == sending.reader)
-    present = sending.members.any(axis=-1)
+        same = same & np.equal.outer(sending.reader, sending.reader)
+    present = sending.token >= 0
     return same[..., None] & (sending.token[:, None] == sending.token) & present[:, None] & present
 
 
 def _joined(
     sending: Sending, together: Bool[np.ndarray, "edge edge prompt"]
 ) -> tuple[Bool[np.ndarray, "edge prompt most_readings sv"], list[np.ndarray]]:
-    """For every edge the vectors of its group's slices, where it is the group's first; and which readings they are of."""
+    """For every edge the vectors of its group's slices, where it is the group's first, and whose readings they are."""
     n_edges, n_prompts, n_sv = sending.members.shape
     led = np.asarray([~together[edge, :edge].any(axis=0) for edge in range(n_edges)])
     readings = [np.unique(sending.vectors_of[together[edge].any(axis=-1)]) for edge in range(n_edges)]

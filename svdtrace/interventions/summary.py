@@ -77,7 +77,10 @@ def _codes(table: pa.Table) -> tuple[np.ndarray, list[tuple[str, ...]]]:
     distinct, first, codes = np.unique(flat, return_index=True, return_inverse=True)
     rank = np.argsort(np.argsort(first))
     keys = [
-        tuple(part.dictionary[int(place)].as_py() for part, place in zip(parts, np.unravel_index(each, sizes), strict=True))
+        tuple(
+            part.dictionary[int(place)].as_py()
+            for part, place in zip(parts, np.unravel_index(each, sizes), strict=True)
+        )
         for each in distinct[np.argsort(first)]
     ]
     return rank[codes.reshape(-1)], keys

@@ -173,7 +173,9 @@ class _Edits:
         """What a part of the layer writes, edited."""
         return value + einsum("ebt,ebd->btd", self.place(part, value.shape[1]), self.writes.delta)
 
-    def compare(self, attention: Array, mlp: Array) -> tuple[Float[Array, "entry prompt"], Float[Array, "entry prompt"]]:
+    def compare(
+        self, attention: Array, mlp: Array
+    ) -> tuple[Float[Array, "entry prompt"], Float[Array, "entry prompt"]]:
         """Squares of this layer's edited values, and products with what they were."""
         parts = ((ATTENTION, attention), (MLP, mlp))
         after = sum(einsum("ebt,btd->ebd", self.place(part, value.shape[1]), value) for part, value in parts)

@@ -113,7 +113,7 @@ def run_edited(
         attn_out = np.tile(params["b_O"][layer], (len(tokens), 1))
         scores, patterns = [], []
         for head in range(config["n_heads"]):
-            entering = {part: x for part in "QKV"}
+            entering = dict.fromkeys("QKV", x)
             read = reads.get((layer, head))
             if read is not None:
                 for part in read["parts"]:
@@ -132,7 +132,9 @@ def run_edited(
         hidden = ACTIVATIONS[config["activation"]](x @ params["W_in"][layer] + params["b_in"][layer])
         mlp_out = added(("mlp", layer), hidden @ params["W_out"][layer] + params["b_out"][layer])
         resid = resid + mlp_out
-        for name, value in zip(("attn_out", "mlp_out", "scores", "pattern"), (attn_out, mlp_out, scores, patterns)):
+        for name, value in zip(
+            ("attn_out", "mlp_out", "scores", "pattern"), (attn_out, mlp_out, scores, patterns), strict=True
+        ):
             acts[name].append(np.asarray(value))
     _, x = normalize(params, config, "ln_final", None, resid)
     acts["logits"] = x @ params["W_U"] + params["b_U"]

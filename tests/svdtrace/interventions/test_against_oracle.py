@@ -40,8 +40,8 @@ VALUES = (
     *(f"{name}_{when}" for name in ("logit_difference", "score", "pattern") for when in ("before", "after")),
     *("norm_ratio", "cosine"),
 )
-# What a float64 forward pass may be off by: eps × a sum's length × layers × the largest score's effect on a pattern, and
-# the float32 of the tables.
+# Computed in float64, whose own rounding is far below that of the tables' float32: half an ulp, and once more of what
+# it is compared with.
 TOLERANCE = 2.0**-23
 
 
@@ -73,7 +73,9 @@ def drawn_for(model: oracle.Model, acts: Any, prompt: Any, place: int, name: str
     return draws
 
 
-def check(found: Interventions, model: oracle.Model, prompts: Sequence[Prompt], config: InterventionConfig, **options: Any):
+def check(
+    found: Interventions, model: oracle.Model, prompts: Sequence[Prompt], config: InterventionConfig, **options: Any
+):
     """Hold every row to the oracle's."""
     rows = found.table.to_pylist()
     divergences = found.measures["kl"].to_pylist()
@@ -119,16 +121,14 @@ def truth(model: gpt2jax.Model) -> oracle.Model:
     return oracle.prepare(*oracle_model(model), "folded")
 
 
-@pytest.mark.parametrize(
-    ("method", "control"), [("paper", "random"), ("exact", "norm"), ("joint", "random"), ("joint", "norm")]
-)
+@pytest.mark.parametrize(("method", "control"), [("paper", "random"), ("exact", "norm"), ("joint", "norm")])
 def test_every_row_is_the_oracles(
     model: gpt2jax.Model, prompts: list[Prompt], truth: oracle.Model, method: str, control: str
 ):
-    config = InterventionConfig(method=method, control=control, seeds=2, seed=5)
+    config = InterventionConfig(method=method, control=control, seed=5)
     found = intervene(model, prompts, SETS, config, tracing=TRACING)
     rows = found.table.select(["prompt", "edges", "where", "direction", "control", "seed"]).to_pylist()
-    controls = [("none", None), (control, 5), (control, 6)]
+    controls = [("none", None), (control, 5)]
     wanted = itertools.product(range(len(prompts)), SETS, ("global", "local"), ("ablate", "boost"), controls)
     assert [tuple(row.values()) for row in rows] == [(*each[:4], *each[4]) for each in wanted]
     assert check(found, truth, prompts, config) > len(rows) / 4

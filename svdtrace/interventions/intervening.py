@@ -252,7 +252,7 @@ _difference = jax.jit(logit_difference)
 def _put(values: dict[str, np.ndarray], scene: Scene, planned: Planned, found: Found) -> None:
     """Take over what an edit did, where it edited anything."""
     count = len(scene.batch.prompts)
-    edited = planned.edit.edited.any(axis=0)[:count]
+    edited = np.any(planned.edit.edited[:, :count], axis=0)
     row, place = planned.run.row, scene.batch.place[:count][edited]
     values["edited"][row, place] = True
     values["short_control"][row, place] = planned.short[:count][edited]

@@ -55,7 +55,7 @@ def _effects(summary: pa.Table) -> Figure:
     axes[0].set_yticks(range(len(names)), [_short(name) for name in names], color=INK)
     axes[0].set_ylim(len(names) - 0.4, -0.6)
     figure.supxlabel(
-        "change of the logit difference, answer − distractor (mean and 95 % interval over prompts)", size=9
+        "change of the logit difference, answer − distractor (logits; mean and 95 % interval over prompts)", size=9
     )
     handles, labels = axes[0].get_legend_handles_labels()
     shown = f", the {len(names)} of {len(largest)} sets that change it most" if len(names) < len(largest) else ""

@@ -10,6 +10,7 @@ import pytest
 
 from svdtrace import cli
 from svdtrace.cli import main
+from svdtrace.cli.parser import COMMANDS
 
 Run = Callable[..., str]
 
@@ -35,7 +36,7 @@ def told(capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest
 
 
 OPTIONS = [
-    ([], "expected one of {demo, tokens, decompose, trace, graph, report, bench}; see svdtrace --help"),
+    ([], f"expected one of {{{', '.join(COMMANDS)}}}; see svdtrace --help"),
     (["trac"], "unrecognized options: trac; did you mean trace? see svdtrace --help"),
     (["xyz"], "unrecognized options: xyz; see svdtrace --help"),
     (

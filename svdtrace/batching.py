@@ -75,36 +75,51 @@ def automatic_batch_size(n_tokens: int, n_heads: int, device_kind: str) -> int:
     return max(1, min(tokens // n_tokens, pattern_values // (n_heads * n_tokens**2)))
 
 
-def plan_for(lengths: Sequence[int], batch_size: int | str, n_heads: int, device_kind: str) -> Plan:
+def plan_for(lengths: Sequence[int], batch_size: int | str, n_heads: int, device_kind: str, devices: int = 1) -> Plan:
     """The plan for prompts that are all at hand.
 
     Args:
         lengths: of the prompts, in tokens.
-        batch_size: prompts a batch; `"auto"` chooses by `automatic_batch_size`.
+        batch_size: prompts a batch; `"auto"` chooses by `automatic_batch_size`, for each device.
+        devices: over how many a batch is spread.
     """
-    return _fitted(bucket_edges(lengths), lengths, batch_size, n_heads, device_kind)
+    return _fitted(bucket_edges(lengths), lengths, batch_size, n_heads, device_kind, devices)
 
 
-def streaming_plan(lengths: Sequence[int], longest: int, batch_size: int | str, n_heads: int, device_kind: str) -> Plan:
+def streaming_plan(
+    lengths: Sequence[int], longest: int, batch_size: int | str, n_heads: int, device_kind: str, devices: int = 1
+) -> Plan:
     """The plan for prompts that are still to come, from those that came first: full batches, and any length up to
     `longest`, what is longer than those seen in buckets that grow by a half.
     """
     edges = list(bucket_edges(lengths)) if len(lengths) else [min(longest, 16)]
     while edges[-1] < longest:
         edges.append(min(longest, -(-edges[-1] * 3 // 2)))
-    return Plan(tuple(edges), tuple(_size(edge, batch_size, n_heads, device_kind) for edge in edges))
+    return Plan(tuple(edges), tuple(_size(edge, batch_size, n_heads, device_kind, devices) for edge in edges))
 
 
-def _size(n_tokens: int, batch_size: int | str, n_heads: int, device_kind: str) -> int:
-    return automatic_batch_size(n_tokens, n_heads, device_kind) if batch_size == "auto" else int(batch_size)
+def _size(n_tokens: int, batch_size: int | str, n_heads: int, device_kind: str, devices: int) -> int:
+    if batch_size == "auto":
+        return devices * automatic_batch_size(n_tokens, n_heads, device_kind)
+    return _multiple(int(batch_size), devices)
+
+
+def _multiple(least: int, of: int) -> int:
+    return -(-least // of) * of
 
 
 def _fitted(
-    edges: Sequence[int], lengths: Sequence[int], batch_size: int | str, n_heads: int, device_kind: str
+    edges: Sequence[int],
+    lengths: Sequence[int],
+    batch_size: int | str,
+    n_heads: int,
+    device_kind: str,
+    devices: int = 1,
 ) -> Plan:
     counts = np.bincount(np.searchsorted(edges, lengths), minlength=len(edges))
-    sizes = [_size(edge, batch_size, n_heads, device_kind) for edge in edges]
-    return Plan(tuple(edges), tuple(_evenly(int(count), size) for count, size in zip(counts, sizes, strict=True)))
+    most = [_size(edge, batch_size, n_heads, device_kind, devices) for edge in edges]
+    sizes = [_multiple(_evenly(int(count), size), devices) for count, size in zip(counts, most, strict=True)]
+    return Plan(tuple(edges), tuple(sizes))
 
 
 def _evenly(count: int, most: int) -> int:

@@ -21,7 +21,7 @@ from gpt2jax.numerics import einsum
 from gpt2jax.params import Params
 from gpt2jax.residual import unembedding
 from svdtrace import tables
-from svdtrace.attribute import Blocks, attribute, collect, in_blocks
+from svdtrace.attribute import Blocks, attribute, collect
 from svdtrace.batching import Batch
 from svdtrace.config import TraceConfig
 from svdtrace.firings import FiringList, candidates_per_destination, list_firings
@@ -30,6 +30,7 @@ from svdtrace.paths import count_paths, saturated
 from svdtrace.prepare import Prepared, writer_layers
 from svdtrace.roots import ALL, LOGIT, Root, logit_heads, named_roots
 from svdtrace.rows import SIDES, Chunk, Rows, WriterOrder, gather_rows
+from svdtrace.sharding import by_prompt, collect_by_device, in_blocks_by_device
 
 
 @dataclass(frozen=True)
@@ -60,9 +61,7 @@ def watch(prepared: Prepared, batch: Batch, config: TraceConfig) -> Observed:
     return observe(
         prepared.model.config,
         prepared.model.params,
-        batch.tokens,
-        batch.length,
-        batch.last,
+        *(by_prompt(each, prepared.mesh) for each in (batch.tokens, batch.length, batch.last)),
         np.asarray(config.score_min, prepared.dtype),
         count=candidates_per_destination(config.threshold, batch.tokens.shape[1]),
         skip_first=config.skip_first,
@@ -147,12 +146,16 @@ def _attributed(
         sides=sides,
         all_writers=_all_writers(config),
     )
+    arranged = in_blocks_by_device(
+        rows, firings.head[rows], firings.prompt[rows], observed.scale.shape[1], prepared.devices
+    )
     chunks = []
-    for row, head in zip(*in_blocks(rows, firings.head[rows]), strict=True):
+    for row, head in zip(*arranged, strict=True):
         # An empty slot repeats row 0; what comes of it is masked.
         at = np.maximum(row, 0)
         blocks = Blocks(prompt=firings.prompt[at], dest=firings.dest[at], src=firings.src[at], head=head)
-        collected = collect(observed, blocks, np.int32(layer), n_layers=n_layers, sides=sides)
+        gather = collect if prepared.mesh is None else partial(collect_by_device, mesh=prepared.mesh)
+        collected = gather(observed, blocks, np.int32(layer), n_layers=n_layers, sides=sides)
         chunks.append(Chunk(row=row, writer_layers=n_layers, result=run(collected, filled=row >= 0, head=head)))
     return chunks
 

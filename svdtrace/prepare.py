@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 import jax
 import jax.numpy as jnp
+from jax.sharding import Mesh
 from jaxtyping import Array
 
 from gpt2jax.fold import fold
@@ -17,6 +18,7 @@ from svdtrace.config import TraceConfig
 from svdtrace.contributions import Reader, composition_cores, reader
 from svdtrace.decomposition import Decomposition, decompose, gauged, singular_gauge
 from svdtrace.errors import ModelError, SettingError
+from svdtrace.sharding import PROMPT, replicate, spread_params
 
 # Composition cores of all layers are held when they fit here; beyond it (GPT-2 large and XL) each layer's are made anew
 # for every batch.
@@ -33,6 +35,12 @@ class Prepared:
     readers: tuple[Reader, ...]
     held_cores: tuple[Array, ...] | None
     fingerprint: str = ""
+    mesh: Mesh | None = None
+
+    @property
+    def devices(self) -> int:
+        """Over how many devices a batch's prompts are spread."""
+        return 1 if self.mesh is None else self.mesh.shape[PROMPT]
 
     @property
     def dtype(self) -> jnp.dtype:
@@ -54,6 +62,15 @@ def writer_layers(layer: int, n_layers: int) -> int:
     """
     step = -(-(n_layers - 1) // MOST_PROGRAMS)
     return min(n_layers - 1, -(-layer // step) * step)
+
+
+def spread(prepared: Prepared, mesh: Mesh | None) -> Prepared:
+    """The same, put on a mesh of several devices; a single one needs none."""
+    if mesh is None or mesh.size == 1:
+        return prepared
+    model = replace(prepared.model, params=spread_params(prepared.model.params, mesh))
+    readers, cores = replicate((prepared.readers, prepared.held_cores), mesh)
+    return replace(prepared, model=model, readers=readers, held_cores=cores, mesh=mesh)
 
 
 def processed(model: Model, config: TraceConfig) -> Model:

@@ -21,6 +21,7 @@ import jax
 import networkx as nx
 import numpy as np
 import pyarrow as pa
+from jax.sharding import Mesh
 
 from gpt2jax.fingerprint import fingerprint
 from gpt2jax.params import Model
@@ -30,10 +31,11 @@ from svdtrace.config import TraceConfig
 from svdtrace.decomposition_file import cached_decompose
 from svdtrace.errors import PromptError
 from svdtrace.pipeline import BatchCounts, BatchTrace, batch_tables, follow, watch
-from svdtrace.prepare import Prepared, prepare
+from svdtrace.prepare import Prepared, prepare, spread
 from svdtrace.prompts.prompt import Prompt
 from svdtrace.roots import Root, parse_roots
 from svdtrace.rows import WriterOrder
+from svdtrace.sharding import device_mesh
 from svdtrace.versions import versions
 
 Progress = Callable[[int, int], None]
@@ -81,6 +83,7 @@ def trace(
     config: TraceConfig | None = None,
     *,
     progress: Progress | None = None,
+    mesh: Mesh | None = None,
 ) -> Trace:
     """Trace prompts through a model.
 
@@ -89,6 +92,8 @@ def trace(
         prompts: any lengths; they are put into length buckets.
         config: what decides every number, by default `TraceConfig()`.
         progress: called with prompts done and prompts in all, after every batch.
+        mesh: the devices to spread prompts and parameters over, from `svdtrace.sharding.device_mesh`; by default
+            prompts over all devices of this process.
 
     Returns:
         The trace. No firings is no error: its tables are empty.
@@ -102,19 +107,22 @@ def trace(
     parse_roots(config.roots, model.config, prompts)
     with precision(config):
         with clock("prepare"):
-            prepared = prepare_cached(model, config)
+            prepared = prepare_cached(model, config, mesh)
         return trace_prepared(prepared, prompts, config, clock=clock, progress=progress)
 
 
-def prepare_cached(model: Model, config: TraceConfig) -> Prepared:
+def prepare_cached(model: Model, config: TraceConfig, mesh: Mesh | None = None) -> Prepared:
     """Make a model ready, its decomposition from the user's cache where it was made before.
+
+    Args:
+        mesh: the devices to spread prompts and parameters over, see `svdtrace.trace`.
 
     Raises:
         SettingError, ModelError: see `svdtrace.prepare.prepare`.
     """
     name = fingerprint(model)
     prepared = prepare(model, config, partial(cached_decompose, key=f"{name}-{config.processing}-{config.dtype}"))
-    return replace(prepared, fingerprint=name)
+    return replace(spread(prepared, mesh or device_mesh(computing_devices(config))), fingerprint=name)
 
 
 def trace_prepared(
@@ -134,7 +142,7 @@ def trace_prepared(
     lengths = [len(prompt.tokens) for prompt in prompts]
     settled = Settled(
         roots=parse_roots(config.roots, shape, prompts),
-        plan=plan_for(lengths, config.batch_size, shape.n_heads, computing_device(config).platform),
+        plan=plan_for(lengths, config.batch_size, shape.n_heads, computing_device(config).platform, prepared.devices),
     )
     return trace_settled(prepared, prompts, config, settled, clock=clock, progress=progress)
 
@@ -174,9 +182,14 @@ def precision(config: TraceConfig) -> Iterator[None]:
         yield
 
 
+def computing_devices(config: TraceConfig) -> list[Any]:
+    """The devices that a trace runs on; float64 runs on the CPU (METHOD.md, section 13)."""
+    return jax.local_devices(backend="cpu" if config.dtype == "float64" else None)
+
+
 def computing_device(config: TraceConfig) -> Any:
-    """The device that a trace runs on; float64 runs on the CPU (METHOD.md, section 13)."""
-    return jax.local_devices(backend="cpu" if config.dtype == "float64" else None)[0]
+    """The first of them; they are all of one kind."""
+    return computing_devices(config)[0]
 
 
 class Clock:

@@ -16,6 +16,8 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
+from jax.sharding import Mesh
+
 from gpt2jax.fingerprint import fingerprint
 from gpt2jax.params import Model
 from svdtrace import decomposition_file
@@ -23,11 +25,12 @@ from svdtrace.batching import Plan, streaming_plan
 from svdtrace.config import TraceConfig
 from svdtrace.decomposition import Decomposition, decompose
 from svdtrace.errors import OutputError, PromptError, SettingError
-from svdtrace.prepare import Prepared, prepare
+from svdtrace.prepare import Prepared, prepare, spread
 from svdtrace.prompts.prompt import Prompt
 from svdtrace.prompts.records import FIELDS, Limits
 from svdtrace.prompts.sources import Placed, records
 from svdtrace.roots import parse_roots
+from svdtrace.sharding import device_mesh
 from svdtrace.sweeping import parts
 from svdtrace.sweeping.folder import COMMAND, DECOMPOSITION, begun, claimed, refuse_another, write_manifest
 from svdtrace.sweeping.parts import Part, RejectedWriter, Tally
@@ -35,6 +38,7 @@ from svdtrace.sweeping.windows import Window, windows
 from svdtrace.tracing import (
     Settled,
     computing_device,
+    computing_devices,
     device_facts,
     hash_prompts,
     model_facts,
@@ -74,6 +78,7 @@ def sweep(
     bos: bool = False,
     seed: int = 0,
     progress: Callable[[Progress], None] | None = None,
+    mesh: Mesh | None = None,
 ) -> Sweep:
     """Trace a stream of prompts into a folder, part by part.
 
@@ -86,6 +91,7 @@ def sweep(
         strict: stop at the first prompt that cannot be used, instead of setting it aside in `rejected.parquet`.
         bos, seed: see `svdtrace.prompts.read`.
         progress: called after every part.
+        mesh: see `svdtrace.trace`.
 
     Returns:
         The finished sweep.
@@ -109,7 +115,8 @@ def sweep(
         first = next(stream, None)
         if first is None:
             raise PromptError(f"{prompts if isinstance(prompts, str) else 'prompts'}: holds no prompts; give some")
-        prepared = replace(prepare(model, config, partial(_decomposition, folder=target, mark=mark)), fingerprint=mark)
+        prepared = prepare(model, config, partial(_decomposition, folder=target, mark=mark))
+        prepared = replace(spread(prepared, mesh or device_mesh(computing_devices(config))), fingerprint=mark)
         settled = _settled(prepared, first, config, manifest)
         run = _Run(target, prepared, config, settled, part_size, str(prompts) if isinstance(prompts, str) else None)
         return run.through(chain([first], stream), progress)
@@ -239,5 +246,5 @@ def _settled(prepared: Prepared, first: Window, config: TraceConfig, manifest: d
     else:
         lengths: Sequence[int] = [len(prompt.tokens) for prompt in first.prompts]
         kind = computing_device(config).platform
-        plan = streaming_plan(lengths, shape.n_ctx, config.batch_size, shape.n_heads, kind)
+        plan = streaming_plan(lengths, shape.n_ctx, config.batch_size, shape.n_heads, kind, prepared.devices)
     return Settled(roots=parse_roots(config.roots, shape, first.prompts), plan=plan)

@@ -1,0 +1,166 @@
+"""Prompts spread over devices, and where they must be, parameters too: one mesh, the same code for one device or many.
+
+Axis `prompt` of the mesh splits a batch's prompts; axis `model` splits the parameters of models that do not fit one
+device. XLA partitions the forward pass by itself. Gathering a firing's own values is done device by device, so that no
+activation leaves the device that computed it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import fields, replace
+from functools import lru_cache
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import Mesh, NamedSharding
+from jax.sharding import PartitionSpec as P
+
+from gpt2jax.params import Blocks, Params
+from svdtrace.attribute import Blocks as FiringBlocks
+from svdtrace.attribute import Collected, collect, in_blocks
+from svdtrace.errors import SettingError
+from svdtrace.observe import Observed
+
+PROMPT, MODEL = "prompt", "model"
+# The axis of each parameter that is split over `model`; the others are held whole by every device.
+_MODEL_AXES = {
+    **dict.fromkeys(("W_Q", "b_Q", "W_K", "b_K", "W_V", "b_V", "W_O"), 1),
+    "W_in": 2,
+    "b_in": 1,
+    "W_out": 1,
+    "W_E": 0,
+    "W_U": 1,
+    "b_U": 0,
+}
+# What has no layer axis in front of its prompts.
+_PROMPT_FIRST = ("embed", "pos", "final_read", "final_scale")
+
+
+def device_mesh(devices: Sequence[Any] | None = None, model_axis: int = 1) -> Mesh:
+    """A mesh of devices.
+
+    Args:
+        devices: by default all of this process.
+        model_axis: over how many of them each copy of the parameters is spread.
+
+    Raises:
+        SettingError: their number is no multiple of `model_axis`.
+    """
+    devices = list(jax.local_devices() if devices is None else devices)
+    if model_axis < 1 or len(devices) % model_axis:
+        raise SettingError(
+            f"the parameters are to be spread over {model_axis} devices, but there are {len(devices)}; "
+            "give a divisor of that"
+        )
+    return Mesh(np.asarray(devices).reshape(-1, model_axis), (PROMPT, MODEL))
+
+
+def spread_params(params: Params, mesh: Mesh) -> Params:
+    """Put parameters on the mesh: split over `model` where the axis divides, copied over `prompt`."""
+    size = mesh.shape[MODEL]
+
+    def put(name: str, array: Any) -> Any:
+        axis = _MODEL_AXES.get(name)
+        split = axis is not None and size > 1 and hasattr(array, "shape") and array.shape[axis] % size == 0
+        spec = P(*[None] * axis, MODEL) if split and axis is not None else P()
+        return jax.device_put(array, NamedSharding(mesh, spec))
+
+    def each(tree: Any) -> dict[str, Any]:
+        named = [(field.name, getattr(tree, field.name)) for field in fields(tree)]
+        return {name: put(name, value) for name, value in named if value is not None and not isinstance(value, Blocks)}
+
+    return replace(params, blocks=replace(params.blocks, **each(params.blocks)), **each(params))
+
+
+def replicate(tree: Any, mesh: Mesh) -> Any:
+    """Put arrays on every device of the mesh."""
+    return jax.device_put(tree, NamedSharding(mesh, P()))
+
+
+def by_prompt(array: Any, mesh: Mesh | None) -> Any:
+    """Split an array's leading axis, its prompts, over the mesh; without a mesh it stays as it is."""
+    return array if mesh is None else jax.device_put(array, NamedSharding(mesh, P(PROMPT)))
+
+
+def in_blocks_by_device(
+    rows: np.ndarray, head: np.ndarray, prompt: np.ndarray, n_prompts: int, devices: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """`svdtrace.attribute.in_blocks` of each device's own prompts, side by side.
+
+    Args:
+        rows, head, prompt: the firings' rows, heads and prompts.
+        n_prompts: rows of the batch, a multiple of `devices`.
+
+    Returns:
+        Rows [call block slot], heads [call block]; the block axis holds a call's blocks of each device.
+    """
+    owner = prompt // (n_prompts // devices)
+    parts = [in_blocks(rows[owner == device], head[owner == device]) for device in range(devices)]
+    calls = max(len(each) for each, _ in parts)
+
+    def filled(array: np.ndarray, filler: int) -> np.ndarray:
+        lacking = np.full((calls - len(array), *array.shape[1:]), filler, array.dtype)
+        return np.concatenate([array, lacking])
+
+    slots = np.concatenate([filled(each, -1) for each, _ in parts], axis=1)
+    return slots, np.concatenate([filled(each, 0) for _, each in parts], axis=1)
+
+
+def collect_by_device(
+    observed: Observed, blocks: FiringBlocks, layer: Any, mesh: Mesh, *, n_layers: int, sides: tuple[str, ...]
+) -> Collected:
+    """`svdtrace.attribute.collect`, each device from its own prompts.
+
+    Args:
+        blocks: as `in_blocks_by_device` arranges them.
+    """
+    n_prompts = observed.scale.shape[1] // mesh.shape[PROMPT]
+    # Positions within the device's own prompts; an empty slot's firing may be another device's.
+    local = replace(blocks, prompt=blocks.prompt % n_prompts)
+    leaves, tree = jax.tree.flatten((observed, local))
+    first = [isinstance(leaf, np.ndarray) or name in _PROMPT_FIRST for name, leaf in _named(observed, local)]
+    specs = tuple(P(PROMPT) if each else P(None, PROMPT) for each in first)
+    outputs = _outputs(observed, len(sides))
+    run = _collector(tree, specs, outputs, mesh, n_layers, sides)
+    return run(layer, *leaves)
+
+
+def _named(observed: Observed, blocks: FiringBlocks) -> list[tuple[str, Any]]:
+    """All arrays with the names of their fields, in the order of flattening."""
+    return [
+        (field.name, leaf)
+        for tree in (observed, blocks)
+        for field in fields(tree)
+        for leaf in jax.tree.leaves(getattr(tree, field.name))
+    ]
+
+
+def _outputs(observed: Observed, n_sides: int) -> tuple[P, ...]:
+    """How `collect`'s arrays are split: all by block; the other writers' have an axis in front of it."""
+    written = (P(PROMPT), P(PROMPT)) + (() if observed.mlp_out is None else (P(None, PROMPT),))
+    return (P(PROMPT), P(PROMPT), *(written * n_sides))
+
+
+@lru_cache(maxsize=64)
+def _collector(
+    tree: Any, specs: tuple[P, ...], outputs: tuple[P, ...], mesh: Mesh, n_layers: int, sides: tuple[str, ...]
+) -> Callable[..., Collected]:
+    structure: list[Any] = []
+
+    def local(layer: Any, *leaves: Any) -> tuple[Any, ...]:
+        observed, blocks = tree.unflatten(leaves)
+        found, out = jax.tree.flatten(collect(observed, blocks, layer, n_layers=n_layers, sides=sides))
+        structure[:] = [out]
+        return tuple(found)
+
+    mapped = jax.jit(
+        jax.shard_map(local, mesh=mesh, in_specs=(P(), *specs), out_specs=outputs, axis_names={PROMPT}, check_vma=False)
+    )
+
+    def run(layer: Any, *leaves: Any) -> Collected:
+        found = mapped(layer, *leaves)
+        return structure[0].unflatten(found)
+
+    return run

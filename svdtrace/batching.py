@@ -22,6 +22,10 @@ class Plan:
     edges: tuple[int, ...]
     sizes: tuple[int, ...]
 
+    def over(self, devices: int) -> Plan:
+        """The same, with batches that can be spread evenly over so many devices."""
+        return Plan(self.edges, tuple(_multiple(size, devices) for size in self.sizes))
+
 
 @dataclass(frozen=True)
 class Batch:

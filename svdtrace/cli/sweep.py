@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
+import tyro
+
 from svdtrace.cli.options import ConfigChoice, Flag, Flat, Folder, ModelChoice, PromptChoice, Voice
 from svdtrace.config import TraceConfig
 
@@ -18,6 +20,20 @@ if TYPE_CHECKING:
 
 LINE_EVERY = 60.0
 """Seconds between lines where standard error is no terminal."""
+
+
+@dataclass(frozen=True)
+class Together:
+    """Several processes, on one host or many, that write into one folder."""
+
+    distributed: Flag[bool] = False
+    """Sweep together with the other processes of this TPU pod, SLURM, Kubernetes or Open MPI job."""
+    coordinator: Annotated[str | None, tyro.conf.arg(metavar="HOST:PORT", help_behavior_hint="")] = None
+    """Where the first process is met, if nothing tells; then give the next two as well."""
+    processes: Annotated[int | None, tyro.conf.arg(help_behavior_hint="")] = None
+    """How many processes there are."""
+    process: Annotated[int | None, tyro.conf.arg(help_behavior_hint="")] = None
+    """Which of them this is, from 0."""
 
 
 @dataclass(frozen=True)
@@ -41,6 +57,9 @@ class Options:
     """Prompts a part, one file of each table."""
     strict: Flag[bool] = False
     """Stop at the first prompt that cannot be used."""
+    model_axis: int = 1
+    """Devices over which each copy of the parameters is spread; the others share the prompts."""
+    together: Annotated[Together, Flat] = field(default_factory=Together)
     file: Annotated[ConfigChoice, Flat] = field(default_factory=ConfigChoice)
     settings: Annotated[TraceConfig, Flat] = field(default_factory=TraceConfig)
     voice: Annotated[Voice, Flat] = field(default_factory=Voice)
@@ -68,7 +87,17 @@ def run(options: Options) -> int:
     from svdtrace.prompts.expected import expected
     from svdtrace.sweeping.running import sweep
 
+    together = options.together
+    if together.distributed or together.coordinator is not None:
+        from svdtrace.sweeping.processes import join
+
+        join(together.coordinator, together.processes, together.process)
+
+    from svdtrace.sharding import device_mesh
+    from svdtrace.sweeping.processes import Processes
+
     model = load_model(options.inputs.model)
+    mesh = None if options.model_axis == 1 else device_mesh(model_axis=options.model_axis)
     with _shown(options.voice, expected(choice.prompts)) as show:
         last: list[Progress] = []
 
@@ -86,7 +115,10 @@ def run(options: Options) -> int:
             bos=choice.bos,
             seed=choice.seed,
             progress=follow,
+            mesh=mesh,
         )
+    if not Processes.here().leads:
+        return 0
     content = {"command": "sweep", "out": str(options.out), **_summary(swept.manifest, last[-1])}
     if options.voice.json:
         print_json(content)

@@ -47,6 +47,12 @@ def claimed(folder: str | Path) -> Iterator[Path]:
         raise OutputError(f"{folder}: cannot be written to ({reason}); name another folder with --out") from None
 
 
+@contextmanager
+def joined(folder: str | Path) -> Iterator[Path]:
+    """The folder that another process of the same sweep holds."""
+    yield Path(folder).expanduser().resolve()
+
+
 def begun(folder: Path) -> dict[str, Any] | None:
     """The manifest of the sweep that was begun here; another command's result is cleared away.
 

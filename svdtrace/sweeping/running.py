@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import chain
 from pathlib import Path
@@ -32,8 +32,17 @@ from svdtrace.prompts.sources import Placed, records
 from svdtrace.roots import parse_roots
 from svdtrace.sharding import device_mesh
 from svdtrace.sweeping import parts
-from svdtrace.sweeping.folder import COMMAND, DECOMPOSITION, begun, claimed, refuse_another, write_manifest
+from svdtrace.sweeping.folder import (
+    COMMAND,
+    DECOMPOSITION,
+    begun,
+    claimed,
+    joined,
+    refuse_another,
+    write_manifest,
+)
 from svdtrace.sweeping.parts import Part, RejectedWriter, Tally
+from svdtrace.sweeping.processes import Processes
 from svdtrace.sweeping.windows import Window, windows
 from svdtrace.tracing import (
     Settled,
@@ -105,8 +114,13 @@ def sweep(
         raise SettingError(f"part_size is {part_size}; give 1 or more")
     config = config or TraceConfig()
     limits = Limits.of(model.tokenizer, model.config, bos)
-    stream = windows(_placed(prompts, model, seed), limits, part_size, strict=strict)
-    with claimed(folder) as target, precision(config):
+    together = Processes.here()
+    # Every process needs the first window to settle what all share; the one that leads counts all of them.
+    wanted = partial(_wanted, together)
+    stream = windows(_placed(prompts, model, seed), limits, part_size, strict=strict, wanted=wanted)
+    with (claimed if together.leads else joined)(folder) as target, precision(config):
+        if not together.leads:
+            together.wait("begun")
         manifest = begun(target)
         mark = fingerprint(model)
         if manifest is not None:
@@ -118,8 +132,30 @@ def sweep(
         prepared = prepare(model, config, partial(_decomposition, folder=target, mark=mark))
         prepared = replace(spread(prepared, mesh or device_mesh(computing_devices(config))), fingerprint=mark)
         settled = _settled(prepared, first, config, manifest)
-        run = _Run(target, prepared, config, settled, part_size, str(prompts) if isinstance(prompts, str) else None)
-        return run.through(chain([first], stream), progress)
+        source = str(prompts) if isinstance(prompts, str) else None
+        run = _Run(target, prepared, config, settled, part_size, source, together)
+        return (run.lead if together.leads else run.follow)(chain([first], stream), progress or _silent)
+
+
+def _wanted(together: Processes, number: int) -> bool:
+    return together.leads or number == 0 or together.does(number)
+
+
+def _silent(_progress: Progress) -> None:
+    """Tell nothing."""
+
+
+@dataclass(frozen=True)
+class _Count:
+    """What is done, of it what earlier runs did, and the firings of each head."""
+
+    done: Tally = field(default_factory=Tally)
+    earlier: Tally = field(default_factory=Tally)
+    per_head: dict[str, int] = field(default_factory=dict)
+
+    def plus(self, part: Part, *, was_there: bool) -> _Count:
+        earlier = self.earlier + part.tally if was_there else self.earlier
+        return _Count(self.done + part.tally, earlier, parts.summed([self.per_head, part.firings_per_head]))
 
 
 @dataclass(frozen=True)
@@ -132,47 +168,70 @@ class _Run:
     settled: Settled
     part_size: int
     source: str | None
+    together: Processes
 
-    def through(self, stream: Iterator[Window], progress: Callable[[Progress], None] | None) -> Sweep:
-        """All windows, those of whole parts only counted."""
+    def lead(self, stream: Iterator[Window], progress: Callable[[Progress], None]) -> Sweep:
+        """All windows: this process's own are traced, every one is counted."""
         start, digest = time.perf_counter(), hashlib.sha256()
-        done, earlier, per_head = Tally(), Tally(), {}
-        self.note(done, per_head, None, start)
+        self.note(Tally(), {}, None, start)
         if not (self.folder / DECOMPOSITION).exists():
             held = self.prepared
             decomposition_file.write(self.folder / DECOMPOSITION, held.decomposition, held.fingerprint)
+        self.together.wait("begun")
+        known, digests = set(parts.numbers(self.folder)), []
         rejected, complete = RejectedWriter(self.folder), False
-        known = set(parts.numbers(self.folder))
         try:
+            count = _Count()
             for window in stream:
-                if window.number in known:
-                    part = self._known(window)
-                    earlier += part.tally
-                else:
-                    part = self._traced(window)
-                known.discard(window.number)
-                done += part.tally
-                per_head = parts.summed([per_head, part.firings_per_head])
+                digests.append(window.digest)
                 rejected.add(window.rejected)
                 hash_prompts(digest, window.prompts)
-                self.note(done, per_head, None, start)
-                if progress is not None:
-                    progress(Progress(done, earlier, time.perf_counter() - start))
-            if known:
-                raise OutputError(
-                    f"{self.folder}: holds parts of prompts that are no longer there; give the same prompts, or name "
-                    "another folder with --out"
-                )
+                if self.together.does(window.number):
+                    count = self._counted(window, known, count)
+                    self.note(count.done, count.per_head, None, start)
+                    progress(Progress(count.done, count.earlier, time.perf_counter() - start))
+            self.together.wait("done")
+            whole = self._all_parts(digests)
             complete = True
         finally:
             rejected.close(complete=complete)
-        return Sweep(self.folder, self.note(done, per_head, digest.hexdigest(), start))
+        return Sweep(self.folder, self.note(whole.done, whole.per_head, digest.hexdigest(), start))
 
-    def _known(self, window: Window) -> Part:
-        part = parts.read(self.folder, window.number)
-        if part.digest != window.digest:
+    def follow(self, stream: Iterator[Window], progress: Callable[[Progress], None]) -> Sweep:
+        """This process's own windows, and wait for the others."""
+        start, known = time.perf_counter(), set(parts.numbers(self.folder))
+        count = _Count()
+        for window in stream:
+            if self.together.does(window.number):
+                count = self._counted(window, known, count)
+                progress(Progress(count.done, count.earlier, time.perf_counter() - start))
+        self.together.wait("done")
+        manifest = begun(self.folder)
+        return Sweep(self.folder, manifest or {})
+
+    def _counted(self, window: Window, known: set[int], count: _Count) -> _Count:
+        """Count a window's part, traced now if it is not there yet."""
+        if window.number in known:
+            return count.plus(self._known(window.number, window.digest), was_there=True)
+        return count.plus(self._traced(window), was_there=False)
+
+    def _all_parts(self, digests: Sequence[str]) -> _Count:
+        """What all parts come to, whoever wrote them."""
+        if parts.numbers(self.folder) != list(range(len(digests))):
             raise OutputError(
-                f"{parts.path(self.folder, 'prompts', window.number)}: was made from other prompts than these; "
+                f"{self.folder}: holds parts of prompts that are no longer there; give the same prompts, or name "
+                "another folder with --out"
+            )
+        count = _Count()
+        for number, digest in enumerate(digests):
+            count = count.plus(self._known(number, digest), was_there=False)
+        return count
+
+    def _known(self, number: int, digest: str) -> Part:
+        part = parts.read(self.folder, number)
+        if part.digest != digest:
+            raise OutputError(
+                f"{parts.path(self.folder, 'prompts', number)}: was made from other prompts than these; "
                 "give the same prompts, or name another folder with --out"
             )
         return part
@@ -242,7 +301,7 @@ def _settled(prepared: Prepared, first: Window, config: TraceConfig, manifest: d
     shape = prepared.model.config
     if manifest is not None:
         noted = manifest["sweep"]
-        plan = Plan(tuple(noted["bucket_edges"]), tuple(noted["batch_sizes"]))
+        plan = Plan(tuple(noted["bucket_edges"]), tuple(noted["batch_sizes"])).over(prepared.devices)
     else:
         lengths: Sequence[int] = [len(prompt.tokens) for prompt in first.prompts]
         kind = computing_device(config).platform

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import count, islice
 
@@ -39,7 +39,19 @@ class Window:
     digest: str
 
 
-def windows(placed: Iterable[Placed], limits: Limits, size: int, *, strict: bool = False) -> Iterator[Window]:
+def _every(_number: int) -> bool:
+    """Want every window."""
+    return True
+
+
+def windows(
+    placed: Iterable[Placed],
+    limits: Limits,
+    size: int,
+    *,
+    strict: bool = False,
+    wanted: Callable[[int], bool] = _every,
+) -> Iterator[Window]:
     """Cut a stream of records into windows; nothing of an earlier window is remembered.
 
     Args:
@@ -47,6 +59,7 @@ def windows(placed: Iterable[Placed], limits: Limits, size: int, *, strict: bool
         limits: what a prompt must fit.
         size: records a window.
         strict: a record that cannot be used is an error.
+        wanted: which windows to make, by their numbers; the records of others are passed over.
 
     Raises:
         PromptError: the stream itself cannot be read on, or `strict` and a record cannot be used.
@@ -56,7 +69,8 @@ def windows(placed: Iterable[Placed], limits: Limits, size: int, *, strict: bool
         records = list(islice(stream, size))
         if not records:
             return
-        yield _window(number, number * size, records, limits, strict)
+        if wanted(number):
+            yield _window(number, number * size, records, limits, strict)
 
 
 def _window(number: int, first: int, records: list[Placed], limits: Limits, strict: bool) -> Window:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from svdtrace import prompts
     from svdtrace.bundle import bundled_model
+    from svdtrace.characterisation import Characterisation, characterise, head_usage, task_tokens
     from svdtrace.config import TraceConfig
     from svdtrace.decomposition import Decomposition, decompose
     from svdtrace.interventions.intervening import Interventions, intervene
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from svdtrace.tracing import Trace, trace
 
 __all__ = [
+    "Characterisation",
     "Decomposition",
     "InterventionConfig",
     "Interventions",
@@ -31,26 +33,33 @@ __all__ = [
     "Trace",
     "TraceConfig",
     "bundled_model",
+    "characterise",
     "decompose",
+    "head_usage",
     "intervene",
     "prompts",
     "read",
     "sweep",
+    "task_tokens",
     "trace",
 ]
 
 _HOMES = {
+    "Characterisation": "svdtrace.characterisation",
     "Decomposition": "svdtrace.decomposition",
     "InterventionConfig": "svdtrace.interventions.settings",
     "Interventions": "svdtrace.interventions.intervening",
+    "Sweep": "svdtrace.sweeping.running",
     "Trace": "svdtrace.tracing",
     "TraceConfig": "svdtrace.config",
     "bundled_model": "svdtrace.bundle",
+    "characterise": "svdtrace.characterisation",
     "decompose": "svdtrace.decomposition",
-    "Sweep": "svdtrace.sweeping.running",
+    "head_usage": "svdtrace.characterisation",
     "intervene": "svdtrace.interventions.intervening",
     "read": "svdtrace.trace_folder",
     "sweep": "svdtrace.sweeping.running",
+    "task_tokens": "svdtrace.characterisation",
     "trace": "svdtrace.tracing",
 }
 

@@ -19,7 +19,19 @@ from svdtrace.cli.options import PROGRAM
 from svdtrace.config import TraceConfig
 from svdtrace.errors import OptionError
 
-COMMANDS = ("demo", "tokens", "decompose", "trace", "graph", "report", "intervene", "sweep", "query", "bench")
+COMMANDS = (
+    "demo",
+    "tokens",
+    "decompose",
+    "trace",
+    "graph",
+    "report",
+    "characterise",
+    "intervene",
+    "sweep",
+    "query",
+    "bench",
+)
 """Every command; the module of that name in `svdtrace.cli` holds its options, `Options`, and its function, `run`."""
 
 DESCRIPTION = """Which attention heads of a GPT-2 talk to which, and through how few dimensions.

@@ -1,0 +1,155 @@
+"""A characterisation put together: the prompts and, beside them, a contrast; its tables, its folder."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from gpt2jax.params import Model
+from svdtrace.characterisation import tabulating
+from svdtrace.characterisation.task_tokens import CLASS_ROLES, class_tokens, token_norms
+from svdtrace.characterisation.usage import MOST_PAIRS, HeadUsage, usage_of
+from svdtrace.config import TraceConfig
+from svdtrace.output import replaced_folder, write_manifest
+from svdtrace.prepare import Prepared
+from svdtrace.prompts.prompt import Prompt
+from svdtrace.tracing import (
+    Clock,
+    check_prompts,
+    device_facts,
+    model_facts,
+    precision,
+    prepare_cached,
+    prompts_hash,
+)
+from svdtrace.versions import versions
+
+PROMPTS, CONTRAST = "prompts", "contrast"
+Progress = Callable[[str, int, int], None]
+
+
+@dataclass(frozen=True)
+class Characterisation:
+    """The tables of `svdtrace.characterisation.schemas` by name, and the manifest that says how they came about."""
+
+    tables: dict[str, pa.Table]
+    manifest: dict[str, Any] = field(repr=False)
+
+    def save(self, folder: str | Path) -> None:
+        """Write tables and manifest into a new, empty or earlier result's folder.
+
+        Raises:
+            OutputError: the folder holds something else, or cannot be written.
+        """
+        with replaced_folder(folder) as staging:
+            for name, table in self.tables.items():
+                pq.write_table(table, staging / f"{name}.parquet", compression="zstd")
+            write_manifest(staging, self.manifest)
+
+
+def characterise(
+    model: Model,
+    prompts: Sequence[Prompt],
+    contrast: Sequence[Prompt] | None = None,
+    config: TraceConfig | None = None,
+    *,
+    names: frozenset[int] | None = None,
+    most_pairs: int = MOST_PAIRS,
+    seed: int = 0,
+    progress: Progress | None = None,
+) -> Characterisation:
+    """Say what every head does on prompts, beside what it does on others.
+
+    Args:
+        model: raw or folded; a raw one is folded when the config says so.
+        prompts: the task.
+        contrast: ordinary text, to hold the task against.
+        config: what decides firings and slices; `method` decides contributions.
+        names: tokens told apart from all others; by default those that stand at the roles IO, S1 and S2 of `prompts`.
+        most_pairs: pairs that do not fire, over all heads, looked at in each data set; a seeded sample beyond that.
+        seed: of every draw.
+        progress: called with a stage, prompts done and prompts in all.
+
+    Raises:
+        SettingError, PromptError, ModelError: what was asked does not fit the model or the prompts.
+    """
+    config = config or TraceConfig()
+    data_sets = {PROMPTS: prompts} | ({CONTRAST: contrast} if contrast is not None else {})
+    for each in data_sets.values():
+        check_prompts(model, each)
+    names = class_tokens(prompts, CLASS_ROLES) if names is None else names
+    clock = Clock()
+    with precision(config):
+        with clock("prepare"):
+            prepared = prepare_cached(model, config)
+        sets = {}
+        for name, given in data_sets.items():
+            with clock("firings"):
+                told = None if progress is None else partial(progress, f"firings of {name}")
+                sets[name] = usage_of(prepared, given, config, most_pairs=most_pairs, seed=seed, progress=told)
+        tables = _tables(prepared, config, sets, names, clock)
+    manifest = _manifest(prepared, config, sets, tables, {"seed": seed, "most_pairs": most_pairs})
+    return Characterisation(tables, manifest | {"seconds": clock.rounded()})
+
+
+def _tables(
+    prepared: Prepared, config: TraceConfig, sets: dict[str, HeadUsage], names: frozenset[int], clock: Clock
+) -> dict[str, pa.Table]:
+    used = {name: tabulating.used_vectors(usage) for name, usage in sets.items()}
+    with clock("tokens"):
+        chosen = np.stack([used[PROMPTS]] * 2)
+        norms = {name: token_norms(prepared, usage.prompts, config, chosen) for name, usage in sets.items()}
+        heads = [(int(layer), int(head)) for layer, head in np.argwhere(sets[PROMPTS].count > 0)]
+        tokens, aucs = tabulating.tokens_table(norms, heads, names)
+    with clock("tables"):
+        return {
+            "heads": tabulating.heads_table(sets, used, aucs),
+            "sizes": tabulating.sizes_table(sets),
+            "vectors": tabulating.vectors_table(sets, prepared.decomposition),
+            "vectors_by_prompt": tabulating.vectors_by_prompt_table(sets),
+            "tau": tabulating.tau_table(sets),
+            "overlaps": tabulating.overlaps_table(sets, used, prepared.decomposition),
+            "tokens": tokens,
+        }
+
+
+def _manifest(
+    prepared: Prepared,
+    config: TraceConfig,
+    sets: dict[str, HeadUsage],
+    tables: dict[str, pa.Table],
+    draws: dict[str, int],
+) -> dict[str, Any]:
+    main = sets[PROMPTS].prompts
+    return {
+        **versions(),
+        "command": "characterise",
+        "config": config.to_dict(),
+        **draws,
+        "model": model_facts(prepared),
+        "prompts": {"count": len(main), "sha256": prompts_hash(main), "rejected": 0},
+        "data_sets": {name: _facts(usage) for name, usage in sets.items()},
+        "counts": {"firings": len(sets[PROMPTS].firings), **{name: table.num_rows for name, table in tables.items()}},
+        "device": device_facts(config),
+    }
+
+
+def _facts(usage: HeadUsage) -> dict[str, Any]:
+    """What the closing table says of a data set."""
+    idle, size = usage.idle.sum(axis=(0, 1)), usage.firings.size
+    return {
+        "prompts": len(usage.prompts),
+        "sha256": prompts_hash(usage.prompts),
+        "firings": len(size),
+        "idle_pairs": int(idle.sum()),
+        "sampled": usage.sampled,
+        "mean_size": round(float(size.mean()), 4) if len(size) else None,
+        "idle_mean_size": round(float(idle @ np.arange(len(idle)) / idle.sum()), 4) if idle.sum() else None,
+    }

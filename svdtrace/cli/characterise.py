@@ -1,0 +1,177 @@
+"""`svdtrace characterise`: what every head does on prompts, and what slices show of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import tyro
+
+from svdtrace.cli.options import ConfigChoice, Flat, Folder, ModelChoice, PromptChoice, Voice
+from svdtrace.config import TraceConfig
+
+if TYPE_CHECKING:
+    import gpt2jax
+    from svdtrace.characterisation import Characterisation
+    from svdtrace.prompts import Prompt
+
+STRONGEST = 10
+
+
+@dataclass(frozen=True)
+class Options:
+    """Say what every head does on prompts, beside what it does on ordinary text; write tables and pictures.
+
+    How slices differ between a task and ordinary text: `svdtrace characterise --prompts ioi:64 --contrast ordinary:64`
+
+    On your model and a book: `svdtrace characterise --model FOLDER --prompts FILE --contrast text:book.txt:64`
+    """
+
+    inputs: Annotated[ModelChoice, Flat] = field(default_factory=ModelChoice)
+    prompts: Annotated[PromptChoice, Flat] = field(default_factory=PromptChoice)
+    contrast: Annotated[str | None, tyro.conf.arg(metavar="SOURCE", help_behavior_hint="")] = None
+    """A second data set, given as --prompts is, to hold the first against."""
+    names: Annotated[str, tyro.conf.arg(metavar="ROLES|FILE")] = "IO,S1,S2"
+    """Which tokens are names: those at these roles of the prompts, or a file with a token's text (one a line, its space
+    before it) or id on each line."""
+    most_pairs: int = 50_000_000
+    """Pairs at which a head does not fire that are looked at, over all heads; a seeded sample where there are more."""
+    out: Folder = Path("characterise")
+    """Folder to write: new, empty, or an earlier result, which is replaced."""
+    file: Annotated[ConfigChoice, Flat] = field(default_factory=ConfigChoice)
+    settings: Annotated[TraceConfig, Flat] = field(default_factory=TraceConfig)
+    voice: Annotated[Voice, Flat] = field(default_factory=Voice)
+
+    @classmethod
+    def configured(cls, settings: TraceConfig) -> Options:
+        """The defaults, with settings from a file."""
+        return cls(settings=settings)
+
+
+def run(options: Options) -> int:
+    """Characterise and write; print the closing table."""
+    from svdtrace.output import check_folder
+
+    check_folder(options.out)
+
+    from svdtrace import prompts as sources
+    from svdtrace.characterisation import characterise
+    from svdtrace.cli.loading import load_model, read_prompts
+    from svdtrace.cli.terminal import console, print_json, progress
+    from svdtrace.errors import OptionError
+
+    if options.most_pairs < 0:
+        raise OptionError(f"--most-pairs is {options.most_pairs}; give 0 or more")
+    model = load_model(options.inputs.model)
+    prompts = read_prompts(options.prompts, model.tokenizer, model.config)
+    contrast = None
+    if options.contrast is not None:
+        choice = options.prompts
+        given = {"config": model.config, "bos": choice.bos, "seed": choice.seed}
+        contrast = sources.read(options.contrast, model.tokenizer, **given)
+    names = _names(options.names, prompts, model)
+    with progress("characterising", options.voice) as advance:
+        found = characterise(
+            model,
+            prompts,
+            contrast,
+            options.settings,
+            names=names,
+            most_pairs=options.most_pairs,
+            seed=options.prompts.seed,
+            progress=None if advance is None else lambda _, done, total: advance(done, total),
+        )
+    found.save(options.out)
+    content = {"command": "characterise", "out": str(options.out), **summary(found)}
+    if options.voice.json:
+        print_json(content)
+    elif not options.voice.quiet:
+        terminal = console()
+        show(terminal, content)
+        terminal.print(f"Written to {options.out}")
+    return 0
+
+
+def _names(given: str, prompts: list[Prompt], model: gpt2jax.Model) -> frozenset[int]:
+    """The tokens that `--names` means.
+
+    Raises:
+        OptionError: a line of the file that is no single token.
+    """
+    from svdtrace.characterisation.task_tokens import class_tokens
+    from svdtrace.errors import OptionError
+
+    path = Path(given)
+    if not path.is_file():
+        return class_tokens(prompts, tuple(role.strip() for role in given.split(",")))
+    found = []
+    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+        if not line.strip():
+            continue
+        ids = [int(line)] if line.strip().isdecimal() else []
+        if not ids and model.tokenizer is not None:
+            ids = model.tokenizer.encode(line)
+        if len(ids) != 1 or not 0 <= ids[0] < model.config.d_vocab:
+            raise OptionError(f'{given} line {number}: "{line}" is not one token of the model; give its text or its id')
+        found += ids
+    return frozenset(found)
+
+
+def summary(found: Characterisation) -> dict[str, Any]:
+    """What the closing table says, as plain values."""
+    rows = sorted(found.tables["heads"].to_pylist(), key=lambda row: -row["firings"])
+    most = [row for row in rows if row["data_set"] == "prompts" and row["firings"]][:STRONGEST]
+    beside = {(row["layer"], row["head"]): row for row in rows if row["data_set"] == "contrast"}
+    heads = [
+        {
+            "head": f"{row['layer']}.{row['head']}",
+            **{name: row[name] for name in ("firings", "mean_size", "idle_mean_size", "used", "auc_dest", "auc_src")},
+            **(
+                {f"contrast_{name}": beside[row["layer"], row["head"]][name] for name in ("firings", "mean_size")}
+                if beside
+                else {}
+            ),
+        }
+        for row in most
+    ]
+    tau = [row for row in found.tables["tau"].to_pylist() if row["layer"] is None]
+    return {
+        "data_sets": found.manifest["data_sets"],
+        "heads": heads,
+        "tau": [{name: row[name] for name in row if name not in ("layer", "head")} for row in tau],
+        "seconds": found.manifest["seconds"],
+    }
+
+
+def show(console: Any, content: dict[str, Any]) -> None:
+    """Print what `summary` says."""
+    from svdtrace.cli.terminal import table
+
+    sets = content["data_sets"]
+    names = ("data set", "prompts", "firings", "mean |S|", "other pairs", "their mean |S|")
+    keys = ("prompts", "firings", "mean_size", "idle_pairs", "idle_mean_size")
+    rows = [(name, *(_shown(facts[key]) for key in keys)) for name, facts in sets.items()]
+    console.print(table("Slices where heads fire and where they do not", names, rows, left=("data set",)))
+    columns = [
+        ("head", "head"),
+        ("firings", "firings"),
+        ("mean |S|", "mean_size"),
+        ("not firing", "idle_mean_size"),
+        ("AUC dest", "auc_dest"),
+        ("AUC src", "auc_src"),
+    ]
+    if "contrast" in sets:
+        columns += [("firings, contrast", "contrast_firings"), ("mean |S|, contrast", "contrast_mean_size")]
+    rows = [tuple(_shown(row[key]) for _, key in columns) for row in content["heads"]]
+    console.print(table("Heads that fire most", [name for name, _ in columns], rows, left=("head",)))
+    columns = [("τ", "tau"), ("mean |S|", "mean_size"), ("share of the score kept", "kept_of_sum")]
+    rows = [tuple(_shown(row[key]) for _, key in columns) for row in content["tau"] if row["data_set"] == "prompts"]
+    console.print(table("What τ costs", [name for name, _ in columns], rows))
+    console.print(f"{content['seconds']['total']:.1f} s")
+
+
+def _shown(value: Any) -> str:
+    if value is None:
+        return "-"
+    return f"{value:.2f}" if isinstance(value, float) else f"{value:,}" if isinstance(value, int) else str(value)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 
 import jax
 import numpy as np
@@ -18,7 +19,7 @@ from svdtrace.characterisation.usage import TAUS, head_usage
 from svdtrace.errors import SettingError
 from svdtrace.prompts import Prompt
 
-# float64, so that no decision hangs on rounding: the least distance of any of them to its threshold is asserted.
+# float64, so that no decision hangs on rounding; what runs in float32 too does so where types are not mixed.
 CONFIG = svdtrace.TraceConfig(threshold=0.3, dtype="float64", score_min=0.05)
 SETTINGS = {**oracle.DEFAULTS, "threshold": 0.3, "score_min": 0.05}
 
@@ -27,6 +28,13 @@ SETTINGS = {**oracle.DEFAULTS, "threshold": 0.3, "score_min": 0.05}
 def model():
     params, config = small_model(n_layers=3)
     return params, config, jax_model(params, config)
+
+
+@pytest.fixture
+def promoted():
+    """float64 runs where types may be mixed: JAX's own default."""
+    with jax.numpy_dtype_promotion("standard"):
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -47,12 +55,13 @@ def pairs(model, prompts) -> truth.Pairs:
 
 @pytest.fixture(scope="module")
 def usage(model, prompts):
-    return head_usage(model[2], prompts, CONFIG, most_pairs=10**6)
+    with jax.numpy_dtype_promotion("standard"):
+        return head_usage(model[2], prompts, CONFIG, most_pairs=10**6)
 
 
 @pytest.fixture(scope="module")
 def found(model, prompts):
-    return characterise(model[2], prompts, prompts[:2], CONFIG)
+    return characterise(model[2], prompts, prompts[:2], replace(CONFIG, dtype="float32"))
 
 
 def test_firings_and_their_slices_are_the_oracles(usage, pairs):
@@ -84,6 +93,7 @@ def test_every_tau_has_its_own_slice(usage, pairs):
             assert usage.firings.kept_at[row, place] == pytest.approx(sum(slice_.products) / slice_.total, rel=1e-9)
 
 
+@pytest.mark.usefixtures("promoted")
 def test_a_sample_of_idle_pairs_is_seeded_bounded_and_a_part(model, prompts, usage):
     n_heads = usage.idle.shape[0] * usage.idle.shape[1]
     one, same, other = (
@@ -124,6 +134,7 @@ def test_counts_and_means_per_head(usage, pairs):
     assert usage.count_any_score.sum() == anyhow > usage.count.sum()
 
 
+@pytest.mark.usefixtures("promoted")
 def test_used_vectors_and_task_tokens_are_the_oracles(model, prompts, usage, pairs):
     folded = oracle.prepare(*model[:2], "folded")
     used = tabulating.used_vectors(usage)

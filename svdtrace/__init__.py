@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from svdtrace.decomposition import Decomposition, decompose
     from svdtrace.interventions.intervening import Interventions, intervene
     from svdtrace.interventions.settings import InterventionConfig
+    from svdtrace.reproduction.protocol import Reproduction, reproduce
     from svdtrace.sweeping.running import Sweep, sweep
     from svdtrace.trace_folder import read
     from svdtrace.tracing import Trace, trace
@@ -29,6 +30,7 @@ __all__ = [
     "Decomposition",
     "InterventionConfig",
     "Interventions",
+    "Reproduction",
     "Sweep",
     "Trace",
     "TraceConfig",
@@ -39,6 +41,7 @@ __all__ = [
     "intervene",
     "prompts",
     "read",
+    "reproduce",
     "sweep",
     "task_tokens",
     "trace",
@@ -49,6 +52,7 @@ _HOMES = {
     "Decomposition": "svdtrace.decomposition",
     "InterventionConfig": "svdtrace.interventions.settings",
     "Interventions": "svdtrace.interventions.intervening",
+    "Reproduction": "svdtrace.reproduction.protocol",
     "Sweep": "svdtrace.sweeping.running",
     "Trace": "svdtrace.tracing",
     "TraceConfig": "svdtrace.config",
@@ -58,6 +62,7 @@ _HOMES = {
     "head_usage": "svdtrace.characterisation",
     "intervene": "svdtrace.interventions.intervening",
     "read": "svdtrace.trace_folder",
+    "reproduce": "svdtrace.reproduction.protocol",
     "sweep": "svdtrace.sweeping.running",
     "task_tokens": "svdtrace.characterisation",
     "trace": "svdtrace.tracing",

@@ -28,6 +28,7 @@ COMMANDS = (
     "report",
     "characterise",
     "intervene",
+    "reproduce",
     "sweep",
     "query",
     "bench",

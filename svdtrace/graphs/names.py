@@ -33,6 +33,12 @@ def node_name(name: str) -> NodeName:
     return NodeName(writer, writer_layer(writer), role if at else None)
 
 
+def in_our_form(name: str) -> str:
+    """A node's name in our form: `9.6` or `9.6@end`."""
+    node = node_name(name)
+    return node.writer if node.role is None else f"{node.writer}@{node.role}"
+
+
 def is_tie(writer: str) -> bool:
     """Whether an edge that leaves this node ties a (reader, role) to its head, as the published graphs have them."""
     return node_name(writer).role is not None

@@ -1,0 +1,63 @@
+"""Pairs of tokens at which it depends on rounding whether a head fires, and firings by the threshold alone."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from svdtrace.batching import plan_for, planned_batches
+from svdtrace.config import TraceConfig
+from svdtrace.firings import FiringList, candidates_per_destination, list_firings
+from svdtrace.observe import observe
+from svdtrace.prepare import Prepared
+from svdtrace.prompts.prompt import Prompt
+from svdtrace.tracing import computing_device
+
+NEAR = 1e-3
+"""How far from the threshold, or a score from its least, two implementations in float32 may disagree."""
+
+
+@dataclass(frozen=True)
+class Nearness:
+    """`firings_by_threshold` [layer head] counts pairs whose pattern reaches the threshold, whatever their score.
+
+    `places`: (prompt, layer, head, dest, src) of pairs near the threshold, or above it and with a score near the least.
+    """
+
+    firings_by_threshold: np.ndarray
+    places: frozenset[tuple[int, int, int, int, int]]
+
+
+def find_near(prepared: Prepared, prompts: Sequence[Prompt], config: TraceConfig, near: float = NEAR) -> Nearness:
+    """Look at all pairs of tokens once more, without a condition on the score and a little below the threshold."""
+    shape = prepared.model.config
+    lengths = [len(prompt.tokens) for prompt in prompts]
+    plan = plan_for(lengths, config.batch_size, shape.n_heads, computing_device(config).platform)
+    per_head = np.zeros((shape.n_layers, shape.n_heads), np.int64)
+    places: set[tuple[int, int, int, int, int]] = set()
+    least = max(config.threshold - near, near)
+    for batch in planned_batches(prompts, plan):
+        observed = observe(
+            shape,
+            prepared.model.params,
+            batch.tokens,
+            batch.length,
+            batch.last,
+            np.asarray(-np.inf, prepared.dtype),
+            count=candidates_per_destination(least, batch.tokens.shape[1]),
+            skip_first=config.skip_first,
+            all_writers=False,
+        )
+        found = list_firings(observed.candidates, least, first_layer=0)
+        reach = found.pattern >= found.pattern.dtype.type(config.threshold)
+        np.add.at(per_head, (found.layer[reach], found.head[reach]), 1)
+        close = np.abs(found.pattern - config.threshold) <= near
+        places |= _places(found, close | (reach & (np.abs(found.score - config.score_min) <= near)), batch.place)
+    return Nearness(per_head, frozenset(places))
+
+
+def _places(found: FiringList, rows: np.ndarray, place: np.ndarray) -> set[tuple[int, int, int, int, int]]:
+    columns = (place[found.prompt], found.layer, found.head, found.dest, found.src)
+    return set(zip(*(column[rows].tolist() for column in columns), strict=True))

@@ -1,0 +1,60 @@
+"""What the paper's authors published, as it comes with the package (MIT licence, beside the data)."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import networkx as nx
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from gpt2jax.config import GPT2Config
+from svdtrace.errors import ModelError
+
+FOLDER = Path(__file__).parent.parent / "published"
+GPT2_SMALL = {"n_layers": 12, "n_heads": 12, "d_model": 768, "d_vocab": 50257}
+
+
+@dataclass(frozen=True)
+class Published:
+    """Numbers, graph and effects.
+
+    `numbers`: see `published/paper.json`; `graph` in the published form; `interventions`: for every set of edges, place
+    and prompt, the logit difference before and after, norm ratio and cosine; `prompts`: the file of the 256 prompts;
+    `shape`: of the model that all this holds for.
+    """
+
+    numbers: Mapping[str, Any]
+    graph: nx.DiGraph
+    interventions: pa.Table
+    prompts: Path
+    shape: Mapping[str, int]
+
+    def applies_to(self, config: GPT2Config) -> bool:
+        """Whether a model has the shape that the numbers are of."""
+        return all(getattr(config, name) == size for name, size in self.shape.items())
+
+
+def read_published(folder: Path = FOLDER) -> Published:
+    """Read the published data.
+
+    Raises:
+        ModelError: this installation lacks them.
+    """
+    try:
+        with gzip.open(folder / "graph.graphml.gz") as file:
+            graph = nx.read_graphml(file)
+        return Published(
+            numbers=json.loads((folder / "paper.json").read_text(encoding="utf-8")),
+            graph=graph,
+            interventions=pq.ParquetFile(folder / "interventions.parquet").read(),
+            prompts=folder / "prompts.jsonl.gz",
+            shape=GPT2_SMALL,
+        )
+    except FileNotFoundError as error:
+        raise ModelError(f"{error.filename}: the published data are not there; install svdtrace anew") from None

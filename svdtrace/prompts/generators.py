@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,27 +16,38 @@ if TYPE_CHECKING:
     from gpt2jax.tokenizer import Tokenizer
 
 
-def ioi(n: int, tokenizer: Tokenizer | None, seed: int = 0) -> list[Prompt]:
+TRIES = 200
+
+
+def ioi(n: int, tokenizer: Tokenizer | None, seed: int = 0, longest: int | None = None) -> list[Prompt]:
     """`n` indirect-object prompts in the vocabulary of `tokenizer`: "… Mary and John …, John gave … to Mary".
 
     Roles are the paper's: IO, S1, S2, end and their neighbours; `answer` is the IO name, `distractor` the S name.
 
+    Args:
+        n: how many.
+        tokenizer: the model's.
+        seed: the prompts of a smaller `n` are the first ones of a larger.
+        longest: sentences of more tokens are passed over.
+
     Raises:
-        PromptError: `n` is not positive, there is no tokenizer, or too few words are one token of it each.
+        PromptError: `n` is not positive, there is no tokenizer, too few words are one token of it each, or hardly a
+            sentence is short enough.
     """
-    return list(sentences("ioi", n, tokenizer, seed))
+    return list(sentences("ioi", n, tokenizer, seed, longest))
 
 
-def ordinary(n: int, tokenizer: Tokenizer | None, seed: int = 0) -> list[Prompt]:
+def ordinary(n: int, tokenizer: Tokenizer | None, seed: int = 0, longest: int | None = None) -> list[Prompt]:
     """`n` short sentences that are no indirect-object prompts, for comparison "off the task".
 
-    Raises:
-        PromptError: `n` is not positive, there is no tokenizer, or too few words are one token of it each.
+    Args and errors: see `ioi`.
     """
-    return list(sentences("ordinary", n, tokenizer, seed))
+    return list(sentences("ordinary", n, tokenizer, seed, longest))
 
 
-def sentences(kind: str, n: int, tokenizer: Tokenizer | None, seed: int) -> Iterator[Prompt]:
+def sentences(
+    kind: str, n: int, tokenizer: Tokenizer | None, seed: int = 0, longest: int | None = None
+) -> Iterator[Prompt]:
     """What `ioi` or `ordinary` (the `kind`) gives, one by one.
 
     Raises:
@@ -46,9 +58,23 @@ def sentences(kind: str, n: int, tokenizer: Tokenizer | None, seed: int) -> Iter
     if tokenizer is None:
         raise PromptError(f"{kind}: sentences need a tokenizer, and the model has none; give prompts as token ids")
     generate = {"ioi": language.stream_ioi, "ordinary": language.stream_ordinary}[kind]
+    given = passed_over = 0
     try:
-        for made in generate(n, tokenizer, seed=seed):
+        # Without end: how many are passed over cannot be known before.
+        for made in generate(sys.maxsize, tokenizer, seed=seed):
+            if longest is not None and len(made.tokens) > longest:
+                passed_over += 1
+                if passed_over == TRIES:
+                    raise PromptError(
+                        f"{kind}: {TRIES} sentences on end have more than the {longest} tokens that the model reads; "
+                        "give prompts of your own in a file"
+                    )
+                continue
+            passed_over = 0
             yield Prompt(made.id, made.tokens, made.strings, dict(made.roles), made.answer, made.distractor)
+            given += 1
+            if given == n:
+                return
     except TokenizerError as error:
         raise PromptError(f"{kind}: {error}") from None
 

@@ -59,7 +59,7 @@ def stream(
         PromptError: see `read`; raised when the prompt concerned is reached.
     """
     limits = Limits.of(tokenizer, config, bos)
-    return _checked(records(str(source), tokenizer, seed), limits)
+    return _checked(records(str(source), tokenizer, seed, limits.longest), limits)
 
 
 def from_texts(

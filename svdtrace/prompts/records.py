@@ -29,6 +29,11 @@ class Limits:
     n_ctx: int | None = None
     bos: int | None = None
 
+    @property
+    def longest(self) -> int | None:
+        """How many tokens a prompt may have before the beginning-of-text token is put in front."""
+        return self.n_ctx if self.n_ctx is None or self.bos is None else self.n_ctx - 1
+
     @classmethod
     def of(cls, tokenizer: Tokenizer | None, config: GPT2Config | None, bos: bool) -> Limits:
         """The limits of a model; without a configuration the tokenizer's vocabulary alone.

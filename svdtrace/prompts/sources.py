@@ -27,15 +27,15 @@ ENDINGS = (".jsonl", ".jsonl.gz", ".parquet")
 FORMS = "a .jsonl, .jsonl.gz or .parquet file, a folder of them, -, " + ", ".join(GENERATORS.values())
 
 
-def records(source: str, tokenizer: Tokenizer | None, seed: int) -> Iterator[Placed]:
-    """Records of a source with their places.
+def records(source: str, tokenizer: Tokenizer | None, seed: int, longest: int | None = None) -> Iterator[Placed]:
+    """Records of a source with their places; generated sentences have at most `longest` tokens.
 
     Raises:
         PromptError: the source is none of `FORMS`, or cannot be read.
     """
     kind, colon, rest = source.partition(":")
     if colon and kind in GENERATORS:
-        return _generated(source, kind, rest, tokenizer, seed)
+        return _generated(source, kind, rest, tokenizer, seed, longest)
     if source == "-":
         return _lines(sys.stdin.buffer, "standard input")
     path = Path(source)
@@ -50,7 +50,9 @@ def records(source: str, tokenizer: Tokenizer | None, seed: int) -> Iterator[Pla
     raise PromptError(f"{source}: not a kind of file that holds prompts; give {FORMS}")
 
 
-def _generated(source: str, kind: str, rest: str, tokenizer: Tokenizer | None, seed: int) -> Iterator[Placed]:
+def _generated(
+    source: str, kind: str, rest: str, tokenizer: Tokenizer | None, seed: int, longest: int | None
+) -> Iterator[Placed]:
     from svdtrace.prompts import generators
 
     if kind == "text":
@@ -63,7 +65,7 @@ def _generated(source: str, kind: str, rest: str, tokenizer: Tokenizer | None, s
         if len(numbers) > 2 or not all(number.isdecimal() for number in numbers):
             raise PromptError(f"{source}: expected {GENERATORS[kind]} with whole numbers, such as {kind}:64")
         n, own_seed = int(numbers[0]), int(numbers[1]) if len(numbers) == 2 else seed
-        prompts = generators.sentences(kind, n, tokenizer, own_seed)
+        prompts = generators.sentences(kind, n, tokenizer, own_seed, longest)
     return ((f"{source} prompt {number}", _record(prompt)) for number, prompt in enumerate(prompts, 1))
 
 

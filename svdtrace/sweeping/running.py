@@ -117,7 +117,7 @@ def sweep(
     together = Processes.here()
     # Every process needs the first window to settle what all share; the one that leads counts all of them.
     wanted = partial(_wanted, together)
-    stream = windows(_placed(prompts, model, seed), limits, part_size, strict=strict, wanted=wanted)
+    stream = windows(_placed(prompts, model, seed, limits.longest), limits, part_size, strict=strict, wanted=wanted)
     with (claimed if together.leads else joined)(folder) as target, precision(config):
         if not together.leads:
             together.wait("begun")
@@ -277,9 +277,9 @@ class _Run:
         return content
 
 
-def _placed(prompts: str | Iterable[Prompt], model: Model, seed: int) -> Iterable[Placed]:
+def _placed(prompts: str | Iterable[Prompt], model: Model, seed: int, longest: int | None) -> Iterable[Placed]:
     if isinstance(prompts, str):
-        return records(prompts, model.tokenizer, seed)
+        return records(prompts, model.tokenizer, seed, longest)
     return ((f"prompt {place}", _record(prompt)) for place, prompt in enumerate(prompts))
 
 

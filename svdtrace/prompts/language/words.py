@@ -58,9 +58,9 @@ class Words:
             allowed: whether a word, given with its leading space (`" Mary"`), is one token.
 
         Raises:
-            TokenizerError: fewer than 4 names, 2 objects or 2 places remain.
+            TokenizerError: fewer than 4 names, 3 objects or 2 places remain, as many as one sentence may need.
         """
-        kinds = (("names", NAMES, 4), ("objects", OBJECTS, 2), ("places", PLACES, 2))
+        kinds = (("names", NAMES, 4), ("objects", OBJECTS, 3), ("places", PLACES, 2))
         kept = {kind: tuple(word for word in words if allowed(f" {word}")) for kind, words, _ in kinds}
         for kind, words, least in kinds:
             if len(kept[kind]) < least:

@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pytest
 from pyarrow import parquet
@@ -18,6 +19,7 @@ from gpt2jax.config import GPT2Config
 from gpt2jax.errors import TokenizerError
 from svdtrace import prompts
 from svdtrace.errors import PromptError
+from svdtrace.prompts import language
 
 CONFIG = GPT2Config(n_layers=1, n_heads=1, d_model=4, d_mlp=4, n_ctx=12, d_vocab=40, bos_token_id=39)
 
@@ -349,3 +351,35 @@ def test_generated_sentences_in_gpt2s_vocabulary(shared: Path):
 def test_sentences_that_a_tokenizer_cannot_say(kind: str):
     with pytest.raises(PromptError, match=rf"{kind}: .* are one token each .*give prompts of your own"):
         getattr(prompts, kind)(2, WordTokenizer())
+
+
+class FewWords(WordTokenizer):
+    """No more words than a sentence may need, each one token with the space before it."""
+
+    d_vocab = 4000
+    known = frozenset([*language.NAMES[:4], *language.OBJECTS[:3], *language.PLACES[:2]])
+
+    def token_id(self, text: str) -> int | None:
+        return self.ids.setdefault(text, len(self.ids)) if text.strip() in self.known else None
+
+
+@pytest.mark.parametrize("kind", ["ioi", "ordinary"])
+def test_few_words_are_enough(kind: str):
+    made = getattr(prompts, kind)(300, FewWords())
+    assert len({each.id for each in made}) == 300
+
+
+def test_sentences_fit_the_model():
+    tokenizer = FewWords()
+    every = prompts.ioi(60, tokenizer)
+    longest = int(np.median([len(each.tokens) for each in every]))
+    short = [each for each in every if len(each.tokens) <= longest]
+    assert 10 < len(short) < 60
+    assert prompts.ioi(len(short), tokenizer, longest=longest) == short
+    shape = GPT2Config(n_layers=1, n_heads=1, d_model=4, d_mlp=4, n_ctx=longest, d_vocab=4000, bos_token_id=39)
+    read = prompts.read("ioi:10", tokenizer, config=shape, bos=True)
+    assert max(len(each.tokens) for each in read) <= longest
+    with pytest.raises(
+        PromptError, match=r"ioi: 200 sentences on end have more than the 3 tokens that the model reads"
+    ):
+        prompts.ioi(1, tokenizer, longest=3)

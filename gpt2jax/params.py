@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import jax
 from flax import struct
 from jaxtyping import Array, Float
 
@@ -71,3 +72,14 @@ class Model:
     tokenizer: Any = struct.field(pytree_node=False, default=None)
     processing: str = struct.field(pytree_node=False, default="raw")
     layout: Any = struct.field(pytree_node=False, default=None)
+
+    def __repr__(self) -> str:
+        """Shape and processing, on one line; its arrays have too many numbers to be read."""
+        config = self.config
+        arrays = jax.tree.leaves(self.params)
+        dtypes = sorted({str(array.dtype) for array in arrays if hasattr(array, "dtype")})
+        count = sum(getattr(array, "size", 0) for array in arrays)
+        return (
+            f"Model({config.n_layers} layers of {config.n_heads} heads, d_model {config.d_model}, {self.processing}, "
+            f"{', '.join(dtypes)}, {count / 1e6:.1f}M parameters)"
+        )

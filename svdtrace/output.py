@@ -13,11 +13,16 @@ import tempfile
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from svdtrace.errors import OutputError
 
 MANIFEST = "manifest.json"
 _UNFINISHED = ".svdtrace-"
+# What nobody names a folder.
+FILE_ENDINGS = frozenset(
+    ".csv .dot .gexf .graphml .gz .htm .html .jpg .json .jsonl .md .parquet .pdf .png .svg .tsv .txt .xml".split()
+)
 
 
 def check_folder(path: str | Path) -> Path:
@@ -52,10 +57,12 @@ def names_file(out: Path, endings: Collection[str], source: Path) -> bool:
         source: the folder that is read, which must not be written over.
 
     Raises:
-        OutputError: the place is that folder, or holds it.
+        OutputError: the place is that folder, or holds it, or is named like a file of another kind.
     """
     if out.suffix in endings and not out.is_dir():
         return True
+    if out.suffix.lower() in FILE_ENDINGS and not out.is_dir():
+        raise OutputError(f"{out}: a file that ends in {out.suffix} cannot be written; end it in {', '.join(endings)}")
     place, read = out.expanduser().resolve(), source.expanduser().resolve()
     if place == read or place in read.parents:
         raise OutputError(f"{out}: holds the trace that is read; name another folder, or a file, with --out")
@@ -65,6 +72,8 @@ def names_file(out: Path, endings: Collection[str], source: Path) -> bool:
 @contextmanager
 def replaced_folder(path: str | Path) -> Iterator[Path]:
     """An empty folder to write a result into; it takes the place of `path` when the block ends without an error.
+
+    Of an earlier result there, what its manifest lists is replaced; what somebody else put beside it stays.
 
     Raises:
         OutputError: see `check_folder`.
@@ -79,6 +88,7 @@ def replaced_folder(path: str | Path) -> Iterator[Path]:
         raise OutputError(f"{path}: cannot be written to ({error.strerror}); name another folder with --out") from None
     try:
         yield staging
+        _list_files(staging)
         staging.chmod(0o777 & ~_umask())
         if existed:
             _exchange(staging, target)
@@ -122,11 +132,23 @@ def _held(folder: Path) -> list[Path]:
 
 
 def _is_ours(folder: Path) -> bool:
+    return {"version", "command"} <= _manifest(folder).keys()
+
+
+def _manifest(folder: Path) -> dict[str, Any]:
+    """What a manifest says; nothing where there is none."""
     try:
         content = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError):
-        return False
-    return isinstance(content, dict) and {"version", "command"} <= content.keys()
+        return {}
+    return content if isinstance(content, dict) else {}
+
+
+def _list_files(staging: Path) -> None:
+    """Note in a new result's manifest what belongs to it."""
+    content = _manifest(staging)
+    if content:
+        write_manifest(staging, {**content, "files": sorted(entry.name for entry in staging.iterdir())})
 
 
 def _probe(shown: str | Path, target: Path) -> None:
@@ -144,8 +166,15 @@ def _probe(shown: str | Path, target: Path) -> None:
 def _exchange(staging: Path, target: Path) -> None:
     """Move the old entries out and the new ones in, the manifest last; all back where one cannot be moved."""
     old = Path(tempfile.mkdtemp(prefix=_UNFINISHED, dir=target))
-    leaving = [entry for entry in target.iterdir() if entry not in (old, staging)]
     coming = sorted(staging.iterdir(), key=lambda entry: entry.name == MANIFEST)
+    # A manifest without a list is an older one's, or not complete: then all but what is hidden is taken for the result.
+    listed = _manifest(target).get("files", [entry.name for entry in _held(target)])
+    ours = {*map(str, listed), *(entry.name for entry in coming)}
+    leaving = [
+        entry
+        for entry in target.iterdir()
+        if entry not in (old, staging) and (entry.name in ours or entry.name.startswith(_UNFINISHED))
+    ]
     moves = [(entry, old / entry.name) for entry in leaving] + [(entry, target / entry.name) for entry in coming]
     done: list[tuple[Path, Path]] = []
     try:

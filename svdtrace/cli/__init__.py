@@ -64,7 +64,7 @@ def one_line(error: BaseException) -> str:
     if _on_purpose(error):
         return text
     if isinstance(error, OSError) and error.strerror:
-        return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
+        return f"{error.filename or 'standard output'}: {error.strerror}"
     if isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in text:
         return "out of memory; give fewer or shorter prompts, or a smaller --batch-size"
     reason = f"{type(error).__name__}: {text}" if text else type(error).__name__

@@ -301,3 +301,13 @@ def test_half_precision_weights_compute_in_float32(small: tuple, passed: tuple, 
     # Two programs of fewer than 1000 roundings in a row each; half precision would be off by 10⁴ times eps.
     bound = 1000 * np.finfo(np.float32).eps * np.max(np.abs(expected.logits))
     assert np.max(np.abs(found.logits - expected.logits)) <= bound
+
+
+def test_a_model_says_what_it_is_on_one_line(small: tuple) -> None:
+    _, config, model = small
+    shown = repr(model)
+    assert "\n" not in shown
+    assert shown.startswith(
+        f"Model({config['n_layers']} layers of {config['n_heads']} heads, d_model {config['d_model']}"
+    )
+    assert "raw, float32" in shown

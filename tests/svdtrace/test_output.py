@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import stat
 from pathlib import Path
@@ -9,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from svdtrace.errors import OutputError
-from svdtrace.output import check_folder, replaced_file, replaced_folder, write_manifest
+from svdtrace.output import check_folder, names_file, replaced_file, replaced_folder, write_manifest
 
 OURS = {"version": "0", "command": "trace"}
 
@@ -46,6 +47,27 @@ def test_an_earlier_result_is_replaced_as_a_whole(tmp_path: Path):
     put(tmp_path / "out", "old.txt")
     put(tmp_path / "out", "new.txt")
     assert names(tmp_path / "out") == ["manifest.json", "new.txt", "sub"]
+
+
+def test_what_others_put_beside_an_earlier_result_stays(tmp_path: Path):
+    put(tmp_path / "out", "old.txt")
+    (tmp_path / "out" / "notes.txt").write_text("mine")
+    (tmp_path / "out" / "more").mkdir()
+    for _ in range(2):
+        put(tmp_path / "out", "new.txt")
+        assert names(tmp_path / "out") == ["manifest.json", "more", "new.txt", "notes.txt", "sub"]
+    assert (tmp_path / "out" / "notes.txt").read_text() == "mine"
+    assert json.loads((tmp_path / "out" / "manifest.json").read_text())["files"] == ["manifest.json", "new.txt", "sub"]
+
+
+@pytest.mark.parametrize(("name", "is_file"), [("a.json", True), ("a", False), ("run.v2", False)])
+def test_a_file_or_a_folder(tmp_path: Path, name: str, is_file: bool):
+    assert names_file(tmp_path / name, (".json",), tmp_path / "source") == is_file
+
+
+def test_a_file_of_another_kind(tmp_path: Path):
+    with pytest.raises(OutputError, match=r"g\.txt: a file that ends in \.txt cannot be written; end it in \.json"):
+        names_file(tmp_path / "g.txt", (".json",), tmp_path / "source")
 
 
 def test_what_an_interrupted_run_left_is_no_hindrance(tmp_path: Path):

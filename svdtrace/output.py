@@ -126,6 +126,11 @@ def write_manifest(folder: Path, content: dict[str, object]) -> None:
     (folder / MANIFEST).write_text(json.dumps(content, indent=1, allow_nan=False) + "\n", encoding="utf-8")
 
 
+def result_files(folder: Path) -> list[str]:
+    """The names of what belongs to the result in a folder; all that is there where its manifest does not say."""
+    return [str(name) for name in _manifest(folder).get("files", [entry.name for entry in _held(folder)])]
+
+
 def _held(folder: Path) -> list[Path]:
     """Entries of a folder, what an interrupted run left behind aside."""
     return [entry for entry in folder.iterdir() if not entry.name.startswith(_UNFINISHED)]
@@ -167,9 +172,7 @@ def _exchange(staging: Path, target: Path) -> None:
     """Move the old entries out and the new ones in, the manifest last; all back where one cannot be moved."""
     old = Path(tempfile.mkdtemp(prefix=_UNFINISHED, dir=target))
     coming = sorted(staging.iterdir(), key=lambda entry: entry.name == MANIFEST)
-    # A manifest without a list is an older one's, or not complete: then all but what is hidden is taken for the result.
-    listed = _manifest(target).get("files", [entry.name for entry in _held(target)])
-    ours = {*map(str, listed), *(entry.name for entry in coming)}
+    ours = {*result_files(target), *(entry.name for entry in coming)}
     leaving = [
         entry
         for entry in target.iterdir()

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from svdtrace.errors import OutputError, TraceFolderError
-from svdtrace.output import MANIFEST, check_folder
+from svdtrace.output import MANIFEST, check_folder, result_files
 from svdtrace.sweeping.parts import UNFINISHED, clear_unfinished
 
 COMMAND = "sweep"
@@ -68,9 +68,9 @@ def begun(folder: Path) -> dict[str, Any] | None:
             return manifest
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise TraceFolderError(f"{path}: cannot be read ({error}); name another folder with --out") from None
-    for entry in folder.iterdir():
-        if entry.name != LOCK:
-            shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
+    for name in result_files(folder):
+        entry = folder / name
+        shutil.rmtree(entry) if entry.is_dir() else entry.unlink(missing_ok=True)
     return None
 
 

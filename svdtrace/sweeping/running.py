@@ -25,6 +25,7 @@ from svdtrace.batching import Plan, streaming_plan
 from svdtrace.config import TraceConfig
 from svdtrace.decomposition import Decomposition, decompose
 from svdtrace.errors import OutputError, PromptError, SettingError
+from svdtrace.output import MANIFEST
 from svdtrace.prepare import Prepared, prepare, spread
 from svdtrace.prompts.prompt import Prompt
 from svdtrace.prompts.records import FIELDS, Limits
@@ -271,6 +272,7 @@ class _Run:
                 "complete": digest is not None,
             },
             "device": device_facts(self.config),
+            "files": sorted([*parts.SCHEMAS, MANIFEST, DECOMPOSITION, parts.REJECTED_FILE]),
             "seconds": {"total": round(time.perf_counter() - start, 3)},
         }
         write_manifest(self.folder, content)

@@ -242,6 +242,18 @@ def test_prompts_are_read_as_they_are_needed(model: Any, tmp_path: Path):
     assert parts.numbers(tmp_path / "out") == [0, 1, 2]
 
 
+def test_the_place_of_another_result_is_taken_and_no_more(model: Any, tmp_path: Path):
+    svdtrace.trace(model, PROMPTS[:2], CONFIG).save(tmp_path / "out")
+    (tmp_path / "out" / "notes.txt").write_text("mine")
+    svdtrace.sweep(model, PROMPTS[:4], tmp_path / "out", CONFIG, part_size=PART)
+    assert (tmp_path / "out" / "notes.txt").read_text() == "mine"
+    assert not (tmp_path / "out" / "report.html").exists()
+    svdtrace.trace(model, PROMPTS[:2], CONFIG).save(tmp_path / "out")
+    left = {each.name for each in (tmp_path / "out").iterdir()} - {LOCK}
+    assert "notes.txt" in left
+    assert not left & {"prompts", "firings", "edges", "rejected.parquet", "decomposition.safetensors"}
+
+
 def test_no_prompts(model: Any, tmp_path: Path):
     with pytest.raises(PromptError, match="holds no prompts"):
         svdtrace.sweep(model, [], tmp_path / "out", CONFIG)

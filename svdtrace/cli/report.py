@@ -20,12 +20,19 @@ class Options:
     Into a folder named report: `svdtrace report trace`
 
     Into a file: `svdtrace report trace --out circuit.html`
+
+    With what other commands found: `svdtrace report trace --with characterise --with intervene --with circuit`
     """
 
     folder: tyro.conf.Positional[Folder]
     """Folder of a trace."""
     out: Annotated[Path, tyro.conf.arg(metavar="FILE|DIR")] = Path("report")
     """File that ends in .html, or a folder: new, empty, or an earlier result, which is replaced."""
+    others: Annotated[
+        tuple[Path, ...], tyro.conf.UseAppendAction, tyro.conf.arg(name="with", metavar="DIR", help_behavior_hint="")
+    ] = ()
+    """Folder that svdtrace characterise, intervene or circuit wrote, shown beside the trace; may be given several
+    times."""
     voice: Annotated[Voice, Flat] = field(default_factory=Voice)
 
 
@@ -33,11 +40,13 @@ def run(options: Options) -> int:
     """Render and write; print where."""
     from svdtrace.cli.terminal import print_json
     from svdtrace.output import names_file, replaced_file, replaced_folder, write_manifest
-    from svdtrace.report import render
+    from svdtrace.report import read_results, render
     from svdtrace.trace_folder import read
     from svdtrace.versions import versions
 
-    page = render(read(options.folder))
+    trace = read(options.folder)
+    results = read_results(options.others, trace.manifest["model"].get("fingerprint"))
+    page = render(trace, results)
     if names_file(options.out, (".html",), options.folder):
         written = options.out
         with replaced_file(written) as staging:
@@ -46,7 +55,8 @@ def run(options: Options) -> int:
         written = options.out / PAGE
         with replaced_folder(options.out) as folder:
             (folder / PAGE).write_text(page, encoding="utf-8")
-            write_manifest(folder, {**versions(), "command": "report", "trace": str(options.folder)})
+            made_of = {"trace": str(options.folder), "with": [str(each) for each in options.others]}
+            write_manifest(folder, {**versions(), "command": "report", **made_of})
     if options.voice.json:
         print_json({"command": "report", "files": [str(written)]})
     elif not options.voice.quiet:

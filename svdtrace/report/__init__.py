@@ -1,11 +1,13 @@
 """`report.html`: a trace as one page that opens offline.
 
 `token_roles`, `connections` and `heads` count the tables together; `prompt_views` and `data` make of them what the page
-draws, within a size; `words` says it; `rendering` puts template, style, scripts and data into one file.
+draws, within a size; `evidence` and `results` add chance, stability and what other commands found; `words` says it;
+`rendering` puts template, style, scripts and data into one file.
 """
 
 from __future__ import annotations
 
 from svdtrace.report.rendering import render
+from svdtrace.report.results import read_results
 
-__all__ = ["render"]
+__all__ = ["read_results", "render"]

@@ -84,7 +84,7 @@ def connections(edges: pa.Table, roles: TokenRoles) -> Connections:
     first, group = _groups(columns)
     n_groups = len(first)
     weight, share = (np.asarray(edges[name].to_numpy(), float) for name in ("weight", "share"))
-    total = np.bincount(group, weight, n_groups)
+    total = np.bincount(group, weight, n_groups).astype(float)
     order = np.argsort(-total, kind="stable")
     place = np.empty(n_groups, int)
     place[order] = np.arange(n_groups)

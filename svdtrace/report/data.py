@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,15 +10,26 @@ import numpy as np
 import pyarrow as pa
 
 from svdtrace.report.connections import Connections, Moves, codes, connections, firing_of_edges, moves, vector_counts
+from svdtrace.report.evidence import chance_json, evidence, stability_json
 from svdtrace.report.heads import Heads, heads, largest_index
 from svdtrace.report.numbers import all_rounded, size_of
 from svdtrace.report.prompt_views import EDGES_PER_SIDE, FIRINGS_PER_PROMPT, PromptViews, prompt_views
+from svdtrace.report.results import Result
+from svdtrace.report.results.characterisation import characterisation_json
+from svdtrace.report.results.faithfulness import faithfulness_json
+from svdtrace.report.results.interventions import interventions_json
 from svdtrace.report.token_roles import token_roles
 from svdtrace.report.traced import Traced, model_of
 
 CONNECTIONS = 4_000
 MOVES = 4_000
 VECTORS_PER_CONNECTION = 6
+SECTIONS = {
+    "intervene": ("interventions", interventions_json),
+    "characterise": ("characterisation", characterisation_json),
+    "circuit": ("faithfulness", faithfulness_json),
+}
+"""By command: the section that shows its result, and what makes the section's data."""
 BYTES = 3_600_000
 """Of JSON; with the drawing library and the page's own text this stays under 5 MB."""
 
@@ -42,11 +53,12 @@ class PageData:
     left_out: tuple[str, ...]
 
 
-def page_data(trace: Traced, limit: int = BYTES) -> PageData:
+def page_data(trace: Traced, results: Sequence[Result] = (), limit: int = BYTES) -> PageData:
     """Count a trace together, and cut what would make the page too large.
 
     Args:
         trace: a trace.
+        results: of other commands, to stand beside it.
         limit: bytes of JSON; single prompts get what the rest leaves.
     """
     prompts, firings, edges = trace.prompts, trace.firings, trace.edges
@@ -66,7 +78,14 @@ def page_data(trace: Traced, limit: int = BYTES) -> PageData:
         "heads": _heads_json(by_head),
         "connections": _connections_json(linked, writers, firings, edges, n_vectors),
         "moves": _moves_json(moved),
+        "chance": chance_json(trace.manifest),
+        "stability": stability_json(trace.manifest),
     }
+    of_results = []
+    for result in results:
+        section, made = SECTIONS[result.command]
+        data[section], sentences = made(result)
+        of_results += sentences
     views = prompt_views(prompts, firings, edges, writers, limit - size_of(data))
     data["prompts"] = views.views
     left_out = [
@@ -74,6 +93,7 @@ def page_data(trace: Traced, limit: int = BYTES) -> PageData:
         _of_moves(moved),
         _of_prompts(len(views.views), prompts.num_rows),
         *_of_views(views),
+        *of_results,
     ]
     return PageData(data, len(linked), by_head, n_vectors, tuple(each for each in left_out if each))
 
@@ -110,6 +130,7 @@ def _connections_json(
         **{name: all_rounded(getattr(linked, name)[:kept]) for name in ("weight", "total")},
         "share": all_rounded(linked.share[:kept], 3),
         "vectors": [_most_used(each) for each in counts],
+        **evidence(edges, linked, kept),
     }
 
 

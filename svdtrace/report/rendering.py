@@ -9,14 +9,16 @@ from __future__ import annotations
 
 import base64
 import hashlib
+from collections.abc import Sequence
 from functools import cache
 from importlib import resources
 
 import jinja2
 from markupsafe import Markup
 
-from svdtrace.report.data import BYTES, page_data
+from svdtrace.report.data import BYTES, SECTIONS, page_data
 from svdtrace.report.numbers import as_json
+from svdtrace.report.results import Result
 from svdtrace.report.traced import Traced
 from svdtrace.report.words import words
 
@@ -32,27 +34,35 @@ SCRIPTS = (
     "edges-table.js",
     "heads.js",
     "dimensions.js",
+    "plot.js",
+    "chance.js",
+    "interventions.js",
+    "characterisation.js",
+    "faithfulness.js",
     "arcs.js",
     "prompts.js",
     "main.js",
 )
+PARTS = ("chance", "stability", *(section for section, _ in SECTIONS.values()))
 
 
-def render(trace: Traced, limit: int = BYTES) -> str:
+def render(trace: Traced, results: Sequence[Result] = (), limit: int = BYTES) -> str:
     """The page `report.html` of a trace; the same trace gives the same page.
 
     Args:
         trace: its tables and its manifest.
+        results: of other commands, from `read_results`; each gets a section.
         limit: bytes of data; the page says what it leaves out.
 
     Returns:
         HTML that opens offline.
     """
-    data = page_data(trace, limit)
+    data = page_data(trace, results, limit)
+    present = [name for name in PARTS if data.json.get(name) is not None]
     own = "\n".join(_asset(f"page/{name}") for name in SCRIPTS)
     scripts = [_asset(LIBRARY), f'\n(() => {{\n"use strict";\n{own}}})();\n']
     return _template().render(
-        words=words(trace, data),
+        words=words(trace, data, results),
         policy=_policy(scripts),
         style=Markup(_asset("page/style.css")),
         scripts=[Markup(script) for script in scripts],
@@ -60,6 +70,8 @@ def render(trace: Traced, limit: int = BYTES) -> str:
         has_connections=data.n_connections > 0,
         has_firings=trace.firings.num_rows > 0,
         has_prompts=len(data.json["prompts"]) > 0,
+        has={name: name in present for name in PARTS},
+        present=present,
     )
 
 
@@ -80,5 +92,10 @@ def _asset(name: str) -> str:
 
 @cache
 def _template() -> jinja2.Template:
-    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
-    return environment.from_string(_asset("page/page.html.j2"))
+    environment = jinja2.Environment(
+        loader=jinja2.FunctionLoader(lambda name: _asset(f"page/{name}")),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+    )
+    return environment.get_template("page.html.j2")

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from svdtrace.report.data import PageData
+from svdtrace.report.more import MORE, More
 from svdtrace.report.numbers import rounded
+from svdtrace.report.results import Result
 from svdtrace.report.traced import Traced, model_of
 
 
@@ -52,14 +54,17 @@ class Words:
     groups: tuple[Group, ...]
     seconds: tuple[Stage, ...]
     left_out: tuple[str, ...]
+    notes: Mapping[str, str]
+    more: tuple[More, ...] = MORE
 
 
-def words(trace: Traced, data: PageData) -> Words:
+def words(trace: Traced, data: PageData, results: Sequence[Result] = ()) -> Words:
     """Say what a trace found.
 
     Args:
         trace: a trace.
         data: what is counted together of it.
+        results: of other commands, whose settings are named too.
     """
     manifest = trace.manifest
     return Words(
@@ -69,7 +74,8 @@ def words(trace: Traced, data: PageData) -> Words:
         tiles=tuple(_tiles(trace, data)),
         nothing=_nothing(trace),
         d_head=data.d_head,
-        groups=tuple(_groups(manifest)),
+        groups=(*_groups(manifest), *(_group_of(result) for result in results)),
+        notes=_notes(manifest, results),
         seconds=tuple(_stages(manifest.get("seconds", {}))),
         left_out=data.left_out,
     )
@@ -141,10 +147,29 @@ def _nothing(trace: Traced) -> str:
 def _groups(manifest: Mapping[str, Any]) -> list[Group]:
     named = {"config": "Settings", "model": "Model", "prompts": "Prompts", "near_ties": "Near ties", "counts": "Counts"}
     manifest = {**manifest, "model": model_of(manifest)}
-    apart = {*named, "seconds"}
+    apart = {*named, "seconds", "chance", "stability", "files"}
     run = {name: value for name, value in manifest.items() if name not in apart}
     groups = [Group(title, _rows(manifest[name])) for name, title in named.items() if name in manifest]
     return [*groups, Group("Run", _rows(run))]
+
+
+def _group_of(result: Result) -> Group:
+    """Settings, versions and prompts of another command's result, under its folder's name."""
+    named = ("version", "libraries", "config", "prompts", "counts", "device")
+    rows = [row for name in named if name in result.manifest for row in _rows({name: result.manifest[name]})]
+    return Group(f"svdtrace {result.command}", (("folder", result.folder), *rows))
+
+
+def _notes(manifest: Mapping[str, Any], results: Sequence[Result]) -> dict[str, str]:
+    """By command, a sentence where a result is of other prompts than the trace."""
+    mine = manifest.get("prompts", {}).get("sha256")
+    notes = {}
+    for result in results:
+        prompts = result.manifest.get("prompts", {})
+        if mine is not None and prompts.get("sha256") not in (None, mine):
+            many = _plural(int(prompts.get("count", 0)), "prompt")
+            notes[result.command] = f"These are other prompts than those of the trace: {many}."
+    return notes
 
 
 def _rows(values: Any) -> tuple[tuple[str, str], ...]:

@@ -11,7 +11,9 @@ const Circuit = (() => {
     // Layer 0 as the lowest includes what is written before it.
     const low = Number(State.get("low")) > 0 ? State.number("low", 0, DATA.shape.layers) : -1;
     const high = State.get("high") === "" ? DATA.shape.layers : State.number("high", 0, DATA.shape.layers);
+    const most = Number(State.get("q")) || Infinity;
     const fits = (connection) =>
+      (most === Infinity || (connection.q_value ?? 1) <= most) &&
       (side === "both" || connection.side === side) &&
       connection.prompts >= least &&
       (others || connection.role !== "other") &&
@@ -30,6 +32,10 @@ const Circuit = (() => {
         move.src !== move.dest && nodes.has(`${move.name}@${move.src}`) && nodes.has(`${move.name}@${move.dest}`),
     );
   }
+
+  // Stability is the line's opacity; a trace without it shows strength by opacity as well as by width.
+  const shadeOf = ({ stability }, strength) =>
+    stability === undefined || stability === null ? 0.4 + 0.55 * Math.sqrt(strength) : 0.12 + 0.85 * stability;
 
   function elements(shown) {
     const rank = ["weight", "share"].includes(State.get("rank")) ? State.get("rank") : "total";
@@ -64,7 +70,7 @@ const Circuit = (() => {
           target,
           bow: connection.side === "dest" ? -bow : bow,
           width: 1.2 + 5.5 * strength ** 0.8,
-          shade: 0.4 + 0.55 * Math.sqrt(strength),
+          shade: shadeOf(connection, strength),
         },
       };
     });
@@ -291,7 +297,7 @@ const Circuit = (() => {
     byId("zoom-in").addEventListener("click", () => zoomBy(1.25));
     byId("zoom-out").addEventListener("click", () => zoomBy(0.8));
     byId("zoom-fit").addEventListener("click", fit);
-    State.on(["n", "rank", "min", "side", "low", "high", "moves", "others", "focus"], draw);
+    State.on(["n", "rank", "min", "side", "low", "high", "moves", "others", "focus", "q"], draw);
     State.on(["pick"], mark);
     draw();
   }

@@ -28,6 +28,17 @@ const CONNECTIONS = rowsOf(DATA.connections).map((row, index) => {
 });
 const CONNECTION = new Map(CONNECTIONS.map((connection) => [connection.id, connection]));
 
+const chanceOf = (value) => (value === null || value === undefined ? "–" : String(Number(value.toPrecision(2))));
+
+// What a trace may say of an edge beyond its weight.
+const EVIDENCE = [
+  { key: "stability", label: "Stability", name: "share of reruns that have it", show: (value) => (value === null ? "–" : percent(value, 1)) },
+  { key: "p_slices", label: "p slices", name: "p against random slices", show: chanceOf },
+  { key: "p_bases", label: "p bases", name: "p against random bases", show: chanceOf },
+  { key: "p_prompts", label: "p prompts", name: "p against other prompts", show: chanceOf },
+  { key: "q_value", label: "q", name: "q, false-discovery rate", show: chanceOf },
+];
+
 const MOVES = rowsOf(DATA.moves).map((row) => ({
   ...row,
   name: `${row.layer}.${row.head}`,

@@ -106,6 +106,7 @@ const Details = (() => {
         ["mean weight", short(connection.weight)],
         ["total weight", short(connection.total)],
         ["median share of its side", connection.share === null ? "–" : percent(connection.share, 1)],
+        ...EVIDENCE.filter(({ key }) => key in connection).map(({ key, name, show }) => [name, show(connection[key])]),
         connection.near_tie > 0 && ["near a tie", count(connection.near_tie)],
         connection.nonpositive > 0 && ["side's total not positive", count(connection.nonpositive)],
       ]),

@@ -35,6 +35,14 @@ const EdgesTable = (() => {
       show: (row) => (row.share === null ? "–" : percent(row.share, 1)),
       wide: true,
     },
+    ...EVIDENCE.filter(({ key }) => key in DATA.connections).map(({ key, label, name, show }) => ({
+      key,
+      label,
+      title: name,
+      value: NUMBER(key),
+      show: (row) => show(row[key]),
+      wide: true,
+    })),
     {
       key: "vectors",
       label: "Vectors in most slices",
@@ -71,7 +79,7 @@ const EdgesTable = (() => {
     const arrow = { ascending: " ↑", descending: " ↓", none: "" }[order];
     return el(
       "th",
-      { scope: "col", "aria-sort": order, class: classes(column) },
+      { scope: "col", "aria-sort": order, class: classes(column), title: column.title },
       button([column.label, el("span", { "aria-hidden": "true" }, arrow)], () => sortBy(column), {
         "data-key": column.key,
       }),

@@ -33,7 +33,8 @@ function bindCircuit() {
     byId("head-names"),
     [...names].map((name) => el("option", { value: name })),
   );
-  for (const key of ["n", "rank", "min", "side", "low", "high", "moves", "others"]) bind(key, key);
+  const controls = ["n", "rank", "min", "side", "low", "high", "moves", "others", "q"];
+  for (const key of controls) if (byId(key)) bind(key, key);
   const search = byId("focus");
   const show = () => {
     if (document.activeElement !== search || !State.get("focus")) search.value = State.get("focus");
@@ -53,8 +54,7 @@ function bindCircuit() {
   State.on(["n", "min"], labels);
   labels();
   byId("reset").addEventListener("click", () => {
-    const keys = ["n", "rank", "min", "side", "low", "high", "moves", "others", "focus", "pick"];
-    State.set(Object.fromEntries(keys.map((key) => [key, State.DEFAULTS[key]])));
+    State.set(Object.fromEntries([...controls, "focus", "pick"].map((key) => [key, State.DEFAULTS[key]])));
   });
 }
 
@@ -123,5 +123,9 @@ if (HEADS.length) {
   Dimensions.start();
 }
 if (PROMPTS.length) Prompts.start();
+Chance.start();
+if (DATA.interventions) Interventions.start();
+if (DATA.characterisation) Characterisation.start();
+if (DATA.faithfulness) Faithfulness.start();
 followSections();
 document.documentElement.classList.add("ready");

@@ -20,6 +20,12 @@ const State = (() => {
     prompt: "",
     show: "",
     token: "",
+    q: "",
+    where: "",
+    way: "",
+    measure: "logit_difference",
+    sets: "25",
+    task: "",
     at: "",
   };
   const listeners = [];

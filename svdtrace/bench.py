@@ -142,7 +142,8 @@ def _first_residual(params: Any, tokens: Array) -> Array:
 
 
 @partial(jax.jit, static_argnums=0)
-def _plain(config: GPT2Config, params: Any, tokens: Array) -> Array:
+def plain_forward(config: GPT2Config, params: Any, tokens: Array) -> Array:
+    """The blocks alone, [prompt tok d_model]: no unembedding, no taps; what other costs are measured against."""
     mask = attention_mask(jnp.ones(tokens.shape, bool))
     return run_blocks(config, params.blocks, _first_residual(params, tokens), mask)[0]
 
@@ -160,7 +161,7 @@ def _forward_and_trace(
 
     def plain() -> None:
         for batch in batches:
-            jax.block_until_ready(_plain(model.config, model.params, batch))
+            jax.block_until_ready(plain_forward(model.config, model.params, batch))
 
     def traced() -> None:
         nonlocal n_firings

@@ -59,6 +59,7 @@ class Aligned:
     q: Float[Array, "layer prompt tok head d_head"]
     k: Float[Array, "layer prompt tok head d_head"]
     v: Float[Array, "layer prompt tok head d_head"]
+    attn_out: Float[Array, "layer prompt tok d_model"]
     logits: Float[Array, "prompt vocab"]
 
 
@@ -99,7 +100,7 @@ def run_clean(
 
     aligned = Aligned(
         start=start,
-        **{name: moved(seen[name]) for name in ("resid_pre", "q", "k", "v")},
+        **{name: moved(seen[name]) for name in ("resid_pre", "q", "k", "v", "attn_out")},
         logits=logits,
     )
     return clean, aligned

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -12,7 +12,7 @@ from svdtrace.interventions.edits import Edit, compared, likeness
 from svdtrace.interventions.pairs import firing_of
 from svdtrace.interventions.planning import Planned, Spec
 from svdtrace.interventions.scene import Scene
-from svdtrace.interventions.windows import NOWHERE, Outcome, Reads, Watched, Writes, run_windows
+from svdtrace.interventions.windows import NOWHERE, STEM, Outcome, Reads, Watched, Writes, run_windows
 
 UNWATCHED = -2
 
@@ -29,27 +29,44 @@ class Found:
     cosine: np.ndarray
 
 
+class Key(NamedTuple):
+    """What edits have in common that run in one call."""
+
+    local: bool
+    stem: bool
+    first: int
+    window: int
+    entries: int
+
+
+def key_of(edit: Edit, scene: Scene) -> Key:
+    """Which calls an edit can be part of; `stem`: it edits the first residual."""
+    entries = 1
+    while entries < len(edit.layer):
+        entries *= 4
+    window = rounded_up(edit.window(scene.batch.last), scene.batch.tokens.shape[1])
+    return Key(edit.local, bool((edit.layer == STEM).any()), edit.first_layer, window, entries)
+
+
 def tokens_per_call(platform: str) -> int:
     """How many tokens of all edits together are computed at once: enough to keep matrix products busy."""
-    return 4096 if platform == "cpu" else 2**16
+    return 2048 if platform == "cpu" else 2**16
 
 
 def run_all(scene: Scene, planned: Iterable[Planned], platform: str, take: Callable[[Planned, Found], None]) -> None:
     """Run edits, and hand what each did to `take`."""
-    groups: dict[tuple[bool, int, int, int], list[Planned]] = {}
+    groups: dict[Key, list[Planned]] = {}
     waiting: list[tuple[list[Planned], Outcome]] = []
-    n_prompts, n_tokens = scene.batch.tokens.shape
+    n_prompts = len(scene.batch.tokens)
 
-    def send(key: tuple[bool, int, int, int]) -> None:
+    def send(key: Key) -> None:
         group = groups.pop(key)
-        waiting.append((group, _dispatch(scene, group, key, _per_call(n_prompts, key[2], platform))))
+        waiting.append((group, _dispatch(scene, group, key, _per_call(n_prompts, key.window, platform))))
 
     for each in planned:
-        window = rounded_up(each.edit.window(scene.batch.last), n_tokens)
-        entries = 1 << (len(each.edit.layer) - 1).bit_length()
-        key = (each.edit.local, each.edit.first_layer, window, entries)
+        key = key_of(each.edit, scene)
         groups.setdefault(key, []).append(each)
-        if len(groups[key]) == _per_call(n_prompts, window, platform):
+        if len(groups[key]) == _per_call(n_prompts, key.window, platform):
             send(key)
         # Results are fetched a few calls late, so that the device always has work.
         while len(waiting) > 4:
@@ -61,8 +78,9 @@ def run_all(scene: Scene, planned: Iterable[Planned], platform: str, take: Calla
 
 
 def rounded_up(window: int, n_tokens: int) -> int:
-    """A window's length as a power of two, at most the whole; few lengths, so that few programs are compiled."""
-    return min(1 << (window - 1).bit_length(), n_tokens)
+    """A window's length as 1 or a multiple of 8 tokens and an eighth of the whole: few lengths, few programs."""
+    step = max(8, -(-n_tokens // 8))
+    return 1 if window == 1 else min(-(-window // step) * step, n_tokens)
 
 
 def watched_firing(spec: Spec) -> tuple[int, int, str, str] | None:
@@ -76,8 +94,9 @@ def _per_call(n_prompts: int, window: int, platform: str) -> int:
     return min(64, 1 << (many.bit_length() - 1))
 
 
-def _dispatch(scene: Scene, group: Sequence[Planned], key: tuple[bool, int, int, int], size: int) -> Outcome:
-    local, first, window, entries = key
+def _dispatch(scene: Scene, group: Sequence[Planned], key: Key, size: int) -> Outcome:
+    local, window = key.local, key.window
+    writes, reads = (0, key.entries) if local else (key.entries, 0)
     # A call that is not full repeats its last edit.
     edits = [each.edit for each in group] + [group[-1].edit] * (size - len(group))
     specs = [each.run.spec for each in group] + [group[-1].run.spec] * (size - len(group))
@@ -86,13 +105,14 @@ def _dispatch(scene: Scene, group: Sequence[Planned], key: tuple[bool, int, int,
         scene.config,
         scene.model.params,
         scene.aligned,
-        np.int32(first),
-        _writes(scene, none if local else edits, 0 if local else entries, window),
-        _reads(scene, edits if local else none, entries if local else 0, window),
+        np.int32(key.first),
+        _writes(scene, none if local else edits, writes, window),
+        _reads(scene, edits if local else none, reads, window),
         _watched(scene, specs, window),
         scene.batch.answer,
         scene.batch.distractor,
         window=window,
+        stem=key.stem,
     )
 
 

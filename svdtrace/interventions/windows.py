@@ -19,7 +19,7 @@ from gpt2jax.blocks import block
 from gpt2jax.config import GPT2Config
 from gpt2jax.numerics import compute_dtype, einsum
 from gpt2jax.params import Params
-from gpt2jax.sites import Passage
+from gpt2jax.sites import Hook, Passage
 from svdtrace.interventions.clean import Aligned, read_out
 
 ATTENTION, MLP = 0, 1
@@ -81,7 +81,7 @@ class Outcome:
     product: Float[Array, "*edit entry prompt"]
 
 
-@partial(jax.jit, static_argnames=("config", "window"))
+@partial(jax.jit, static_argnames=("config", "window", "stem"))
 def run_windows(
     config: GPT2Config,
     params: Params,
@@ -94,58 +94,76 @@ def run_windows(
     distractor: Int[Array, " prompt"],
     *,
     window: int,
+    stem: bool,
 ) -> Outcome:
     """Run edits of one batch of prompts, leading axis edit.
 
     Args:
         first: the first layer that any of them edits; runs start from its clean residual.
         window: how many tokens up to the last traced one are computed.
+        stem: whether any of them edits the first residual, so that nothing of the first layer is as it was.
     """
-    run = partial(_run, config, params, aligned, first, answer, distractor, window)
-    return jax.vmap(run)(writes, reads, watched)
+
+    def one(writes: Writes, reads: Reads, watched: Watched) -> Outcome:
+        run = _Run(config, params, aligned, window, writes, reads, watched)
+        return run.outcome(first, answer, distractor, stem)
+
+    return jax.vmap(one)(writes, reads, watched)
 
 
-def _run(
-    config: GPT2Config,
-    params: Params,
-    aligned: Aligned,
-    first: Array,
-    answer: Array,
-    distractor: Array,
-    window: int,
-    writes: Writes,
-    reads: Reads,
-    watched: Watched,
-) -> Outcome:
-    n_tokens = aligned.resid_pre.shape[2]
-    before = n_tokens - window
-    token = jnp.arange(n_tokens)
-    allowed = (token <= token[before:, None])[None] & (token >= aligned.start[:, None])[:, None, :]
-    stem = _Edits(writes, reads, jnp.asarray(STEM), None)
-    resid = stem.add(_layer(aligned.resid_pre, first)[:, before:], ATTENTION)
-    nothing = jnp.zeros(aligned.start.shape, resid.dtype)
+class _Run:
+    """One edit's run over a window of last tokens."""
 
-    def step(layer: Array, carry: tuple[Array, ...]) -> tuple[Array, ...]:
+    def __init__(
+        self,
+        config: GPT2Config,
+        params: Params,
+        aligned: Aligned,
+        window: int,
+        writes: Writes,
+        reads: Reads,
+        watched: Watched,
+    ) -> None:
+        self.config, self.params, self.aligned = config, params, aligned
+        self.writes, self.reads, self.watched = writes, reads, watched
+        n_tokens = aligned.resid_pre.shape[2]
+        self.before = n_tokens - window
+        token = jnp.arange(n_tokens)
+        causal = token <= token[self.before :, None]
+        self.allowed = (causal & (token >= aligned.start[:, None])[:, None, :])[:, None]
+
+    def outcome(self, first: Array, answer: Array, distractor: Array, stem: bool) -> Outcome:
+        """Run from a layer on, and read the output."""
+        start = _Edits(self.writes, self.reads, jnp.asarray(STEM), {})
+        resid = start.add(_layer(self.aligned.resid_pre, first)[:, self.before :], ATTENTION)
+        nothing = jnp.zeros(self.aligned.start.shape, resid.dtype)
+        carry = (resid, nothing, nothing, *start.compare(resid, resid))
+        if not stem:
+            # What the first edited layer reads is clean, so most of its attention is known.
+            carry = self.step(first, carry, begins=True)
+            first = first + 1
+        step = partial(self.step, begins=False)
+        resid, score, pattern, square, product = jax.lax.fori_loop(first, self.config.n_layers, step, carry)
+        logits = read_out(self.config, self.params, resid[:, -1:])[:, 0]
+        log_before, log_after = jax.nn.log_softmax(self.aligned.logits), jax.nn.log_softmax(logits)
+        kl = jnp.sum(jnp.exp(log_before) * (log_before - log_after), axis=-1)
+        return Outcome(logit_difference(logits, answer, distractor), kl, score, pattern, square, product)
+
+    def step(self, layer: Array, carry: tuple[Array, ...], *, begins: bool) -> tuple[Array, ...]:
+        """One layer; `begins`: the first one, whose input is clean."""
         resid, score, pattern, square, product = carry
-        weights = jax.tree.map(lambda array: _layer(array, layer).astype(compute_dtype(array)), params.blocks)
-        clean = tuple(_layer(getattr(aligned, name), layer) for name in "qkv")
-        edits = _Edits(writes, reads, layer, tuple(each[:, before:] for each in clean))
-        site = Passage(edits.hooks(), layer=layer)
-        past = (clean[1][:, :before], clean[2][:, :before])
-        resid = block(config, weights, resid, allowed[:, None], site, past)
-        here = watched.layer == layer
-        score = jnp.where(here, _at(site.seen["attn.hook_attn_scores"], watched), score)
-        pattern = jnp.where(here, _at(site.seen["attn.hook_pattern"], watched), pattern)
+        weights = jax.tree.map(lambda array: _layer(array, layer).astype(compute_dtype(array)), self.params.blocks)
+        clean = {name: _layer(getattr(self.aligned, name), layer) for name in ("q", "k", "v", "attn_out")}
+        edits = _Edits(self.writes, self.reads, layer, {name: value[:, self.before :] for name, value in clean.items()})
+        site = Passage(edits.hooks(begins), layer=layer)
+        past = (clean["k"][:, : self.before], clean["v"][:, : self.before])
+        resid = block(self.config, weights, resid, self.allowed, site, past)
+        if edits.reads_anything or not begins:  # a layer that writers alone edit first has no reader
+            here = self.watched.layer == layer
+            score = jnp.where(here, _at(site.seen["attn.hook_attn_scores"], self.watched), score)
+            pattern = jnp.where(here, _at(site.seen["attn.hook_pattern"], self.watched), pattern)
         more = edits.compare(site.seen["hook_attn_out"], site.seen["hook_mlp_out"])
         return resid, score, pattern, square + more[0], product + more[1]
-
-    start = stem.compare(resid, resid)
-    carry = (resid, nothing, nothing, *start)
-    resid, score, pattern, square, product = jax.lax.fori_loop(first, config.n_layers, step, carry)
-    logits = read_out(config, params, resid[:, -1:])[:, 0]
-    log_before, log_after = jax.nn.log_softmax(aligned.logits), jax.nn.log_softmax(logits)
-    kl = jnp.sum(jnp.exp(log_before) * (log_before - log_after), axis=-1)
-    return Outcome(logit_difference(logits, answer, distractor), kl, score, pattern, square, product)
 
 
 def logit_difference(
@@ -158,10 +176,15 @@ def logit_difference(
 
 
 class _Edits:
-    """The entries of one edit that belong to one layer."""
+    """The entries of one edit that belong to one layer; `clean`: its values in the window."""
 
-    def __init__(self, writes: Writes, reads: Reads, layer: Array, clean: tuple[Array, ...] | None) -> None:
+    def __init__(self, writes: Writes, reads: Reads, layer: Array, clean: dict[str, Array]) -> None:
         self.writes, self.reads, self.layer, self.clean = writes, reads, layer, clean
+
+    @property
+    def reads_anything(self) -> bool:
+        """Whether the edit has entries of the reading kind."""
+        return self.reads.layer.shape[0] > 0
 
     def place(self, part: int, window: int) -> Float[Array, "entry prompt tok"]:
         """1 where an entry edits a part of this layer."""
@@ -181,23 +204,32 @@ class _Edits:
         after = sum(einsum("ebt,btd->ebd", self.place(part, value.shape[1]), value) for part, value in parts)
         return jnp.sum(jnp.square(after), axis=-1), jnp.sum(after * self.writes.before, axis=-1)
 
-    def read(self, value: Float[Array, "prompt tok head d_head"], which: int) -> Float[Array, "prompt tok head d_head"]:
+    def read(self, value: Float[Array, "prompt tok head d_head"], name: str) -> Float[Array, "prompt tok head d_head"]:
         """Queries, keys or values, edited."""
-        reads = self.reads
+        reads, which = self.reads, "qkv".index(name)
         head = (reads.head[:, None] == jnp.arange(value.shape[2])) & (reads.layer == self.layer)[:, None]
         held = jnp.any(head[:, None] & reads.hold[..., which, None], axis=0)
-        value = jnp.where(held[:, None, :, None], self.clean[which], value)
+        value = jnp.where(held[:, None, :, None], self.clean[name], value)
         at = (reads.token[..., None] == jnp.arange(value.shape[1])).astype(value.dtype)
         return value + einsum("ebt,en,ebh->btnh", at, head.astype(value.dtype), reads.delta[:, :, which])
 
-    def hooks(self) -> Any:
-        """Hooks for this layer's passage."""
-        named = {
-            **{f"attn.hook_{name}": partial(self.read, which=which) for which, name in enumerate("qkv")},
-            "hook_attn_out": partial(self.add, part=ATTENTION),
-            "hook_mlp_out": partial(self.add, part=MLP),
-        }
+    def hooks(self, begins: bool) -> Any:
+        """Hooks for this layer's passage.
+
+        Where it `begins`, they take clean values instead of those computed, which the compiler then leaves out.
+        """
+        named = {"hook_attn_out": partial(self.add, part=ATTENTION), "hook_mlp_out": partial(self.add, part=MLP)}
+        if self.reads_anything:
+            named |= {f"attn.hook_{name}": partial(self.read, name=name) for name in "qkv"}
+        if begins:
+            taken = [f"attn.hook_{name}" for name in "qkv"] if self.reads_anything else ["hook_attn_out"]
+            named |= {site: partial(_instead, self.clean[site.rpartition("hook_")[2]], named[site]) for site in taken}
         return {site: [("*", hook)] for site, hook in named.items()}
+
+
+def _instead(clean: Array, hook: Hook, _value: Array) -> Array:
+    """A hook's result on the clean value."""
+    return hook(clean)
 
 
 def _layer(values: Array, layer: Array) -> Array:

@@ -20,12 +20,16 @@ if TYPE_CHECKING:
     from svdtrace.decomposition import Decomposition, decompose
     from svdtrace.interventions.intervening import Interventions, intervene
     from svdtrace.interventions.settings import InterventionConfig
+    from svdtrace.nulls.chance import Chance, chance
+    from svdtrace.nulls.figure import random_bases
     from svdtrace.reproduction.protocol import Reproduction, reproduce
+    from svdtrace.steadiness import stability
     from svdtrace.sweeping.running import Sweep, sweep
     from svdtrace.trace_folder import read
     from svdtrace.tracing import Trace, trace
 
 __all__ = [
+    "Chance",
     "Characterisation",
     "Decomposition",
     "InterventionConfig",
@@ -35,13 +39,16 @@ __all__ = [
     "Trace",
     "TraceConfig",
     "bundled_model",
+    "chance",
     "characterise",
     "decompose",
     "head_usage",
     "intervene",
     "prompts",
+    "random_bases",
     "read",
     "reproduce",
+    "stability",
     "sweep",
     "task_tokens",
     "trace",
@@ -49,6 +56,7 @@ __all__ = [
 
 _HOMES = {
     "Characterisation": "svdtrace.characterisation",
+    "Chance": "svdtrace.nulls.chance",
     "Decomposition": "svdtrace.decomposition",
     "InterventionConfig": "svdtrace.interventions.settings",
     "Interventions": "svdtrace.interventions.intervening",
@@ -57,12 +65,15 @@ _HOMES = {
     "Trace": "svdtrace.tracing",
     "TraceConfig": "svdtrace.config",
     "bundled_model": "svdtrace.bundle",
+    "chance": "svdtrace.nulls.chance",
     "characterise": "svdtrace.characterisation",
     "decompose": "svdtrace.decomposition",
     "head_usage": "svdtrace.characterisation",
     "intervene": "svdtrace.interventions.intervening",
+    "random_bases": "svdtrace.nulls.figure",
     "read": "svdtrace.trace_folder",
     "reproduce": "svdtrace.reproduction.protocol",
+    "stability": "svdtrace.steadiness",
     "sweep": "svdtrace.sweeping.running",
     "task_tokens": "svdtrace.characterisation",
     "trace": "svdtrace.tracing",

@@ -22,6 +22,7 @@ from svdtrace.slices import Slices, choose_slices, whole_rank
 
 BLOCK_SIZE = 16
 BLOCKS_PER_CALL = 16
+SIDES = ("dest", "src")
 
 
 @struct.dataclass
@@ -141,18 +142,14 @@ def attribute(
         all_writers: whether MLPs, embeddings, biases and the constant are writers too (`exact` alone).
     """
     q, k = collected.q, collected.k
-    slices, products, relative = _sliced(q, k, head, reader, tau, method)
+    slices, products, relative = sliced(q, k, head, reader, tau, method)
     members = slices.members & filled[..., None]
     coefficient = coefficients(method, q, k, members)
-    present = _present(cores.shape[2], cores.shape[3], layer, all_writers)
+    present = present_writers(cores.shape[2], cores.shape[3], layer, all_writers)
 
     def one_side(side: str, written: Written) -> tuple[Array, Edges]:
-        z = ("dest", "src").index(side)
-        bias = reader.bias[z, head]
-        terms = head_terms(written, cores[z, head], bias, 0.0 if method == "exact" else 1.0)
-        if all_writers:
-            rest = other_terms(written, b_O, reader.weights[z, head], bias, reader.shift[z, head])
-            terms = jnp.concatenate([terms, rest], axis=1)
+        z = SIDES.index(side)
+        terms = writer_terms(written, z, head, reader, cores, b_O, method=method, all_writers=all_writers)
         contributions = contribute(terms, coefficient[z], relative, present)
         return contributions.weight, choose_edges(contributions, coverage)
 
@@ -162,7 +159,31 @@ def attribute(
     return Attributed(slices=replace(slices, members=members), products=products, weight=weight, edges=edges)
 
 
-def _present(n_layers: int, n_heads: int, layer: Array, all_writers: bool) -> Bool[Array, " writer"]:
+def writer_terms(
+    written: Written,
+    side: int,
+    head: Int[Array, " block"],
+    reader: Reader,
+    cores: Float[Array, "side head layer writer_head d_head sv"],
+    b_O: Float[Array, "layer d_model"],
+    *,
+    method: str,
+    all_writers: bool,
+) -> Float[Array, "block writer slot sv"]:
+    """What every writer gathered put along the reader's vectors, before the method's coefficients weigh it.
+
+    Args:
+        side: 0 destination, 1 source.
+    """
+    bias = reader.bias[side, head]
+    terms = head_terms(written, cores[side, head], bias, 0.0 if method == "exact" else 1.0)
+    if not all_writers:
+        return terms
+    rest = other_terms(written, b_O, reader.weights[side, head], bias, reader.shift[side, head])
+    return jnp.concatenate([terms, rest], axis=1)
+
+
+def present_writers(n_layers: int, n_heads: int, layer: Int[Array, ""], all_writers: bool) -> Bool[Array, " writer"]:
     """Which of the writers gathered lie below the reader's layer."""
     below = jnp.arange(n_layers) < layer
     if not all_writers:
@@ -170,7 +191,15 @@ def _present(n_layers: int, n_heads: int, layer: Array, all_writers: bool) -> Bo
     return jnp.concatenate([jnp.repeat(below, n_heads), below, below, jnp.ones(3, bool)])
 
 
-def _sliced(q: Array, k: Array, head: Array, reader: Reader, tau: Array, method: str) -> tuple[Slices, Array, Array]:
+def sliced(
+    q: Float[Array, "block slot sv"],
+    k: Float[Array, "block slot sv"],
+    head: Int[Array, " block"],
+    reader: Reader,
+    tau: Float[Array, ""],
+    method: str,
+) -> tuple[Slices, Float[Array, "block slot sv"], Float[Array, "block slot sv"]]:
+    """Slices by the method's rule, the products they choose from, and their relative rounding bounds."""
     products = q * k
     relative = jnp.broadcast_to(reader.scale.relative[head][:, None], q.shape)
     if method == "all":

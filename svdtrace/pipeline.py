@@ -7,8 +7,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 
 import jax
@@ -31,6 +31,9 @@ from svdtrace.prepare import Prepared, writer_layers
 from svdtrace.roots import ALL, LOGIT, Root, logit_heads, named_roots
 from svdtrace.rows import SIDES, Chunk, Rows, WriterOrder, gather_rows
 from svdtrace.sharding import by_prompt, collect_by_device, in_blocks_by_device
+
+Keep = Callable[[Batch, Rows], np.ndarray]
+"""Which of a batch's edges stay, as a mask of its edge rows; an edge dropped leads nowhere."""
 
 
 @dataclass(frozen=True)
@@ -65,24 +68,31 @@ def watch(prepared: Prepared, batch: Batch, config: TraceConfig) -> Observed:
         np.asarray(config.score_min, prepared.dtype),
         count=candidates_per_destination(config.threshold, batch.tokens.shape[1]),
         skip_first=config.skip_first,
-        all_writers=_all_writers(config),
+        all_writers=all_writers(config),
     )
 
 
 def follow(
-    prepared: Prepared, batch: Batch, observed: Observed, config: TraceConfig, roots: Sequence[Root]
+    prepared: Prepared,
+    batch: Batch,
+    observed: Observed,
+    config: TraceConfig,
+    roots: Sequence[Root],
+    keep: Keep | None = None,
 ) -> BatchTrace:
     """Stages 2 and 3."""
     model = prepared.model
     order = WriterOrder.of(model.config.n_layers, model.config.n_heads)
     firings = list_firings(observed.candidates, config.threshold)
-    sides = SIDES if config.sides == "both" else (config.sides,)
+    sides = sides_of(config)
     chunks = [
         chunk
         for layer in range(1, model.config.n_layers)
         for chunk in _attributed(prepared, observed, firings, layer, config, sides)
     ]
     rows = gather_rows(firings, chunks, order, sides)
+    if keep is not None:
+        rows = replace(rows, edges=rows.edges.take(np.flatnonzero(keep(batch, rows))))
     start = _root_firings(prepared, batch, observed, firings, config, roots)
     paths, n_saturated = saturated(count_paths(firings, rows.edges, start, order))
     per_head = np.zeros((model.config.n_layers, model.config.n_heads), np.int64)
@@ -144,7 +154,7 @@ def _attributed(
         coverage=np.asarray(config.coverage, prepared.dtype),
         method=config.method,
         sides=sides,
-        all_writers=_all_writers(config),
+        all_writers=all_writers(config),
     )
     arranged = in_blocks_by_device(
         rows, firings.head[rows], firings.prompt[rows], observed.scale.shape[1], prepared.devices
@@ -187,6 +197,11 @@ def _root_firings(
     return heads[firings.prompt, firings.layer, firings.head] & (firings.dest == batch.last[firings.prompt])
 
 
-def _all_writers(config: TraceConfig) -> bool:
+def all_writers(config: TraceConfig) -> bool:
     """In `paper` and `all` the writers are heads alone, whatever the setting says (METHOD.md, section 5)."""
     return config.writers == "all" and config.method == "exact"
+
+
+def sides_of(config: TraceConfig) -> tuple[str, ...]:
+    """The sides that a trace follows."""
+    return SIDES if config.sides == "both" else (config.sides,)

@@ -10,10 +10,8 @@ import numpy as np
 from jaxtyping import Array
 
 from gpt2jax.residual import component_labels
-from svdtrace.attribute import Attributed
+from svdtrace.attribute import SIDES, Attributed
 from svdtrace.firings import FiringList
-
-SIDES = ("dest", "src")
 
 
 @dataclass(frozen=True)

@@ -30,7 +30,7 @@ from svdtrace.batching import Plan, automatic_batch_size, plan_for, planned_batc
 from svdtrace.config import TraceConfig
 from svdtrace.decomposition_file import cached_decompose
 from svdtrace.errors import PromptError
-from svdtrace.pipeline import BatchCounts, BatchTrace, batch_tables, follow, watch
+from svdtrace.pipeline import BatchCounts, BatchTrace, Keep, batch_tables, follow, watch
 from svdtrace.prepare import Prepared, prepare, spread
 from svdtrace.prompts.prompt import Prompt
 from svdtrace.roots import Root, parse_roots
@@ -43,10 +43,13 @@ Progress = Callable[[int, int], None]
 
 @dataclass(frozen=True)
 class Settled:
-    """What is settled before the first prompt is traced: the roots that are looked for, and the shapes compiled."""
+    """What is settled before the first prompt is traced: the roots that are looked for, the shapes compiled, and which
+    edges stay (by default all).
+    """
 
     roots: tuple[Root, ...]
     plan: Plan
+    keep: Keep | None = None
 
 
 @dataclass(frozen=True)
@@ -82,6 +85,7 @@ def trace(
     prompts: Sequence[Prompt],
     config: TraceConfig | None = None,
     *,
+    keep: Keep | None = None,
     progress: Progress | None = None,
     mesh: Mesh | None = None,
 ) -> Trace:
@@ -91,6 +95,7 @@ def trace(
         model: raw or folded; a raw one is folded when the config says so.
         prompts: any lengths; they are put into length buckets.
         config: what decides every number, by default `TraceConfig()`.
+        keep: which edges stay, by default all: see `Chance.survivors`.
         progress: called with prompts done and prompts in all, after every batch.
         mesh: the devices to spread prompts and parameters over, from `svdtrace.sharding.device_mesh`; by default
             prompts over all devices of this process.
@@ -108,7 +113,7 @@ def trace(
     with precision(config):
         with clock("prepare"):
             prepared = prepare_cached(model, config, mesh)
-        return trace_prepared(prepared, prompts, config, clock=clock, progress=progress)
+        return trace_prepared(prepared, prompts, config, keep=keep, clock=clock, progress=progress)
 
 
 def prepare_cached(model: Model, config: TraceConfig, mesh: Mesh | None = None) -> Prepared:
@@ -130,6 +135,7 @@ def trace_prepared(
     prompts: Sequence[Prompt],
     config: TraceConfig,
     *,
+    keep: Keep | None = None,
     clock: Clock | None = None,
     progress: Progress | None = None,
 ) -> Trace:
@@ -143,6 +149,7 @@ def trace_prepared(
     settled = Settled(
         roots=parse_roots(config.roots, shape, prompts),
         plan=plan_for(lengths, config.batch_size, shape.n_heads, computing_device(config).platform, prepared.devices),
+        keep=keep,
     )
     return trace_settled(prepared, prompts, config, settled, clock=clock, progress=progress)
 
@@ -286,7 +293,7 @@ def _parts(
         with clock("forward"):
             observed = jax.block_until_ready(watch(prepared, batch, config))
         with clock("attribute"):
-            part = follow(prepared, batch, observed, config, settled.roots)
+            part = follow(prepared, batch, observed, config, settled.roots, settled.keep)
         done += len(batch.prompts)
         if progress is not None:
             progress(done, len(prompts))

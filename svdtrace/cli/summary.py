@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from rich.console import Console
 
+from svdtrace.cli.evidence import evidence, lines
 from svdtrace.cli.terminal import table
 
 if TYPE_CHECKING:
@@ -32,6 +33,7 @@ def summary(trace: Trace) -> dict[str, Any]:
         "firings_per_head": firings_per_head(trace),
         "strongest_edges": strongest(trace.graph()),
         "seconds": manifest["seconds"],
+        **evidence(manifest),
     }
 
 
@@ -77,6 +79,8 @@ def show(console: Console, content: dict[str, Any]) -> None:
         f"{content['near_ties']['firings']} firings and {content['near_ties']['edges']} edges near a tie; "
         f"{seconds['total']:.1f} s ({parts})"
     )
+    for line in lines(content):
+        console.print(line)
 
 
 def edges_table(edges: list[dict[str, Any]], title: str = "Strongest edges") -> Any:

@@ -6,8 +6,23 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated
 
-from svdtrace.cli.options import ConfigChoice, Flat, Folder, ModelChoice, PromptChoice, Voice
+import tyro
+
+from svdtrace.cli.options import ConfigChoice, Flag, Flat, Folder, ModelChoice, PromptChoice, Voice
 from svdtrace.config import TraceConfig
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What further is asked of the edges."""
+
+    fdr: Annotated[float | None, tyro.conf.arg(metavar="RATE", help_behavior_hint="")] = None
+    """Keep only edges that survive this false-discovery rate against random slices, random bases and shuffled prompts,
+    above 0 and at most 1 (METHOD.md, section 12)."""
+    nulls: Annotated[int | None, tyro.conf.arg(metavar="N", help_behavior_hint="")] = None
+    """How many draws of each null; by default enough for --fdr 0.05. Alone: test the edges and keep them all."""
+    stability: Flag[bool] = False
+    """Trace again with other settings and say of each edge in what share of these traces it is (section 13)."""
 
 
 @dataclass(frozen=True)
@@ -21,6 +36,8 @@ class Options:
     From the heads that write the answer, in your model: `svdtrace trace --model FOLDER --prompts FILE --roots logit`
 
     On one sentence: `svdtrace trace --text 'Then, Mary and John went to the shop.' --threshold 0.4`
+
+    Only edges that chance does not explain: `svdtrace trace --prompts ioi:64 --fdr 0.05 --stability`
     """
 
     inputs: Annotated[ModelChoice, Flat] = field(default_factory=ModelChoice)
@@ -29,6 +46,7 @@ class Options:
     """Folder to write: new, empty, or an earlier result, which is replaced."""
     file: Annotated[ConfigChoice, Flat] = field(default_factory=ConfigChoice)
     settings: Annotated[TraceConfig, Flat] = field(default_factory=TraceConfig)
+    evidence: Annotated[Evidence, Flat] = field(default_factory=Evidence)
     voice: Annotated[Voice, Flat] = field(default_factory=Voice)
 
     @classmethod
@@ -43,15 +61,14 @@ def run(options: Options) -> int:
 
     check_folder(options.out)
 
+    from svdtrace.cli.evidence import examined
     from svdtrace.cli.loading import load_model, read_prompts
     from svdtrace.cli.summary import show, summary
-    from svdtrace.cli.terminal import console, print_json, progress
-    from svdtrace.tracing import trace
+    from svdtrace.cli.terminal import console, print_json
 
     model = load_model(options.inputs.model)
     prompts = read_prompts(options.prompts, model.tokenizer, model.config)
-    with progress("tracing prompts", options.voice, len(prompts)) as advance:
-        found = trace(model, prompts, options.settings, progress=advance)
+    found = examined(options, model, prompts)
     found.save(options.out)
     content = {"command": "trace", "out": str(options.out), **summary(found)}
     if options.voice.json:

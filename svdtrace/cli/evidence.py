@@ -1,0 +1,93 @@
+"""A trace with what was asked of its edges: do they beat chance, do they stay under other settings?"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from svdtrace.cli.terminal import progress
+
+if TYPE_CHECKING:
+    from gpt2jax.params import Model
+    from svdtrace.cli.trace import Options
+    from svdtrace.prompts.prompt import Prompt
+    from svdtrace.tracing import Trace
+
+
+def examined(options: Options, model: Model, prompts: Sequence[Prompt]) -> Trace:
+    """The trace that the options ask for.
+
+    Raises:
+        SettingError: an option that cannot be used.
+    """
+    from svdtrace.tracing import trace
+
+    asked, seed, keep, chance = options.evidence, options.prompts.seed, None, None
+    if asked.fdr is not None or asked.nulls is not None:
+        from svdtrace.nulls.chance import chance as against_chance
+
+        rate = {} if asked.fdr is None else {"fdr": asked.fdr}
+        with progress("asking what chance would give", options.voice, len(prompts)) as advance:
+            chance = against_chance(
+                model, prompts, options.settings, nulls=asked.nulls, seed=seed, progress=advance, **rate
+            )
+        keep = None if asked.fdr is None else chance.survivors(asked.fdr)
+    with progress("tracing prompts", options.voice, len(prompts)) as advance:
+        found = trace(model, prompts, options.settings, keep=keep, progress=advance)
+    if chance is not None:
+        found = chance.annotate(found)
+    if asked.stability:
+        from svdtrace.steadiness import stability
+
+        with progress("tracing with other settings", options.voice) as advance:
+            found = stability(model, prompts, found, seed=seed, progress=advance)
+    return found
+
+
+def evidence(manifest: dict[str, Any]) -> dict[str, Any]:
+    """What the closing table says of chance and stability; empty where neither was asked for."""
+    found: dict[str, Any] = {}
+    if "chance" in manifest:
+        found["chance"] = {name: value for name, value in manifest["chance"].items() if name != "bases"}
+        kept = ("mean_slice", "random_mean_slice", "random_lowest", "random_highest", "p")
+        found["chance"]["bases"] = {name: manifest["chance"]["bases"].get(name) for name in kept}
+    if "stability" in manifest:
+        found["stability"] = manifest["stability"]
+    return found
+
+
+def lines(found: dict[str, Any]) -> list[str]:
+    """The same in sentences."""
+    said = []
+    if "chance" in found:
+        said += _chance_lines(found["chance"])
+    if "stability" in found and found["stability"]["mean"] is not None:
+        its = found["stability"]
+        many = len(its["reruns"])
+        said.append(
+            f"stability: an edge is in {its['mean']:.0%} of {many} reruns on average; {its['in_all']} are in all"
+        )
+    return said
+
+
+def _chance_lines(chance: dict[str, Any]) -> list[str]:
+    explained = ", ".join(f"{kind} explain {each['explained']}" for kind, each in chance["by_null"].items())
+    said = [
+        f"chance: {chance['surviving']} of {chance['edges']} connections survive a false-discovery rate of "
+        f"{chance['fdr']:g} ({chance['nulls']} nulls of each kind, {chance['candidates']} candidates); {explained}"
+    ]
+    if not chance["surviving"] and chance["edges"]:
+        could = "no edge could survive" if chance["smallest_q"] > chance["fdr"] else "none survives"
+        said.append(
+            f"{could} {chance['nulls']} nulls: {chance['beat_all']} beat them all, and it takes {chance['needed']} to "
+            "tell from chance; give more with --nulls"
+        )
+    if chance["prompts_without_partner"]:
+        said.append(f"{chance['prompts_without_partner']} prompts have no other of their length to be shuffled with")
+    bases = chance["bases"]
+    if bases["mean_slice"] is not None:
+        said.append(
+            f"mean |S| {bases['mean_slice']:.2f}, in random bases {bases['random_mean_slice']:.2f} "
+            f"({bases['random_lowest']:.2f} to {bases['random_highest']:.2f}), p {bases['p']:.2g}"
+        )
+    return said

@@ -1,0 +1,179 @@
+"""How often chance would give an edge: p-values and false-discovery rates (METHOD.md, section 12).
+
+found = svdtrace.chance(model, prompts)
+found.annotate(svdtrace.trace(model, prompts, keep=found.survivors(0.05)))
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+
+from gpt2jax.params import Model
+from svdtrace.bounds import ACTIVATION_ERROR
+from svdtrace.config import TraceConfig
+from svdtrace.errors import SettingError
+from svdtrace.nulls.candidates import Candidates, draw, look, question
+from svdtrace.nulls.summary import EVERY, summary_of
+from svdtrace.nulls.surviving import survivors, with_columns
+from svdtrace.pipeline import Keep
+from svdtrace.prompts.prompt import Prompt
+from svdtrace.sharding import device_mesh
+from svdtrace.statistics import benjamini_hochberg
+from svdtrace.tracing import (
+    Clock,
+    Progress,
+    Trace,
+    check_prompts,
+    computing_device,
+    precision,
+    prepare_cached,
+)
+
+FEWEST = 99
+PER_EDGE = 20
+
+
+@dataclass(frozen=True)
+class Chance:
+    """What chance would give of every candidate edge.
+
+    A candidate is a writer, a reader that fires, a side, and a role that one of the reader's tokens has on that side
+    (`other` where it has none). Its statistic is the mean over the reader's firings of `c_w / Σ_w |c_w|` where section
+    6 chooses the writer with c_w > 0, and 0 where it does not, or where the firing's token has another role. How many
+    firings there are is the same under every null, so no p depends on it.
+
+    Args:
+        candidates: those with a statistic above 0; all others have p- and q-values of 1.
+        statistic: as observed [candidate]; null: by kind, under each null [null candidate].
+        p: by kind; NaN where a null says nothing of it.
+        q_value: Benjamini–Hochberg, over all candidates, of the largest p: an edge must beat every null.
+        size: firings by |S| in random bases [null layer head d_head+1].
+        summary: what `manifest.json` says of it all.
+    """
+
+    candidates: Candidates
+    statistic: np.ndarray
+    null: dict[str, np.ndarray]
+    p: dict[str, np.ndarray]
+    q_value: np.ndarray
+    size: np.ndarray
+    summary: dict[str, Any] = field(repr=False)
+
+    def survivors(self, fdr: float) -> Keep:
+        """A choice of edges for `svdtrace.trace(keep=…)`: those with a q-value of at most `fdr`."""
+        return survivors(self, fdr)
+
+    def annotate(self, trace: Trace) -> Trace:
+        """The trace with `p_slices`, `p_bases`, `p_prompts`, `q_value` beside its edges, and `chance` in its manifest.
+
+        Args:
+            trace: of the same model, prompts and settings, its roots aside.
+        """
+        edges = with_columns(trace.prompts, trace.edges, self)
+        return replace(trace, edges=edges, manifest={**trace.manifest, "chance": self.summary})
+
+
+def chance(
+    model: Model,
+    prompts: Sequence[Prompt],
+    config: TraceConfig | None = None,
+    *,
+    nulls: int | None = None,
+    fdr: float = 0.05,
+    seed: int = 0,
+    progress: Progress | None = None,
+) -> Chance:
+    """Hold every candidate edge against random slices, random bases and shuffled prompts (METHOD.md, section 12).
+
+    Roots play no part: a reader's firings are all its firings.
+
+    Args:
+        model, prompts, config: as in `svdtrace.trace`.
+        nulls: how many of each kind; by default enough that an edge can reach a q-value of 0.05, and 99 at least.
+        fdr: the false-discovery rate at which the summary counts edges.
+        seed: of all draws.
+        progress: called with prompts done and prompts in all, first for what is observed, then for the nulls.
+
+    Raises:
+        SettingError, PromptError, ModelError: what was asked does not fit.
+    """
+    config = config or TraceConfig()
+    check(nulls, fdr, seed)
+    check_prompts(model, prompts)
+    device, clock = computing_device(config), Clock()
+    with precision(config), clock("nulls"):
+        asked = question(prepare_cached(model, config, device_mesh([device])), prompts, config, seed)
+        found = look(asked, prompts, device.platform, progress)
+        count = found.count(config)
+        many = enough(count, len(found)) if nulls is None else nulls
+        sums, size = draw(asked, found, many, prompts, device.platform, progress)
+    p = {kind: p_values(found.sums[kind], sums[kind]) for kind in asked.kinds}
+    p["prompts"] = np.where(found.shuffled, p["prompts"], np.nan)
+    firings = np.maximum(1, found.of_reader(found.firings))
+    with_partner = np.maximum(1, found.of_reader(found.partnered))
+    divisor = {kind: with_partner if kind == "prompts" else firings for kind in asked.kinds}
+    tested = {**p, EVERY: largest(p)}
+    q = {kind: q_values(each, count) for kind, each in tested.items()}
+    summary = {
+        "nulls": many,
+        "seed": seed,
+        "fdr": fdr,
+        "candidates": count,
+        **summary_of(found, tested, q, size, fdr),
+        "smallest_q": smallest_q(many, count, len(found)),
+        "needed": math.ceil(count / (1 + many) / fdr),
+        "seconds": clock.rounded()["total"],
+    }
+    null = {kind: sums[kind] / divisor[kind] for kind in asked.kinds}
+    return Chance(found, found.sums["bases"] / firings, null, p, q[EVERY], size, summary)
+
+
+def p_values(
+    observed: Float[np.ndarray, " candidate"], null: Float[np.ndarray, "null candidate"]
+) -> Float[np.ndarray, " candidate"]:
+    """`p = (1 + nulls ≥ observed) / (1 + nulls)` (Phipson & Smyth 2010).
+
+    What float32 cannot tell apart is a tie, and ties count against the edge.
+    """
+    beaten = np.sum(null >= observed * (1 - ACTIVATION_ERROR), axis=0)
+    return (1 + beaten) / (1 + len(null))
+
+
+def q_values(p: Float[np.ndarray, " candidate"], count: int) -> Float[np.ndarray, " candidate"]:
+    """Benjamini–Hochberg over `count` candidates, of which those that are not listed have p = 1."""
+    return benjamini_hochberg(np.concatenate([p, np.ones(max(0, count - len(p)))]))[: len(p)]
+
+
+def largest(p: dict[str, np.ndarray]) -> Float[np.ndarray, " candidate"]:
+    """The largest of the p-values that there are."""
+    return np.max([np.where(np.isnan(each), 0, each) for each in p.values()], axis=0)
+
+
+def enough(candidates: int, observed: int) -> int:
+    """Nulls enough that edges which beat them all can have a q-value of 0.05."""
+    return max(FEWEST, math.ceil(PER_EDGE * candidates / max(1, observed)))
+
+
+def smallest_q(nulls: int, candidates: int, observed: int) -> float:
+    """The q-value if every candidate observed beat every null."""
+    return min(1.0, candidates / max(1, observed) / (1 + nulls))
+
+
+def check(nulls: int | None, fdr: float, seed: int) -> None:
+    """Hold the options against their ranges.
+
+    Raises:
+        SettingError: one of them cannot be used.
+    """
+    if nulls is not None and nulls < 1:
+        raise SettingError(f"nulls is {nulls}; give 1 or more")
+    if not 0 < fdr <= 1:
+        raise SettingError(f"fdr is {fdr}; it must be above 0 and at most 1")
+    if seed < 0:
+        raise SettingError(f"seed is {seed}; give 0 or more")

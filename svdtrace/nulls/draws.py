@@ -1,0 +1,105 @@
+"""What the nulls draw (METHOD.md, sections 12 and 13): each draw depends on the seed, the null's number and what it is
+drawn for, never on how prompts were batched.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float, Int, Key, UInt
+
+from svdtrace.cuts import running_sums
+
+KINDS = ("slices", "bases", "prompts")
+
+
+def kind_key(seed: int, kind: str) -> Key[Array, ""]:
+    """The key from which one kind of null is drawn."""
+    return jax.random.fold_in(jax.random.key(seed), KINDS.index(kind))
+
+
+def random_slices(
+    key: Key[Array, ""],
+    name: UInt[Array, "*firing 2"],
+    size: Int[Array, "*firing"],
+    rank: Bool[Array, "*firing sv"],
+) -> Bool[Array, "*firing sv"]:
+    """For every firing `size` indices drawn from within the rank, all sets equally likely.
+
+    Args:
+        key: one null's.
+        name: what tells a firing from all others; its draw depends on the key and on this alone.
+    """
+
+    def one(name: Array) -> Array:
+        own = jax.random.fold_in(jax.random.fold_in(key, name[0]), name[1])
+        return jax.random.uniform(own, rank.shape[-1:], jnp.float32)
+
+    flat = name.reshape(-1, 2)
+    lot = jax.vmap(one)(flat).reshape(rank.shape)
+    return running_sums(jnp.where(rank, lot, -1.0)).place < size[..., None]
+
+
+@partial(jax.jit, static_argnames="dtype")
+def random_rotations(
+    key: Key[Array, ""], null: Int[Array, " null"], group: Int[Array, "head sv"], dtype: jnp.dtype
+) -> Float[Array, "null head sv sv"]:
+    """Haar-random orthogonal matrices R, one a head and null, that mix k and m only where they share a group.
+
+    R is the Q of a Gaussian matrix whose R factor has a positive diagonal (Mezzadri 2007). Groups stand together, so
+    that the Gaussian matrix, and with it Q, falls into blocks. One batched `qr` in a program of its own: see METHOD.md,
+    measured hazards.
+
+    Args:
+        key: of one layer.
+        null: numbers of the nulls; a negative one stands for what was observed, R = identity.
+        group: labels, equal ones next to each other.
+    """
+    together = group[:, :, None] == group[:, None, :]
+    keys = jax.vmap(lambda each: jax.random.fold_in(key, each))(jnp.maximum(null, 0))
+    gaussian = jax.vmap(lambda each: jax.random.normal(each, together.shape, dtype))(keys)
+    Q, R = jnp.linalg.qr(jnp.where(together, gaussian, 0))
+    sign = jnp.where(jnp.diagonal(R, axis1=-2, axis2=-1) < 0, -1, 1).astype(dtype)
+    identity = jnp.eye(group.shape[-1], dtype=dtype)
+    return jnp.where((null >= 0)[:, None, None, None], jnp.where(together, Q * sign[..., None, :], 0), identity)
+
+
+def rank_groups(rank: Bool[Array, "head sv"]) -> Int[Array, "head sv"]:
+    """Groups for a rotation of the whole rank: all within it together, each beyond it alone."""
+    return jnp.where(rank, 0, jnp.arange(1, rank.shape[-1] + 1))
+
+
+def close_groups(S: Float[Array, "*head sv"], within: float) -> Int[Array, "*head sv"]:
+    """Groups of nearly equal singular values: neighbours within `within` of each other, relatively, share a group."""
+    apart = S[..., :-1] - S[..., 1:] > within * S[..., :-1]
+    first = jnp.zeros((*S.shape[:-1], 1), jnp.int32)
+    return jnp.concatenate([first, jnp.cumsum(apart, axis=-1, dtype=jnp.int32)], axis=-1)
+
+
+def partners(seed: int, null: int, length: Int[np.ndarray, " prompt"]) -> Int[np.ndarray, " prompt"]:
+    """For every prompt another one of the same length, all such exchanges equally likely; itself where none is.
+
+    Args:
+        null: the null's number; a negative one stands for what was observed, every prompt its own partner.
+        length: of each prompt; 0 for what is no prompt.
+    """
+    chosen = np.arange(len(length))
+    if null < 0:
+        return chosen
+    for each in np.unique(length[length > 0]):
+        places = np.flatnonzero(length == each)
+        rng = np.random.default_rng([seed, null, int(each)])
+        if len(places) > 1:
+            chosen[places] = places[_derangement(rng, len(places))]
+    return chosen
+
+
+def _derangement(rng: np.random.Generator, n: int) -> np.ndarray:
+    """A permutation that leaves nothing in its place: drawn until one does, e times on average."""
+    while True:
+        drawn = rng.permutation(n)
+        if not np.any(drawn == np.arange(n)):
+            return drawn

@@ -1,0 +1,64 @@
+"""What a trace shows of chance: columns of its edges, and which edges remain at a false-discovery rate."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pyarrow as pa
+
+from svdtrace.batching import Batch
+from svdtrace.graph import OTHER, edge_labels
+from svdtrace.nulls.buckets import role_numbers
+from svdtrace.nulls.draws import KINDS
+from svdtrace.rows import SIDES, Rows
+
+if TYPE_CHECKING:
+    from svdtrace.nulls.chance import Chance
+
+Q_VALUE = "q_value"
+
+
+def survivors(chance: Chance, fdr: float) -> Callable[[Batch, Rows], np.ndarray]:
+    """A choice of a batch's edges: those with a q-value of at most `fdr`, as a mask of its edge rows."""
+    found = chance.candidates
+
+    def keep(batch: Batch, rows: Rows) -> np.ndarray:
+        firings, edges = rows.firings, rows.edges
+        at = edges.firing
+        token = np.where(edges.side == 0, firings.dest[at], firings.src[at])
+        role = role_numbers(batch.prompts, found.roles, batch.tokens.shape)[firings.prompt[at], token]
+        key = found.keys(edges.side, firings.layer[at], firings.head[at], role, edges.writer)
+        return _looked_up(found.key, chance.q_value, key) <= fdr
+
+    return keep
+
+
+def with_columns(prompts: pa.Table, edges: pa.Table, chance: Chance) -> pa.Table:
+    """The edges with `p_slices`, `p_bases`, `p_prompts` and `q_value`; null where a null says nothing."""
+    found = chance.candidates
+    number = {name: at for at, name in enumerate(found.roles)}
+    code = {name: at for at, name in enumerate(found.order.labels)}
+    side = np.asarray([SIDES.index(each) for each in edges["side"].to_pylist()], np.int64)
+    layer, head = (edges[name].to_numpy().astype(np.int64) for name in ("layer", "head"))
+    role = np.asarray([number[label or OTHER] for label in edge_labels(prompts, edges)], np.int64)
+    writer = np.asarray([code[each] for each in edges["writer"].to_pylist()], np.int64)
+    key = found.keys(side, layer, head, role, writer)
+    for kind in KINDS:
+        if kind in chance.p:
+            p = _looked_up(found.key, chance.p[kind], key)
+            if kind == "prompts":
+                p = np.where(found.is_shuffled(side, layer, head, role, writer), p, np.nan)
+        else:
+            p = np.full(len(key), np.nan)
+        edges = edges.append_column(f"p_{kind}", pa.array(p, pa.float64(), mask=np.isnan(p)))
+    return edges.append_column(Q_VALUE, pa.array(_looked_up(found.key, chance.q_value, key), pa.float64()))
+
+
+def _looked_up(keys: np.ndarray, values: np.ndarray, wanted: np.ndarray) -> np.ndarray:
+    """The values of keys, which are sorted; 1 for a candidate that is not listed."""
+    if not len(keys):
+        return np.ones(len(wanted))
+    at = np.minimum(np.searchsorted(keys, wanted), len(keys) - 1)
+    return np.where(keys[at] == wanted, values[at], 1.0)

@@ -17,7 +17,7 @@ PACKAGES = ("gpt2jax", "svdtrace", "weights_tools")
 NUMERICS = {
     "gpt2jax": "activations blocks edits fold forward generate numerics params random residual sites",
     "svdtrace": "attribute bounds contributions cuts decomposition edges firings observe paths prepare roots slices "
-    "statistics characterisation.projections characterisation.slice_sizes",
+    "statistics characterisation.projections characterisation.slice_sizes nulls.draws nulls.statistics",
 }
 WORLD = {
     *("argparse", "builtins", "glob", "gzip", "http", "io", "json", "logging", "os", "pathlib", "pickle", "random"),

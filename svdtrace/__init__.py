@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from svdtrace.characterisation import Characterisation, characterise, head_usage, task_tokens
     from svdtrace.config import TraceConfig
     from svdtrace.decomposition import Decomposition, decompose
+    from svdtrace.faithfulness.result import Circuit, circuit
     from svdtrace.interventions.intervening import Interventions, intervene
     from svdtrace.interventions.settings import InterventionConfig
     from svdtrace.nulls.chance import Chance, chance
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Chance",
     "Characterisation",
+    "Circuit",
     "Decomposition",
     "InterventionConfig",
     "Interventions",
@@ -41,6 +43,7 @@ __all__ = [
     "bundled_model",
     "chance",
     "characterise",
+    "circuit",
     "decompose",
     "head_usage",
     "intervene",
@@ -57,6 +60,7 @@ __all__ = [
 _HOMES = {
     "Characterisation": "svdtrace.characterisation",
     "Chance": "svdtrace.nulls.chance",
+    "Circuit": "svdtrace.faithfulness.result",
     "Decomposition": "svdtrace.decomposition",
     "InterventionConfig": "svdtrace.interventions.settings",
     "Interventions": "svdtrace.interventions.intervening",
@@ -67,6 +71,7 @@ _HOMES = {
     "bundled_model": "svdtrace.bundle",
     "chance": "svdtrace.nulls.chance",
     "characterise": "svdtrace.characterisation",
+    "circuit": "svdtrace.faithfulness.result",
     "decompose": "svdtrace.decomposition",
     "head_usage": "svdtrace.characterisation",
     "intervene": "svdtrace.interventions.intervening",

@@ -130,8 +130,26 @@ def logit_heads(
 ) -> Bool[Array, "prompt layer head"]:
     """Heads whose direct effects cover the logit difference at the last traced token (METHOD.md, section 11).
 
-    The direction is `W_U[:, answer] − W_U[:, distractor]`, or where a prompt lacks one of them the top token's column
-    minus the mean column. Edges' coverage rule (section 6) then chooses among the heads.
+    Edges' coverage rule (section 6) chooses among the effects of `head_effects`.
+    """
+    effect = head_effects(params, observed, last, answer, distractor)
+    flat = effect.reshape(effect.shape[0], -1)
+    chosen, _ = covering(flat, running_sums(flat), coverage)
+    return chosen.reshape(effect.shape[0], -1, n_heads)
+
+
+@jax.jit
+def head_effects(
+    params: Params,
+    observed: Observed,
+    last: Int[Array, " prompt"],
+    answer: Int[Array, " prompt"],
+    distractor: Int[Array, " prompt"],
+) -> Float[Array, "prompt layer head"]:
+    """Direct effect of every head at the last traced token, `γ_f ⊙ (y C)/s_f · a` (METHOD.md, section 11).
+
+    The direction a is `W_U[:, answer] − W_U[:, distractor]`, or where a prompt lacks one of them the top token's column
+    minus the mean column.
     """
     W_U = unembedding(params).astype(observed.final_read.dtype)
     top = jnp.argmax(unembed(params, observed.final_read), axis=-1)
@@ -143,7 +161,4 @@ def logit_heads(
     at_last = jnp.maximum(last, 0)[None, :, None, None, None]
     z = jnp.take_along_axis(observed.z, at_last, axis=2)[:, :, 0]
     written = centre(params.blocks.W_O.astype(z.dtype))
-    effect = einsum("lbnh,lnhd,bd->bln", z, written, direction) / observed.final_scale[:, None, None]
-    flat = effect.reshape(effect.shape[0], -1)
-    chosen, _ = covering(flat, running_sums(flat), coverage)
-    return chosen.reshape(effect.shape[0], -1, n_heads)
+    return einsum("lbnh,lnhd,bd->bln", z, written, direction) / observed.final_scale[:, None, None]

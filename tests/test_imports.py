@@ -19,7 +19,7 @@ NUMERICS = {
     "svdtrace": "attribute bounds contributions cuts decomposition edges firings observe paths prepare roots slices "
     "statistics characterisation.projections characterisation.slice_sizes nulls.draws nulls.statistics "
     "interventions.clean interventions.edits interventions.pairs interventions.planning interventions.scene "
-    "interventions.signals interventions.windows",
+    "interventions.signals interventions.windows faithfulness.agreement faithfulness.curves faithfulness.means",
 }
 WORLD = {
     *("argparse", "builtins", "glob", "gzip", "http", "io", "json", "logging", "os", "pathlib", "pickle", "random"),

@@ -26,6 +26,7 @@ COMMANDS = (
     "trace",
     "graph",
     "report",
+    "circuit",
     "characterise",
     "intervene",
     "reproduce",

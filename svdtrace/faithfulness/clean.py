@@ -1,0 +1,62 @@
+"""The clean run: what signals are on average, batches with the trace's marks, what heads write towards the answer."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+from jaxtyping import Bool, Float
+
+from svdtrace.batching import Batch, batches, bucket_edges
+from svdtrace.config import TraceConfig
+from svdtrace.faithfulness.given import Given, reading
+from svdtrace.faithfulness.means import mean_over, token_sums
+from svdtrace.faithfulness.measuring import Bench
+from svdtrace.pipeline import watch
+from svdtrace.prepare import Prepared
+from svdtrace.roots import head_effects, logit_heads
+from svdtrace.rows import SIDES, WriterOrder
+from svdtrace.tracing import computing_device
+
+
+@dataclass(frozen=True)
+class DirectEffects:
+    """Every head's direct effect on the answer, and whether it is a root head (METHOD.md, section 11)."""
+
+    effect: Float[np.ndarray, "prompt layer head"]
+    chosen: Bool[np.ndarray, "prompt layer head"]
+
+
+def clean_run(prepared: Prepared, config: TraceConfig, source: Given) -> tuple[Bench, DirectEffects]:
+    """Run the prompts unedited, and make ready what edited runs need."""
+    shape, params = prepared.model.config, prepared.model.params
+    order = WriterOrder.of(shape.n_layers, shape.n_heads)
+    every = replace(config, writers="all", method="exact")
+    coverage = np.asarray(config.coverage, prepared.dtype)
+    sums, readings, places, effects, chosen = [], [], [], [], []
+    for batch in _batches(source, shape.n_heads, config):
+        observed, real = watch(prepared, batch, every), len(batch.prompts)
+        sums.append(token_sums(params, observed, batch.length, batch.last))
+        readings.append(reading(source, batch, (shape.n_layers, shape.n_heads, shape.d_head)))
+        places.append(batch.place[:real])
+        asked = (params, observed, batch.last, batch.answer, batch.distractor)
+        effects.append(np.asarray(head_effects(*asked))[:real])
+        chosen.append(np.asarray(logit_heads(*asked, coverage, n_heads=shape.n_heads))[:real])
+    bench = Bench(
+        config=shape,
+        params=params,
+        readers=prepared.readers,
+        means=mean_over(sums),
+        codes=tuple(order.codes_below(layer)[:-1] for layer in range(1, shape.n_layers)),
+        readings=tuple(readings),
+        places=tuple(places),
+        shape=(len(source.roles.names), shape.n_layers - 1, len(SIDES), shape.n_heads, len(order.labels) - 1),
+    )
+    by_prompt = np.argsort(np.concatenate(places))
+    return bench, DirectEffects(np.concatenate(effects)[by_prompt], np.concatenate(chosen)[by_prompt])
+
+
+def _batches(source: Given, n_heads: int, config: TraceConfig) -> list[Batch]:
+    lengths = [len(prompt.tokens) for prompt in source.prompts]
+    kind = computing_device(config).platform
+    return list(batches(source.prompts, bucket_edges(lengths), "auto", n_heads, kind))

@@ -1,0 +1,71 @@
+"""What writers, queries and keys are on average: what an ablated signal is set to."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+from flax import struct
+from jaxtyping import Array, Bool, Float, Int
+
+from gpt2jax.numerics import einsum
+from gpt2jax.params import Params
+from svdtrace.observe import Observed
+
+
+@struct.dataclass
+class Means:
+    """Means over the real tokens of all prompts up to the last traced one, in the clean run.
+
+    `gauge` q̂ (side 0) and k̂ (side 1) of the layers ≥ 1; `read` of each of these layers y_w / s of every writer below
+    it, in the order of METHOD.md, section 5, without const; `z` of every head.
+    """
+
+    gauge: Float[Array, "reader_layer side head sv"]
+    read: tuple[Float[Array, "_ d_model"], ...]
+    z: Float[Array, "layer head d_head"]
+
+
+def traced_tokens(
+    length: Int[Array, " prompt"], last: Int[Array, " prompt"], n_tokens: int
+) -> Bool[Array, "prompt tok"]:
+    """Which tokens are in the prompt and not after its last traced one."""
+    token = jnp.arange(n_tokens)
+    return (token <= last[:, None]) & (token < length[:, None])
+
+
+@jax.jit
+def token_sums(
+    params: Params, observed: Observed, length: Int[Array, " prompt"], last: Int[Array, " prompt"]
+) -> tuple[Means, Float[Array, ""]]:
+    """Sums over a batch's traced tokens in place of means, and how many tokens they are.
+
+    Args:
+        observed: a clean run that kept all writers.
+    """
+    mask = traced_tokens(length, last, observed.z.shape[2]).astype(observed.z.dtype)
+    gauge = einsum("bt,zlbtnk->lznk", mask, jnp.stack([observed.q[1:], observed.k[1:]]))
+    read = tuple(_read_sums(params, observed, mask, layer) for layer in range(1, observed.z.shape[0]))
+    return Means(gauge, read, einsum("bt,lbtnh->lnh", mask, observed.z)), jnp.sum(mask)
+
+
+def mean_over(batches: list[tuple[Means, Float[Array, ""]]]) -> Means:
+    """The means from the sums of all batches."""
+    sums = [each for each, _ in batches]
+    count = sum(number for _, number in batches)
+    return jax.tree.map(lambda *parts: sum(parts) / count, *sums)
+
+
+def _read_sums(params: Params, observed: Observed, mask: Array, layer: int) -> Float[Array, "writer d_model"]:
+    """Σ y_w / s over the tokens marked, for every writer below a layer."""
+    share = mask / observed.scale[layer]
+    W_O, b_O = params.blocks.W_O[:layer].astype(share.dtype), params.blocks.b_O[:layer].astype(share.dtype)
+    heads = einsum("mah,mahd->mad", einsum("bt,mbtah->mah", share, observed.z[:layer]), W_O)
+    return jnp.concatenate(
+        [
+            heads.reshape(-1, heads.shape[-1]),
+            b_O * jnp.sum(share),
+            einsum("bt,mbtd->md", share, observed.mlp_out[:layer]),
+            einsum("bt,btd->d", share, observed.embed)[None],
+            einsum("bt,btd->d", share, observed.pos)[None],
+        ]
+    )

@@ -1,0 +1,150 @@
+"""`circuit`: how faithful and complete a trace's circuit is, put together."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from gpt2jax.params import Model
+from svdtrace.config import TraceConfig
+from svdtrace.errors import ModelError, TraceFolderError
+from svdtrace.faithfulness import tables
+from svdtrace.faithfulness.clean import clean_run
+from svdtrace.faithfulness.editing import MEASURES
+from svdtrace.faithfulness.given import Candidates, Given, candidates, given
+from svdtrace.faithfulness.measured import CLEAN, Settings, measure
+from svdtrace.faithfulness.measuring import attribution_scores
+from svdtrace.faithfulness.output_heads import head_ablations
+from svdtrace.faithfulness.summary import heads_summary, summary
+from svdtrace.prepare import Prepared
+from svdtrace.rows import WriterOrder
+from svdtrace.tracing import Clock, Trace, device_facts, model_facts, precision, prepare_cached
+from svdtrace.versions import versions
+
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class Circuit:
+    """How faithful a circuit is.
+
+    The tables are those that `svdtrace.faithfulness.tables` lists; `manifest` says how they came about and sums them
+    up, by the answer's log-probability under `log_probability`.
+    """
+
+    faithfulness: pa.Table
+    agreement: pa.Table
+    output_heads: pa.Table
+    faithfulness_log_probability: pa.Table
+    agreement_log_probability: pa.Table
+    manifest: dict[str, Any] = field(repr=False)
+
+    def save(self, folder: str | Path) -> None:
+        """Write tables, figures and manifest into a new, empty or earlier result's folder.
+
+        Raises:
+            OutputError: the folder holds something else, or cannot be written.
+        """
+        from svdtrace.faithfulness.folder import write
+
+        write(self, folder)
+
+
+def circuit(
+    model: Model, trace: Trace, settings: Settings | None = None, *, progress: Progress | None = None
+) -> Circuit:
+    """Measure how much of the logit difference a trace's circuit carries; `svdtrace.faithfulness` says what that means.
+
+    Args:
+        model: the one that was traced.
+        trace: on prompts of which some have answer and distractor.
+        settings: how much is measured, by default `Settings()`.
+        progress: called with sets measured and sets in all.
+
+    Raises:
+        ModelError: another model than the traced one.
+        PromptError: no prompt with answer and distractor.
+        TraceFolderError: the trace holds no edges.
+    """
+    settings, clock = settings or Settings(), Clock()
+    config = replace(TraceConfig.from_dict(trace.manifest["config"]), batch_size="auto")
+    source = given(trace.prompts, trace.firings, trace.edges)
+    with precision(config):
+        with clock("prepare"):
+            prepared = prepare_cached(model, config)
+            check_model(prepared, trace)
+        order = WriterOrder.of(prepared.model.config.n_layers, prepared.model.config.n_heads)
+        listed = _listed(source, config, order)
+        with clock("clean run"):
+            bench, direct = clean_run(prepared, config, source)
+        with clock("attribution patching"):
+            attribution = attribution_scores(bench, listed.places())
+        with clock("edited runs"):
+            measured = measure(bench, listed, attribution, settings, progress)
+        with clock("ablated heads"):
+            ablated = head_ablations(bench)
+    edges = measured.edges
+    names, traced = listed.take(edges).names(order, source.roles), listed.total[edges] / len(source.prompts)
+    by_measure = range(len(MEASURES))
+    faithfulness = [tables.faithfulness_table(measured, m) for m in by_measure]
+    agreement = [tables.agreement_table(names, traced, attribution[:, edges], measured, m) for m in by_measure]
+    drop = measured.ends[CLEAN] - ablated
+    heads = tables.output_heads_table(direct.effect.mean(axis=0), direct.chosen.mean(axis=0), drop.mean(axis=-1))
+    main, other = (summary(measured, agreement[m], m) for m in by_measure)
+    manifest = {
+        **_manifest(prepared, trace, source, listed, config, settings),
+        **main,
+        "log_probability": {"runs": other.pop("log_probability"), **other},
+        "output_heads": heads_summary(direct, np.moveaxis(drop, -1, 0)),
+        "seconds": clock.rounded(),
+    }
+    return Circuit(faithfulness[0], agreement[0], heads, faithfulness[1], agreement[1], manifest)
+
+
+def check_model(prepared: Prepared, trace: Trace) -> None:
+    """Hold a model against the one that a trace is of.
+
+    Raises:
+        ModelError: it is another one.
+    """
+    traced = str(trace.manifest["model"].get("fingerprint"))
+    if traced != prepared.fingerprint:
+        raise ModelError(
+            f"the trace is of another model (its fingerprint is {traced[:12]}…, this one's "
+            f"{prepared.fingerprint[:12]}…); name the traced one with --model, or trace this one anew"
+        )
+
+
+def _listed(source: Given, config: TraceConfig, order: WriterOrder) -> Candidates:
+    listed = candidates(source, config, order)
+    if not np.any(listed.traced):
+        raise TraceFolderError(
+            "the trace holds no edge to keep or remove on prompts with answer and distractor; trace with a lower "
+            "--threshold, or from other --roots"
+        )
+    return listed
+
+
+def _manifest(
+    prepared: Prepared, trace: Trace, source: Given, listed: Candidates, config: TraceConfig, settings: Settings
+) -> dict[str, Any]:
+    every = config.writers == "all" and config.method == "exact"
+    return {
+        **versions(),
+        "command": "circuit",
+        "config": asdict(settings),
+        "trace": {"config": trace.manifest["config"], "writers": "all" if every else "heads"},
+        "model": model_facts(prepared),
+        "prompts": trace.manifest["prompts"] | {"used": len(source.prompts), "left_out": source.left_out},
+        "counts": {
+            "firings": source.firings.num_rows,
+            "edges": int(listed.traced.sum()),
+            "candidates": len(listed),
+        },
+        "device": device_facts(config),
+    }

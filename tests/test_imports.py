@@ -17,7 +17,8 @@ PACKAGES = ("gpt2jax", "svdtrace", "weights_tools")
 NUMERICS = {
     "gpt2jax": "activations blocks edits fold forward generate numerics params random residual sites",
     "svdtrace": "attribute bounds contributions cuts decomposition edges firings observe paths prepare roots slices "
-    "statistics characterisation.projections characterisation.slice_sizes nulls.draws nulls.statistics "
+    "statistics characterisation.concentration characterisation.directions characterisation.projections "
+    "characterisation.slice_sizes nulls.draws nulls.statistics "
     "interventions.clean interventions.edits interventions.pairs interventions.planning interventions.scene "
     "interventions.signals interventions.windows faithfulness.agreement faithfulness.curves faithfulness.means",
 }

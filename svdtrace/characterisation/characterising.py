@@ -13,8 +13,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from gpt2jax.params import Model
-from svdtrace.characterisation import tabulating
-from svdtrace.characterisation.task_tokens import CLASS_ROLES, class_tokens, token_norms
+from svdtrace.characterisation import meaning_tables, tabulating
+from svdtrace.characterisation.filtering import Key, filtering_of
+from svdtrace.characterisation.schemas import SCHEMAS
+from svdtrace.characterisation.signals import signals_between, strongest_kinds
+from svdtrace.characterisation.task_tokens import name_tokens, token_norms
 from svdtrace.characterisation.usage import MOST_PAIRS, HeadUsage, usage_of
 from svdtrace.config import TraceConfig
 from svdtrace.output import replaced_folder, write_manifest
@@ -43,14 +46,17 @@ class Characterisation:
     manifest: dict[str, Any] = field(repr=False)
 
     def save(self, folder: str | Path) -> None:
-        """Write tables and manifest into a new, empty or earlier result's folder.
+        """Write tables, pictures (SVG and PNG) and manifest into a new, empty or earlier result's folder.
 
         Raises:
             OutputError: the folder holds something else, or cannot be written.
         """
+        from svdtrace.characterisation.pictures import draw_all
+
         with replaced_folder(folder) as staging:
             for name, table in self.tables.items():
                 pq.write_table(table, staging / f"{name}.parquet", compression="zstd")
+            draw_all(self.tables, staging)
             write_manifest(staging, self.manifest)
 
 
@@ -60,6 +66,7 @@ def characterise(
     contrast: Sequence[Prompt] | None = None,
     config: TraceConfig | None = None,
     *,
+    firing: str | None = None,
     names: frozenset[int] | None = None,
     most_pairs: int = MOST_PAIRS,
     seed: int = 0,
@@ -72,19 +79,21 @@ def characterise(
         prompts: the task.
         contrast: ordinary text, to hold the task against.
         config: what decides firings and slices; `method` decides contributions.
-        names: tokens told apart from all others; by default those that stand at the roles IO, S1 and S2 of `prompts`.
+        firing: the firing that is shown whole, `LAYER.HEAD@DEST:SRC`; by default one that stands for many.
+        names: tokens told apart from all others; by default names (`task_tokens.name_tokens`).
         most_pairs: pairs that do not fire, over all heads, looked at in each data set; a seeded sample beyond that.
         seed: of every draw.
         progress: called with a stage, prompts done and prompts in all.
 
     Raises:
-        SettingError, PromptError, ModelError: what was asked does not fit the model or the prompts.
+        SettingError, RootError, PromptError, ModelError: what was asked does not fit the model or the prompts.
     """
     config = config or TraceConfig()
     data_sets = {PROMPTS: prompts} | ({CONTRAST: contrast} if contrast is not None else {})
     for each in data_sets.values():
         check_prompts(model, each)
-    names = class_tokens(prompts, CLASS_ROLES) if names is None else names
+    if names is None:
+        names = name_tokens([prompt for each in data_sets.values() for prompt in each])
     clock = Clock()
     with precision(config):
         with clock("prepare"):
@@ -94,7 +103,8 @@ def characterise(
             with clock("firings"):
                 told = None if progress is None else partial(progress, f"firings of {name}")
                 sets[name] = usage_of(prepared, given, config, most_pairs=most_pairs, seed=seed, progress=told)
-        tables = _tables(prepared, config, sets, names, clock)
+        example = meaning_tables.example_firing(sets[PROMPTS], firing)
+        tables = _tables(prepared, config, sets, names, clock) | _meaning(prepared, config, sets, example, seed, clock)
     manifest = _manifest(prepared, config, sets, tables, {"seed": seed, "most_pairs": most_pairs})
     return Characterisation(tables, manifest | {"seconds": clock.rounded()})
 
@@ -118,6 +128,37 @@ def _tables(
             "overlaps": tabulating.overlaps_table(sets, used, prepared.decomposition),
             "tokens": tokens,
         }
+
+
+def _meaning(
+    prepared: Prepared,
+    config: TraceConfig,
+    sets: dict[str, HeadUsage],
+    example: Key | None,
+    seed: int,
+    clock: Clock,
+) -> dict[str, pa.Table]:
+    """What slices filter out, and what the signals that are left mean."""
+    n_heads, main = prepared.model.config.n_heads, sets[PROMPTS]
+    with clock("filtering"):
+        filtered = {
+            name: filtering_of(prepared, usage.prompts, config, example if name == PROMPTS else None)
+            for name, usage in sets.items()
+        }
+    with clock("signals"):
+        edges = filtered[PROMPTS].edges
+        kinds = strongest_kinds(edges, main.prompts, n_heads)
+        signals, pairs = (SCHEMAS[name].empty_table() for name in ("signals", "signal_pairs"))
+        if kinds:
+            found = signals_between(prepared, main, edges, config, kinds)
+            signals, pairs = meaning_tables.signals_tables(prepared, found)
+    return {
+        "filtering": meaning_tables.filtering_table(filtered, seed),
+        "firing_products": meaning_tables.products_table(main, example),
+        "firing_contributions": meaning_tables.contributions_table(main, filtered[PROMPTS], example),
+        "signals": signals,
+        "signal_pairs": pairs,
+    }
 
 
 def _manifest(

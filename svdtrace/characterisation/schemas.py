@@ -11,8 +11,14 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from svdtrace.characterisation.concentration import MEASURES, SETS
+
 _DATA_SET = ("data_set", pa.string())
 _HEAD = (_DATA_SET, ("layer", pa.int32()), ("head", pa.int32()))
+_FIRING = (
+    *((name, pa.int32()) for name in ("prompt", "layer", "head", "dest", "src")),
+    *((name, pa.string()) for name in ("dest_string", "src_string")),
+)
 
 SCHEMAS: dict[str, pa.Schema] = {
     # A head on a data set. `firings_any_score`: pattern ≥ threshold whatever the score; `idle_pairs`: pairs looked at
@@ -80,6 +86,64 @@ SCHEMAS: dict[str, pa.Schema] = {
             ("norm", pa.float32()),
             ("named", pa.bool_()),
             ("auc", pa.float32()),
+        ]
+    ),
+    # What slices filter out, by head and side, over the head's firings of layer ≥ 1 (layer and head null: over all of
+    # them): means of the measures of `concentration` for contributions by S and by every vector, and the interval (95%,
+    # bootstrap over firings) of the mean of effective_all / effective_slice.
+    "filtering": pa.schema(
+        [
+            *_HEAD,
+            ("side", pa.string()),
+            ("firings", pa.int64()),
+            *((f"{measure}_{part}", pa.float32()) for measure in MEASURES for part in SETS),
+            *((name, pa.float32()) for name in ("ratio", "ratio_low", "ratio_high")),
+        ]
+    ),
+    # One firing of `prompts`: its products, largest first, what of them is in S, their running sum.
+    "firing_products": pa.schema(
+        [
+            *_FIRING,
+            ("place", pa.int32()),
+            ("k", pa.int32()),
+            *((name, pa.float32()) for name in ("product", "running_sum", "total")),
+            ("member", pa.bool_()),
+        ]
+    ),
+    # The same firing: what every head below contributed to it, by S and by every vector.
+    "firing_contributions": pa.schema(
+        [
+            *_FIRING,
+            ("side", pa.string()),
+            ("writer_layer", pa.int32()),
+            ("writer_head", pa.int32()),
+            *((name, pa.float32()) for name in SETS),
+        ]
+    ),
+    # The kinds of edges of `prompts` with the largest summed weight, and the signal that they carry: mean norm, mean
+    # share of what was written (`kept`), how alike its occurrences are (`agreement`), the nearest unembedding columns.
+    "signals": pa.schema(
+        [
+            ("signal", pa.int32()),
+            ("writer", pa.string()),
+            ("reader", pa.string()),
+            ("side", pa.string()),
+            ("role", pa.string()),
+            ("edges", pa.int64()),
+            *((name, pa.float32()) for name in ("weight", "norm", "kept", "agreement")),
+            ("tokens", pa.list_(pa.int32())),
+            ("strings", pa.list_(pa.string())),
+            ("cosines", pa.list_(pa.float32())),
+        ]
+    ),
+    # Cosine between the mean signals of two kinds of edges; `same_writer`: one head at one role, read twice.
+    "signal_pairs": pa.schema(
+        [
+            ("signal", pa.int32()),
+            ("other", pa.int32()),
+            ("cosine", pa.float32()),
+            ("same_writer", pa.bool_()),
+            ("same_reader", pa.bool_()),
         ]
     ),
 }

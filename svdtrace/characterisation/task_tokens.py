@@ -19,6 +19,7 @@ from svdtrace.characterisation.usage import observed_batches
 from svdtrace.config import TraceConfig
 from svdtrace.errors import SettingError
 from svdtrace.prepare import Prepared
+from svdtrace.prompts.language.words import NAMES
 from svdtrace.prompts.prompt import Prompt
 from svdtrace.rows import SIDES
 from svdtrace.statistics import roc_auc
@@ -121,5 +122,16 @@ def token_norms(prepared: Prepared, prompts: Sequence[Prompt], config: TraceConf
 
 
 def class_tokens(prompts: Sequence[Prompt], roles: Sequence[str] = CLASS_ROLES) -> frozenset[int]:
-    """The tokens that stand at some roles: the names, in indirect-object prompts."""
+    """The tokens that stand at some roles: in indirect-object prompts, the names that the task turns on."""
     return frozenset(prompt.tokens[prompt.roles[role]] for prompt in prompts for role in roles if role in prompt.roles)
+
+
+def name_tokens(prompts: Sequence[Prompt]) -> frozenset[int]:
+    """Names: the tokens at the roles IO, S1 and S2, and those whose text is a name of `svdtrace.prompts.language`."""
+    known = set(NAMES)
+    return class_tokens(prompts) | {
+        token
+        for prompt in prompts
+        for token, string in zip(prompt.tokens, prompt.strings, strict=True)
+        if string.strip() in known
+    }

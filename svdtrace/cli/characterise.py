@@ -25,6 +25,8 @@ class Options:
 
     How slices differ between a task and ordinary text: `svdtrace characterise --prompts ioi:64 --contrast ordinary:64`
 
+    What made one head fire: `svdtrace characterise --prompts ioi:64 --firing '2.1@S2:S1'`
+
     On your model and a book: `svdtrace characterise --model FOLDER --prompts FILE --contrast text:book.txt:64`
     """
 
@@ -32,9 +34,11 @@ class Options:
     prompts: Annotated[PromptChoice, Flat] = field(default_factory=PromptChoice)
     contrast: Annotated[str | None, tyro.conf.arg(metavar="SOURCE", help_behavior_hint="")] = None
     """A second data set, given as --prompts is, to hold the first against."""
-    names: Annotated[str, tyro.conf.arg(metavar="ROLES|FILE")] = "IO,S1,S2"
-    """Which tokens are names: those at these roles of the prompts, or a file with a token's text (one a line, its space
-    before it) or id on each line."""
+    firing: Annotated[str | None, tyro.conf.arg(metavar="SPEC", help_behavior_hint="")] = None
+    """The firing that is shown whole, LAYER.HEAD@DEST:SRC; by default one that stands for many."""
+    names: Annotated[str | None, tyro.conf.arg(metavar="ROLES|FILE", help_behavior_hint="")] = None
+    """Tokens told apart from all others: those at these roles, or a file with a token's text (its space before it) or
+    id on each line; by default names."""
     most_pairs: int = 50_000_000
     """Pairs at which a head does not fire that are looked at, over all heads; a seeded sample where there are more."""
     out: Folder = Path("characterise")
@@ -77,6 +81,7 @@ def run(options: Options) -> int:
             prompts,
             contrast,
             options.settings,
+            firing=options.firing,
             names=names,
             most_pairs=options.most_pairs,
             seed=options.prompts.seed,
@@ -89,12 +94,12 @@ def run(options: Options) -> int:
     elif not options.voice.quiet:
         terminal = console()
         show(terminal, content)
-        terminal.print(f"Written to {options.out}")
+        terminal.print(f"Written to {options.out}, tables and pictures")
     return 0
 
 
-def _names(given: str, prompts: list[Prompt], model: gpt2jax.Model) -> frozenset[int]:
-    """The tokens that `--names` means.
+def _names(given: str | None, prompts: list[Prompt], model: gpt2jax.Model) -> frozenset[int] | None:
+    """The tokens that `--names` means; None without it.
 
     Raises:
         OptionError: a line of the file that is no single token.
@@ -102,6 +107,8 @@ def _names(given: str, prompts: list[Prompt], model: gpt2jax.Model) -> frozenset
     from svdtrace.characterisation.task_tokens import class_tokens
     from svdtrace.errors import OptionError
 
+    if given is None:
+        return None
     path = Path(given)
     if not path.is_file():
         return class_tokens(prompts, tuple(role.strip() for role in given.split(",")))
@@ -140,6 +147,12 @@ def summary(found: Characterisation) -> dict[str, Any]:
         "data_sets": found.manifest["data_sets"],
         "heads": heads,
         "tau": [{name: row[name] for name in row if name not in ("layer", "head")} for row in tau],
+        "filtering": [
+            {name: row[name] for name in row if name not in ("layer", "head")}
+            for row in found.tables["filtering"].to_pylist()
+            if row["layer"] is None
+        ],
+        "signals": found.tables["signals"].slice(0, STRONGEST).to_pylist(),
         "seconds": found.manifest["seconds"],
     }
 
@@ -168,6 +181,23 @@ def show(console: Any, content: dict[str, Any]) -> None:
     columns = [("τ", "tau"), ("mean |S|", "mean_size"), ("share of the score kept", "kept_of_sum")]
     rows = [tuple(_shown(row[key]) for _, key in columns) for row in content["tau"] if row["data_set"] == "prompts"]
     console.print(table("What τ costs", [name for name, _ in columns], rows))
+    columns = [
+        ("data set", "data_set"),
+        ("side", "side"),
+        ("by slices", "effective_slice"),
+        ("by every vector", "effective_all"),
+        ("top five hold, by slices", "top5_slice"),
+        ("by every vector", "top5_all"),
+    ]
+    rows = [tuple(_shown(row[key]) for _, key in columns) for row in content["filtering"]]
+    title = "Among how many heads contributions spread (exp of their entropy), and what slices filter out"
+    console.print(table(title, [name for name, _ in columns], rows, left=("data set", "side")))
+    rows = [
+        (row["writer"], row["reader"], row["role"], row["side"], _shown(row["kept"]), " ".join(row["strings"][:5]))
+        for row in content["signals"]
+    ]
+    names = ("writer", "reader", "token", "side", "kept", "nearest tokens of the unembedding")
+    console.print(table("Strongest signals", names, rows, left=("writer", "reader", "token", "side", names[-1])))
     console.print(f"{content['seconds']['total']:.1f} s")
 
 

@@ -3,65 +3,18 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import replace
 
 import jax
 import numpy as np
 import oracle
 import pytest
 from oracle import characterisation as truth
-from small_model import jax_model, small_model
 
 import svdtrace
 from svdtrace.characterisation import tabulating
 from svdtrace.characterisation.characterising import characterise
 from svdtrace.characterisation.usage import TAUS, head_usage
 from svdtrace.errors import SettingError
-from svdtrace.prompts import Prompt
-
-# float64, so that no decision hangs on rounding; what runs in float32 too does so where types are not mixed.
-CONFIG = svdtrace.TraceConfig(threshold=0.3, dtype="float64", score_min=0.05)
-SETTINGS = {**oracle.DEFAULTS, "threshold": 0.3, "score_min": 0.05}
-
-
-@pytest.fixture(scope="module")
-def model():
-    params, config = small_model(n_layers=3)
-    return params, config, jax_model(params, config)
-
-
-@pytest.fixture
-def promoted():
-    """float64 runs where types may be mixed: JAX's own default."""
-    with jax.numpy_dtype_promotion("standard"):
-        yield
-
-
-@pytest.fixture(scope="module")
-def prompts() -> list[Prompt]:
-    rng = np.random.default_rng(1)
-    found = []
-    for length in (9, 7, 9, 8):
-        tokens = tuple(int(token) for token in rng.integers(0, 12, length))
-        roles = {"IO": 2, "S1": 3} | ({"end": length - 2} if length == 9 else {})
-        found.append(Prompt(None, tokens, tuple(map(str, tokens)), roles))
-    return found
-
-
-@pytest.fixture(scope="module")
-def pairs(model, prompts) -> truth.Pairs:
-    return truth.Pairs(oracle.prepare(*model[:2], "folded"), prompts, SETTINGS)
-
-
-@pytest.fixture(scope="module")
-def usage(model, prompts):
-    with jax.numpy_dtype_promotion("standard"):
-        return head_usage(model[2], prompts, CONFIG, most_pairs=10**6)
-
-
-@pytest.fixture(scope="module")
-def found(model, prompts):
-    return characterise(model[2], prompts, prompts[:2], replace(CONFIG, dtype="float32"))
 
 
 def test_firings_and_their_slices_are_the_oracles(usage, pairs):
@@ -94,17 +47,17 @@ def test_every_tau_has_its_own_slice(usage, pairs):
 
 
 @pytest.mark.usefixtures("promoted")
-def test_a_sample_of_idle_pairs_is_seeded_bounded_and_a_part(model, prompts, usage):
+def test_a_sample_of_idle_pairs_is_seeded_bounded_and_a_part(model, prompts, usage, config):
     n_heads = usage.idle.shape[0] * usage.idle.shape[1]
     one, same, other = (
-        head_usage(model[2], prompts, CONFIG, most_pairs=40 * n_heads + 1, seed=seed).idle for seed in (3, 3, 4)
+        head_usage(model[2], prompts, config, most_pairs=40 * n_heads + 1, seed=seed).idle for seed in (3, 3, 4)
     )
     assert np.array_equal(one, same)
     assert not np.array_equal(one, other)
     assert np.all(one <= usage.idle)
     # 40 pairs of tokens are drawn for every head; those at which it fires are not idle.
     assert one.sum() <= 40 * n_heads < usage.idle.sum()
-    assert head_usage(model[2], prompts, CONFIG).idle.sum() == 0
+    assert head_usage(model[2], prompts, config).idle.sum() == 0
 
 
 def test_a_root_pair_is_the_firings_that_it_names(usage, pairs, prompts):
@@ -127,7 +80,7 @@ def test_counts_and_means_per_head(usage, pairs):
         assert usage.mean_size[head] == pytest.approx(np.mean(values))
     assert usage.count.sum() == len(pairs.fired)
     assert np.isnan(usage.mean_size[usage.count == 0]).all()
-    lowest = {**SETTINGS, "score_min": -np.inf}
+    lowest = {"threshold": 0.3, "skip_first": True, "score_min": -np.inf}
     anyhow = sum(
         len(oracle.firings(acts, lowest, last, 0)) for acts, last in zip(pairs.acts, (7, 6, 7, 7), strict=True)
     )
@@ -135,14 +88,14 @@ def test_counts_and_means_per_head(usage, pairs):
 
 
 @pytest.mark.usefixtures("promoted")
-def test_used_vectors_and_task_tokens_are_the_oracles(model, prompts, usage, pairs):
+def test_used_vectors_and_task_tokens_are_the_oracles(model, prompts, usage, pairs, config):
     folded = oracle.prepare(*model[:2], "folded")
     used = tabulating.used_vectors(usage)
     for layer, head in np.argwhere(usage.count > 0)[::3]:
         vectors = truth.used_vectors(pairs, layer, head)
         assert np.flatnonzero(used[layer, head]).tolist() == vectors
         for side in ("dest", "src"):
-            ranked = svdtrace.task_tokens(model[2], prompts, int(layer), int(head), vectors, side, CONFIG)
+            ranked = svdtrace.task_tokens(model[2], prompts, int(layer), int(head), vectors, side, config)
             wanted = truth.token_norms(folded, pairs, prompts, layer, head, vectors, side)
             assert sorted(wanted) == sorted(ranked.tokens.tolist())
             for token, norm in zip(ranked.tokens.tolist(), ranked.norm, strict=True):

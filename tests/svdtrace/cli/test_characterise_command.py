@@ -8,6 +8,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
+from svdtrace.characterisation.pictures import PICTURES
 from svdtrace.characterisation.schemas import SCHEMAS
 from svdtrace.cli import main
 
@@ -28,6 +29,8 @@ def test_it_writes_every_table_with_its_columns(written: Path):
     tables = {path.stem: pq.read_table(path) for path in written.glob("*.parquet")}
     assert {name: table.schema for name, table in tables.items()} == SCHEMAS
     assert all(table.num_rows for table in tables.values())
+    for name in PICTURES:
+        assert {(written / f"{name}.svg").exists(), (written / f"{name}.png").exists()} == {True}
     assert set(tables["heads"]["data_set"].to_pylist()) == {"prompts", "contrast"}
     manifest = json.loads((written / "manifest.json").read_text())
     assert manifest["command"] == "characterise"
@@ -44,7 +47,14 @@ def test_it_closes_with_a_table_or_one_object(
     assert len(content["tau"]) == 11
     assert main([*given, "--contrast", str(prompt_file), "--out", str(tmp_path / "one")]) == 0
     out = capsys.readouterr().out
-    for words in ("where heads fire", "Heads that fire most", "contrast", "What τ costs", "Written to"):
+    for words in (
+        "where heads fire",
+        "Heads that fire most",
+        "contrast",
+        "What τ costs",
+        "Strongest signals",
+        "pictures",
+    ):
         assert words in out
 
 

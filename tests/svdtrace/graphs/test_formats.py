@@ -17,6 +17,7 @@ from svdtrace.graphs import formats
 from svdtrace.graphs.communities import communities, marked
 from svdtrace.graphs.difference import difference
 from svdtrace.graphs.figures import graph_picture
+from svdtrace.picture import DEST, SRC
 
 PLAIN = made_up_trace()
 AWKWARD = made_up_trace(injected=True, seed=1)
@@ -124,3 +125,17 @@ def test_pictures(tmp_path: Path, name: str):
     assert fills[name] in text
     graph_picture(made, tmp_path / "graph.png", strongest=3)
     assert (tmp_path / "graph.png").read_bytes()[:4] == b"\x89PNG"
+
+
+def test_a_difference_has_a_colour_for_each_sign(tmp_path: Path):
+    here = graph.heads(PLAIN.edges.slice(0, 60))
+    there = graph.heads(PLAIN.edges.slice(60, 200))
+    drawn = {}
+    for name, ends in (("one", (here, there, 3, 9)), ("other", (there, here, 9, 3))):
+        graph_picture(difference(*ends), tmp_path / f"{name}.svg")
+        text = (tmp_path / f"{name}.svg").read_text()
+        drawn[name] = [text.count(f"stroke: {colour}") for colour in (DEST, SRC)]
+    # The same links, each in the other colour.
+    assert drawn["one"] == drawn["other"][::-1]
+    assert drawn["one"][0] != drawn["one"][1]
+    assert min(drawn["one"]) > 2, "more than the legend's own line"

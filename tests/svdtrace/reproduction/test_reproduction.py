@@ -265,6 +265,16 @@ def test_another_shape_is_measured_alone(made_up: Published, monkeypatch: pytest
     assert rows_table(none.rows).num_rows == len(none.rows)
 
 
+def test_the_graph_is_that_of_a_trace_from_the_roots(made_up: Published):
+    """From a trace of all firings the same graph is counted as from a trace that starts at the roots."""
+    traced = svdtrace.trace(MODEL, PROMPTS, replace(CONFIG, roots=made_up.numbers["settings"]["roots"]))
+    found = published_form(traced)
+    assert dict(found.nodes(data=True)) == dict(made_up.graph.nodes(data=True))
+    assert {ends: found.edges[ends] for ends in found.edges} == {
+        ends: made_up.graph.edges[ends] for ends in made_up.graph.edges
+    }
+
+
 def test_a_graph_suggests_its_strongest_edges():
     graph = nx.DiGraph()
     for place in range(10):

@@ -14,10 +14,10 @@ from gpt2jax.params import Model
 from svdtrace.config import TraceConfig
 from svdtrace.errors import ModelError, TraceFolderError
 from svdtrace.faithfulness import tables
-from svdtrace.faithfulness.clean import clean_run
-from svdtrace.faithfulness.editing import MEASURES
+from svdtrace.faithfulness.clean import DirectEffects, clean_run
+from svdtrace.faithfulness.editing import MEASURES, SUFFIXES
 from svdtrace.faithfulness.given import Candidates, Given, candidates, given
-from svdtrace.faithfulness.measured import CLEAN, Settings, measure
+from svdtrace.faithfulness.measured import CLEAN, Measured, Settings, measure
 from svdtrace.faithfulness.measuring import attribution_scores
 from svdtrace.faithfulness.output_heads import head_ablations
 from svdtrace.faithfulness.summary import heads_summary, summary
@@ -88,22 +88,9 @@ def circuit(
             measured = measure(bench, listed, attribution, settings, progress)
         with clock("ablated heads"):
             ablated = head_ablations(bench)
-    edges = measured.edges
-    names, traced = listed.take(edges).names(order, source.roles), listed.total[edges] / len(source.prompts)
-    by_measure = range(len(MEASURES))
-    faithfulness = [tables.faithfulness_table(measured, m) for m in by_measure]
-    agreement = [tables.agreement_table(names, traced, attribution[:, edges], measured, m) for m in by_measure]
-    drop = measured.ends[CLEAN] - ablated
-    heads = tables.output_heads_table(direct.effect.mean(axis=0), direct.chosen.mean(axis=0), drop.mean(axis=-1))
-    main, other = (summary(measured, agreement[m], m) for m in by_measure)
-    manifest = {
-        **_manifest(prepared, trace, source, listed, config, settings),
-        **main,
-        "log_probability": {"runs": other.pop("log_probability"), **other},
-        "output_heads": heads_summary(direct, np.moveaxis(drop, -1, 0)),
-        "seconds": clock.rounded(),
-    }
-    return Circuit(faithfulness[0], agreement[0], heads, faithfulness[1], agreement[1], manifest)
+    found = _results(listed, order, source, attribution, measured, direct, measured.ends[CLEAN] - ablated)
+    manifest = _manifest(prepared, trace, source, listed, config, settings)
+    return Circuit(**found.pop("tables"), manifest={**manifest, **found, "seconds": clock.rounded()})
 
 
 def check_model(prepared: Prepared, trace: Trace) -> None:
@@ -128,6 +115,35 @@ def _listed(source: Given, config: TraceConfig, order: WriterOrder) -> Candidate
             "--threshold, or from other --roots"
         )
     return listed
+
+
+def _results(
+    listed: Candidates,
+    order: WriterOrder,
+    source: Given,
+    attribution: np.ndarray,
+    measured: Measured,
+    direct: DirectEffects,
+    drop: np.ndarray,
+) -> dict[str, Any]:
+    """The manifest's numbers, and under `tables` the tables.
+
+    Args:
+        drop: of each measure without a head, [layer head measure prompt].
+    """
+    edges, by_measure = measured.edges, range(len(MEASURES))
+    names, traced = listed.take(edges).names(order, source.roles), listed.total[edges] / len(source.prompts)
+    agreement = [tables.agreement_table(names, traced, attribution[:, edges], measured, m) for m in by_measure]
+    main, other = (summary(measured, agreement[m], m) for m in by_measure)
+    found = {f"agreement{after}": table for after, table in zip(SUFFIXES, agreement, strict=True)}
+    found |= {f"faithfulness{after}": tables.faithfulness_table(measured, m) for m, after in enumerate(SUFFIXES)}
+    heads = (direct.effect.mean(axis=0), direct.chosen.mean(axis=0), drop.mean(axis=-1))
+    return {
+        **main,
+        "log_probability": {"runs": other.pop("log_probability"), **other},
+        "output_heads": heads_summary(direct, np.moveaxis(drop, -1, 0)),
+        "tables": found | {"output_heads": tables.output_heads_table(*heads)},
+    }
 
 
 def _manifest(

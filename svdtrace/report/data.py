@@ -30,7 +30,7 @@ SECTIONS = {
     "circuit": ("faithfulness", faithfulness_json),
 }
 """By command: the section that shows its result, and what makes the section's data."""
-BYTES = 3_600_000
+BYTES = 4_250_000
 """Of JSON; with the drawing library and the page's own text this stays under 5 MB."""
 
 
@@ -41,6 +41,7 @@ class PageData:
     Args:
         json: the page's data.
         n_connections: connections in all.
+        n_prompts: prompts shown one by one.
         heads: heads that fired.
         d_head: singular vectors of a head.
         left_out: sentences that say what the page does not show.
@@ -48,6 +49,7 @@ class PageData:
 
     json: dict[str, Any]
     n_connections: int
+    n_prompts: int
     heads: Heads
     d_head: int
     left_out: tuple[str, ...]
@@ -87,15 +89,15 @@ def page_data(trace: Traced, results: Sequence[Result] = (), limit: int = BYTES)
         data[section], sentences = made(result)
         of_results += sentences
     views = prompt_views(prompts, firings, edges, writers, limit - size_of(data))
-    data["prompts"] = views.views
+    data["prompts"] = views.packed
     left_out = [
         _of_connections(linked),
         _of_moves(moved),
-        _of_prompts(len(views.views), prompts.num_rows),
+        _of_prompts(views.count, prompts.num_rows),
         *_of_views(views),
         *of_results,
     ]
-    return PageData(data, len(linked), by_head, n_vectors, tuple(each for each in left_out if each))
+    return PageData(data, len(linked), views.count, by_head, n_vectors, tuple(each for each in left_out if each))
 
 
 def _shape(model: Mapping[str, Any], by_head: Heads) -> dict[str, int]:

@@ -10,10 +10,12 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from svdtrace.report.numbers import rounded, size_of
+from svdtrace.report.numbers import rounded
+from svdtrace.report.packing import Packing
 
 EDGES_PER_SIDE = 6
 FIRINGS_PER_PROMPT = 400
+FIRING = ("layer", "head", "dest", "src", "pattern", "size", "slice", "n_dest", "n_src", "writer", "weight")
 
 
 @dataclass(frozen=True)
@@ -21,13 +23,16 @@ class PromptViews:
     """Prompts in detail, and what was left out of them.
 
     Args:
-        views: one JSON object a prompt; `firings` holds lists `[layer, head, dest, src, pattern, slice, dest edges, src
-            edges]`, and the edges are flat: writer, weight, share, writer, weight, share, …, a writer by its number.
+        packed: one JSON object a prompt, packed; `firings` holds the columns `FIRING` of its firings, in which slices
+            and edges are flat, one after another: `size` numbers of the slice, then of the edges `n_dest` on the
+            destination's side and `n_src` on the source's, a writer by its number. Columns pack better than rows.
+        count: prompts packed.
         edges_left_out: edges of these prompts beyond the strongest of each firing and side.
         firings_left_out: firings of these prompts beyond those with the largest scores.
     """
 
-    views: list[dict[str, Any]]
+    packed: str
+    count: int
     edges_left_out: int
     firings_left_out: int
 
@@ -35,30 +40,30 @@ class PromptViews:
 def prompt_views(
     prompts: pa.Table, firings: pa.Table, edges: pa.Table, writers: Mapping[str, int], budget: int
 ) -> PromptViews:
-    """The first prompts, until their JSON fills the budget.
+    """The first prompts, until they fill the budget.
 
     Args:
         prompts, firings, edges: the tables of a trace.
         writers: numbers of the writers.
-        budget: bytes of JSON.
+        budget: bytes of the page.
     """
     text = token_texts(prompts)
-    firing_rows, edge_rows = _RowsOf(firings), _RowsOf(edges)
-    views: list[dict[str, Any]] = []
-    edges_left_out = firings_left_out = used = 0
+    place = ["prompt", "layer", "head", "dest", "src"]
+    firing_rows = _RowsOf(firings.select([*place, "pattern", "score", "slice"]))
+    edge_rows = _RowsOf(edges.select([*place, "side", "writer", "weight"]))
+    packing = Packing(budget)
+    count = edges_left_out = firings_left_out = 0
     for batch in prompts.to_batches(max_chunksize=64):
         for prompt in batch.to_pylist():
             mine = firing_rows.of(prompt["prompt"])
             kept = sorted(mine, key=lambda firing: -(firing["score"] or 0.0))[:FIRINGS_PER_PROMPT]
-            lists, dropped = _firings(kept, edge_rows.of(prompt["prompt"]), writers)
-            view = _described(prompt, text) | {"firings": lists}
-            used += size_of(view)
-            if used > budget:
-                return PromptViews(views, edges_left_out, firings_left_out)
-            views.append(view)
+            columns, dropped = _firings(kept, edge_rows.of(prompt["prompt"]), writers)
+            if not packing.add(_described(prompt, text) | {"firings": columns}):
+                return PromptViews(packing.text(), count, edges_left_out, firings_left_out)
+            count += 1
             edges_left_out += dropped
             firings_left_out += len(mine) - len(kept)
-    return PromptViews(views, edges_left_out, firings_left_out)
+    return PromptViews(packing.text(), count, edges_left_out, firings_left_out)
 
 
 def token_texts(prompts: pa.Table) -> dict[int, str]:
@@ -102,26 +107,26 @@ def _shown(token: int | None, text: Mapping[int, str]) -> str | None:
 def _firings(
     firings: Sequence[Mapping[str, Any]], edges: Sequence[Mapping[str, Any]], writers: Mapping[str, int]
 ) -> tuple[list[list[Any]], int]:
-    """The lists of the firings, in the tables' order, and how many of their edges were left out."""
+    """The columns of the firings, in the tables' order, and how many of their edges were left out."""
     by_firing: dict[tuple[Any, ...], list[Mapping[str, Any]]] = defaultdict(list)
     for edge in edges:
         by_firing[*_place(edge), edge["side"]].append(edge)
-    lists, dropped = [], 0
+    columns: dict[str, list[Any]] = {name: [] for name in FIRING}
+    dropped = 0
     for firing in sorted(firings, key=_place):
-        flat: list[list[Any]] = []
+        for name in ("layer", "head", "dest", "src"):
+            columns[name].append(firing[name])
+        columns["pattern"].append(rounded(firing["pattern"], 2))
+        columns["size"].append(len(firing["slice"]))
+        columns["slice"] += firing["slice"]
         for side in ("dest", "src"):
             all_edges = sorted(by_firing[*_place(firing), side], key=lambda edge: -edge["weight"])
             kept = all_edges[:EDGES_PER_SIDE]
             dropped += len(all_edges) - len(kept)
-            flat.append(
-                [
-                    each
-                    for edge in kept
-                    for each in (writers[edge["writer"]], rounded(edge["weight"], 3), rounded(edge["share"], 2))
-                ]
-            )
-        lists.append([*_place(firing), rounded(firing["pattern"], 2), firing["slice"], *flat])
-    return lists, dropped
+            columns[f"n_{side}"].append(len(kept))
+            columns["writer"] += [writers[edge["writer"]] for edge in kept]
+            columns["weight"] += [rounded(edge["weight"], 3) for edge in kept]
+    return list(columns.values()), dropped
 
 
 def _place(row: Mapping[str, Any]) -> tuple[int, int, int, int]:

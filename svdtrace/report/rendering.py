@@ -69,7 +69,7 @@ def render(trace: Traced, results: Sequence[Result] = (), limit: int = BYTES) ->
         data=Markup(as_json(data.json)),
         has_connections=data.n_connections > 0,
         has_firings=trace.firings.num_rows > 0,
-        has_prompts=len(data.json["prompts"]) > 0,
+        has_prompts=data.n_prompts > 0,
         has={name: name in present for name in PARTS},
         present=present,
     )

@@ -96,7 +96,7 @@ const Characterisation = (() => {
               el(
                 "li",
                 {},
-                el("code", {}, visible(row.string) || "∅"),
+                el("code", {}, visible(row.string).replace(/^ /, "␣") || "∅"),
                 el("span", { class: "track" }, el("span", { class: row.named ? "bar" : "bar other", style: { width: `${(100 * row.norm) / most}%` } })),
                 el("span", { class: "number", title: `at ${plural(row.count, "place")}` }, short(row.norm)),
               ),

@@ -52,26 +52,35 @@ const HEADS = rowsOf(DATA.heads).map((row) => {
 });
 const HEAD = new Map(HEADS.map((head) => [head.name, head]));
 
-const PROMPTS = DATA.prompts.map((prompt) => ({
-  ...prompt,
-  firings: prompt.firings.map(([layer, head, dest, src, pattern, slice, ...sides]) => ({
+// A prompt's firings from their columns: slices and edges lie one after another in flat lists.
+function firingsOf([layers, heads, dests, srcs, patterns, sizes, slices, onDest, onSrc, writers, weights]) {
+  let [member, edge] = [0, 0];
+  const take = (many, side) =>
+    Array.from({ length: many }, () => ({ writer: WRITERS[writers[edge]], weight: weights[edge++], side }));
+  return layers.map((layer, i) => ({
     layer,
-    head,
-    name: `${layer}.${head}`,
-    dest,
-    src,
-    pattern,
-    slice,
-    edges: sides.flatMap((flat, side) =>
-      Array.from({ length: flat.length / 3 }, (_, i) => ({
-        writer: WRITERS[flat[3 * i]],
-        weight: flat[3 * i + 1],
-        share: flat[3 * i + 2],
-        side: SIDES[side],
-      })),
-    ),
-  })),
-}));
+    head: heads[i],
+    name: `${layer}.${heads[i]}`,
+    dest: dests[i],
+    src: srcs[i],
+    pattern: patterns[i],
+    slice: slices.slice(member, (member += sizes[i])),
+    edges: [...take(onDest[i], "dest"), ...take(onSrc[i], "src")],
+  }));
+}
+
+// Prompts come packed, which makes them several times smaller; each one's firings become objects when asked for.
+const PROMPTS = [];
+
+async function unpackPrompts() {
+  const bytes = Uint8Array.from(atob(DATA.prompts), (letter) => letter.charCodeAt(0));
+  const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("deflate"));
+  for (const { firings: columns, ...prompt } of JSON.parse(await new Response(stream).text())) {
+    let made = null;
+    Object.defineProperty(prompt, "firings", { get: () => (made ||= firingsOf(columns)) });
+    PROMPTS.push(prompt);
+  }
+}
 
 // The heads that tracing starts from, with the role that they write at; none when it starts everywhere.
 const ROOTS = DATA.roots

@@ -193,6 +193,7 @@ const Details = (() => {
       State.on(["pick"], draw);
       draw();
     },
+    draw,
     slices,
   };
 })();

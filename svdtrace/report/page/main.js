@@ -122,10 +122,19 @@ if (HEADS.length) {
   Heads.start();
   Dimensions.start();
 }
-if (PROMPTS.length) Prompts.start();
 Chance.start();
 if (DATA.interventions) Interventions.start();
 if (DATA.characterisation) Characterisation.start();
 if (DATA.faithfulness) Faithfulness.start();
-followSections();
-document.documentElement.classList.add("ready");
+unpackPrompts()
+  .then(() => {
+    if (PROMPTS.length) Prompts.start();
+    if (CONNECTIONS.length) Details.draw();
+  })
+  .catch(() => {
+    if (byId("prompt-facts")) byId("prompt-facts").textContent = "This browser cannot unpack the prompts; a newer one can.";
+  })
+  .finally(() => {
+    followSections();
+    document.documentElement.classList.add("ready");
+  });

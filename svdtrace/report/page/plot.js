@@ -33,7 +33,7 @@ const Plot = (() => {
     const width = Math.max(260, place.clientWidth);
     const across = axis({ ...x, many: Math.max(3, Math.floor((width - left) / 70)) }, left, width - RIGHT);
     const up = axis(y, height - BOTTOM, TOP);
-    const show = (each, value) => (each.show ? each.show(value) : each.counts ? count(value) : String(value));
+    const show = (each, value) => (each.show ? each.show(value) : each.counts ? count(value) : minus(String(value)));
     return svg(
       "svg",
       { viewBox: `0 0 ${width} ${height}`, role: "img", "aria-label": title, class: "chart", style: { height: `${height}px` } },
@@ -126,4 +126,10 @@ const interval = (row, name) =>
   row[name] === null || row[name] === undefined
     ? "–"
     : `${signed(row[name])} [${signed(row[`${name}_low`])}, ${signed(row[`${name}_high`])}]`;
-const signed = (value) => (value > 0 ? `+${short(value)}` : short(value)).replace("-", "−");
+const minus = (text) => text.replace(/-/g, "−");
+function signed(value) {
+  if (value === null || value === undefined) return "–";
+  const size = Math.abs(value);
+  const text = size >= 1e-4 && size < 0.01 ? String(Number(value.toPrecision(2))) : short(value);
+  return minus(value > 0 ? `+${text}` : text);
+}

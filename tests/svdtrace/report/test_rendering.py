@@ -16,6 +16,7 @@ from made_up_trace import INJECTIONS, MadeUpTrace, Size, made_up_trace
 
 from svdtrace.report import data as page_data
 from svdtrace.report import prompt_views, render
+from svdtrace.report.packing import unpacked
 
 
 class Parts(HTMLParser):
@@ -46,6 +47,9 @@ class Parts(HTMLParser):
 
     def data(self) -> dict[str, Any]:
         return json.loads(self.scripts[0])
+
+    def prompts(self) -> list[dict[str, Any]]:
+        return unpacked(self.data()["prompts"])
 
 
 @cache
@@ -83,7 +87,7 @@ def test_the_policy_allows_the_scripts_of_the_page_alone():
 
 def test_token_strings_come_back_from_the_data_and_make_no_markup():
     whole, plain = parts(True), parts()
-    assert whole.data()["prompts"][0]["strings"][5:9] == list(INJECTIONS)
+    assert whole.prompts()[0]["strings"][5:9] == list(INJECTIONS)
     assert len(whole.scripts) == 3
     assert "img" not in [tag for tag, _ in whole.tags]
     assert [tag for tag, _ in whole.tags] == [tag for tag, _ in plain.tags]
@@ -132,29 +136,32 @@ def test_settings_versions_and_seconds_are_in_the_page():
 def test_the_views_of_prompts_hold_their_firings_and_edges():
     data = parts().data()
     edges = trace().edges.to_pylist()
-    for view, prompt in zip(data["prompts"], trace().prompts.to_pylist(), strict=True):
+    for view, prompt in zip(parts().prompts(), trace().prompts.to_pylist(), strict=True):
         firings = [row for row in trace().firings.to_pylist() if row["prompt"] == prompt["prompt"]]
         assert view["strings"] == prompt["strings"]
-        assert [row[:4] for row in view["firings"]] == [
-            [firing[name] for name in ("layer", "head", "dest", "src")] for firing in firings
-        ]
-        for row, firing in zip(view["firings"], firings, strict=True):
-            assert row[5] == firing["slice"]
-            for flat, side in zip(row[6:], ("dest", "src"), strict=True):
+        columns = dict(zip(prompt_views.FIRING, view["firings"], strict=True))
+        for name in ("layer", "head", "dest", "src", "size"):
+            assert columns[name] == [firing[name] for firing in firings]
+        members, written = iter(columns["slice"]), iter(zip(columns["writer"], columns["weight"], strict=True))
+        for place, firing in enumerate(firings):
+            assert [next(members) for _ in range(firing["size"])] == firing["slice"]
+            for side in ("dest", "src"):
+                shown = [next(written) for _ in range(columns[f"n_{side}"][place])]
                 mine = {
                     edge["writer"]: edge["weight"]
                     for edge in edges
                     if edge["side"] == side
                     and all(edge[name] == firing[name] for name in ("prompt", "layer", "head", "dest", "src"))
                 }
-                assert [data["writers"][code] for code in flat[::3]] == sorted(mine, key=lambda name: -mine[name])
-                assert flat[1::3] == pytest.approx(sorted(mine.values(), reverse=True), rel=5e-3)
+                assert [data["writers"][code] for code, _ in shown] == sorted(mine, key=lambda name: -mine[name])
+                assert [weight for _, weight in shown] == pytest.approx(sorted(mine.values(), reverse=True), rel=5e-3)
+        assert next(members, None) is next(written, None) is None
 
 
 def test_what_does_not_fit_is_left_out_and_said(monkeypatch):
-    whole = len(json.dumps(parts().data()["prompts"]))
+    whole = len(parts().data()["prompts"])
     html = render(trace(), limit=len(parts().scripts[0]) - whole // 2)
-    shown = len(Parts(html).data()["prompts"])
+    shown = len(Parts(html).prompts())
     assert 0 < shown < 12
     assert f"Of single prompts, those after the first {shown} of 12." in html
     monkeypatch.setattr(page_data, "CONNECTIONS", 100)
@@ -164,7 +171,7 @@ def test_what_does_not_fit_is_left_out_and_said(monkeypatch):
     cut = Parts(render(trace()))
     data, all_of_them = cut.data(), len(parts().data()["connections"]["side"])
     assert len(data["connections"]["side"]) == 100
-    assert {len(view["firings"]) for view in data["prompts"]} == {5}
+    assert {len(view["firings"][0]) for view in cut.prompts()} == {5}
     assert f"{all_of_them - 100} of {all_of_them} connections, those with the smallest totals" in cut.text
     assert f"{trace().firings.num_rows - 12 * 5} firings beyond the" in cut.text
     assert "edges beyond the" in cut.text

@@ -158,7 +158,7 @@ def test_interventions_follow_the_address_and_a_single_edge_leads_into_the_circu
 
 def test_curves_and_tokens_are_those_of_the_tables(opened):
     page = opened(whole(), "#task=1.2")
-    assert text_of(page, "#characterisation-tokens .ranked code") == " Mary"
+    assert text_of(page, "#characterisation-tokens .ranked code") == "␣Mary"
     assert page.run("document.getElementById('task').value") == "1.2"
     # Three orders and their legend, seven numbers of edges each, and seven more marks for each of two seeds.
     for kind in ("faithfulness", "completeness"):

@@ -139,7 +139,7 @@ def test_the_views_of_prompts_hold_their_firings_and_edges():
     for view, prompt in zip(parts().prompts(), trace().prompts.to_pylist(), strict=True):
         firings = [row for row in trace().firings.to_pylist() if row["prompt"] == prompt["prompt"]]
         assert view["strings"] == prompt["strings"]
-        columns = dict(zip(prompt_views.FIRING, view["firings"], strict=True))
+        columns: dict[str, list[Any]] = dict(zip(prompt_views.FIRING, view["firings"], strict=True))
         for name in ("layer", "head", "dest", "src", "size"):
             assert columns[name] == [firing[name] for firing in firings]
         members, written = iter(columns["slice"]), iter(zip(columns["writer"], columns["weight"], strict=True))

@@ -17,10 +17,12 @@ Reading strengths differ between tokens and between positions, so that the singu
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import oracle
 import pytest
 
 import gpt2jax
@@ -263,3 +265,36 @@ def test_a_decoy_that_writes_more_is_no_edge(model: gpt2jax.Model, trace: svdtra
     for place in range(len(PROMPTS)):
         assert names(trace, place, (2, 0), "src") == names(by_method["paper"], place, (2, 0), "src") == {"1.0"}
         assert "0.1" in names(by_method["all"], place, (2, 0), "src")
+
+
+def with_random_heads() -> gpt2jax.Model:
+    """1.1 looks where random weights make it look; 0.0 and 0.2 write little, and at random."""
+    model, rng = planted_model(), np.random.default_rng(1)
+    blocks = model.params.blocks
+    W = {name: np.array(getattr(blocks, name)) for name in ("W_Q", "W_K", "W_V", "W_O")}
+    for name in ("W_Q", "W_K"):
+        W[name][1, 1] = 0.6 * rng.normal(size=W[name][1, 1].shape)
+    for head in (0, 2):
+        for name in ("W_V", "W_O"):
+            W[name][0, head] = 0.03 * rng.normal(size=W[name][0, head].shape)
+    blocks = replace(blocks, **{name: jnp.asarray(value) for name, value in W.items()})
+    return replace(model, params=replace(model.params, blocks=blocks))
+
+
+@pytest.mark.full
+def test_nulls_tell_the_circuit_from_random_heads() -> None:
+    model, config = with_random_heads(), svdtrace.TraceConfig(writers="all")
+    found = svdtrace.chance(model, PROMPTS, config, nulls=999)
+    whole = found.annotate(svdtrace.trace(model, PROMPTS, config))
+    kept = found.annotate(svdtrace.trace(model, PROMPTS, config, keep=found.survivors(0.05)))
+    circuit = {("embed", "2.0@end"), ("1.0", "2.0@B"), ("pos", "1.0@B"), ("pos", "1.0@A")}
+    assert circuit <= set(kept.graph().edges)
+    assert any(target.startswith("1.1@") for _, target in whole.graph().edges)
+    assert not any(target.startswith("1.1@") or writer[:3] in ("0.0", "0.2") for writer, target in kept.graph().edges)
+    # Those that stay are those with a small q-value, and ways are counted over them alone.
+    q = whole.edges["q_value"].to_numpy()
+    assert 0 < kept.edges.num_rows == np.sum(q <= 0.05) < whole.edges.num_rows
+    firings, edges = kept.firings.to_pylist(), kept.edges.to_pylist()
+    starts = [oracle.key(row) for row in firings]
+    counted = oracle.paths_by_recursion(firings, edges, starts)
+    assert {oracle.key(row): row["paths"] for row in firings} == counted

@@ -165,12 +165,11 @@ def test_sizes_in_random_bases(both: Both) -> None:
 
 @pytest.mark.full
 def test_draws_do_not_depend_on_batches() -> None:
-    model, settings = jax_model(*SHALLOW), {"threshold": 0.3}
-    sums = []
+    model, sums = jax_model(*SHALLOW), []
     for size in (2, 6):
-        config = svdtrace.TraceConfig(**(settings | {"batch_size": size}))
+        config = svdtrace.TraceConfig(threshold=0.3, batch_size=size)
         asked = question(prepare_cached(model, config), prompts(), config, SEED)
         listed = look(asked, prompts(), "cpu")
         sums.append((listed.key, *draw(asked, listed, 2, prompts(), "cpu")[0].values()))
     for one, other in zip(*sums, strict=True):
-        np.testing.assert_allclose(one, other, atol=1e3 * np.finfo(np.float32).eps * len(LENGTHS))
+        np.testing.assert_allclose(one, other, atol=1e3 * float(np.finfo(np.float32).eps) * len(LENGTHS))

@@ -144,7 +144,7 @@ def _table(rows: list[dict[str, Any]]) -> Any:
 
     signals = [row for row in rows if row["control"] == "none"]
     controls = {_key(row): row for row in rows if row["control"] != "none"}
-    columns = ("edges", "where", "direction", "prompts", "Δ logit difference", "Δ pattern", "KL")
+    columns = ("edges", "where", "edit", "prompts", "Δ logit difference", "Δ attn", "KL")
     shown = []
     for row in signals[:SHOWN]:
         cells = [_named(row["edges"]), row["where"], row["direction"], row["prompts"], _interval(row)]
@@ -155,7 +155,7 @@ def _table(rows: list[dict[str, Any]]) -> Any:
         shown.append(cells)
     more = f", the first {SHOWN} of {len(signals)}" if len(signals) > SHOWN else ""
     columns = (*columns, "controls' Δ", "exceeds") if controls else columns
-    return table(f"Effects{more}", columns, shown, left=("edges", "where", "direction"))
+    return table(f"Effects{more}", columns, shown, left=("edges", "where", "edit"))
 
 
 def _key(row: dict[str, Any]) -> tuple[str, ...]:

@@ -9,7 +9,8 @@ import numpy as np
 from rich.console import Console
 
 from svdtrace.cli.evidence import evidence, lines
-from svdtrace.cli.terminal import table
+from svdtrace.cli.terminal import counted, table
+from svdtrace.graphs.names import in_our_form
 
 if TYPE_CHECKING:
     import networkx as nx
@@ -26,6 +27,8 @@ def summary(trace: Trace) -> dict[str, Any]:
     return {
         "prompts": manifest["prompts"]["count"],
         "firings": trace.firings.num_rows,
+        "firings_in_all": sum(manifest["counts"].get("firings_per_head", {}).values()),
+        "roots": manifest["config"]["roots"],
         "edges": trace.edges.num_rows,
         "mean_slice": round(float(size.mean()), 3) if len(size) else None,
         "d_head": manifest["model"]["d_head"],
@@ -75,10 +78,17 @@ def show(console: Console, content: dict[str, Any]) -> None:
     seconds = content["seconds"]
     parts = ", ".join(f"{stage} {spent:.1f}" for stage, spent in seconds.items() if stage != "total")
     console.print(
-        f"{content['prompts']} prompts, {content['firings']} firings, {content['edges']} edges, {mean}; "
-        f"{content['near_ties']['firings']} firings and {content['near_ties']['edges']} edges near a tie; "
-        f"{seconds['total']:.1f} s ({parts})"
+        f"{counted(content['prompts'], 'prompt')}, {counted(content['firings'], 'firing')}, "
+        f"{counted(content['edges'], 'edge')}, {mean}; {counted(content['near_ties']['firings'], 'firing')} and "
+        f"{counted(content['near_ties']['edges'], 'edge')} near a tie; {seconds['total']:.1f} s ({parts})"
     )
+    if content["firings"] < content["firings_in_all"]:
+        console.print(
+            f"Of {counted(content['firings_in_all'], 'firing')} in all, {content['firings']:,} are roots or lead to one"
+            + ("" if content["firings"] else f"; roots are {content['roots']}, --roots all takes every firing")
+        )
+    elif not content["firings"]:
+        console.print("No head fired; lower --threshold, or give longer prompts")
     for line in lines(content):
         console.print(line)
 
@@ -87,14 +97,15 @@ def edges_table(edges: list[dict[str, Any]], title: str = "Strongest edges") -> 
     """The edges of a circuit as a table to print."""
     rows = [
         (
-            edge["writer"],
-            edge["reader"],
+            in_our_form(edge["writer"]),
+            in_our_form(edge["reader"]),
             edge.get("prompts", edge.get("count", "")),
             f"{edge['weight']:.3f}",
             f"{edge['share']:.2f}" if "share" in edge else "",
         )
         for edge in edges
     ]
-    return table(
-        title, ("writer", "reader @ token", "prompts", "weight", "share"), rows, left=("writer", "reader @ token")
-    )
+    # The published graphs count meetings, not prompts.
+    times = "count" if any("count" in edge for edge in edges) else "prompts"
+    columns = ("writer", "reader @ token", times, "mean weight", "mean share")
+    return table(title, columns, rows, left=("writer", "reader @ token"))

@@ -73,3 +73,8 @@ def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]], 
     for row in rows:
         shown.add_row(*(Text(str(value)) for value in row))
     return Group(Text(title, style="bold"), shown)
+
+
+def counted(many: int, what: str) -> str:
+    """A number with what it counts: `1 prompt`, `1,024 prompts`."""
+    return f"{many:,} {what}" if many == 1 else f"{many:,} {what}s"

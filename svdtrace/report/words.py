@@ -98,10 +98,13 @@ def _lede(trace: Traced, data: PageData) -> tuple[str, ...]:
         return (
             f"{read} No head gave {threshold:.0%} or more of its attention to one token as the settings below ask.",
         )
+    in_all, reached = _firings_in_all(trace), trace.firings.num_rows
+    by_roots = (
+        f" {reached:,} of these firings are roots or lead to one, and are shown here." if reached < in_all else ""
+    )
     fired = (
-        f"{read} {_plural(trace.firings.num_rows, 'time')}, a head gave at least {threshold:.0%} of its attention to "
-        f"one token: it fired. On average {_mean_size(trace)} of a head's {data.d_head} singular vectors carry such a "
-        "choice."
+        f"{read} {_plural(in_all, 'time')}, a head gave at least {threshold:.0%} of its attention to one token: it "
+        f"fired.{by_roots} On average {_mean_size(trace)} of a head's {data.d_head} singular vectors carry such a choice."
     )
     if not trace.edges.num_rows:
         return (fired,)
@@ -110,6 +113,12 @@ def _lede(trace: Traced, data: PageData) -> tuple[str, ...]:
         f"Following those few vectors back to what earlier heads wrote gives {_plural(trace.edges.num_rows, 'edge')}; "
         f"counted over prompts they are {_plural(data.n_connections, 'connection')}.",
     )
+
+
+def _firings_in_all(trace: Traced) -> int:
+    """Firings of all heads, whether a root is reached from them or not."""
+    per_head = trace.manifest.get("counts", {}).get("firings_per_head", {})
+    return max(trace.firings.num_rows, sum(per_head.values()))
 
 
 def _tiles(trace: Traced, data: PageData) -> list[Tile]:
@@ -137,6 +146,12 @@ def _nothing(trace: Traced) -> str:
     if trace.firings.num_rows:
         return "No edges: no earlier head wrote anything that these firings read through their slices."
     config = trace.manifest.get("config", {})
+    in_all = _firings_in_all(trace)
+    if in_all:
+        return (
+            f"None of the {_plural(in_all, 'firing')} is one that the roots name (now {config.get('roots')}), so there "
+            "is no circuit to draw. Name other roots, or all."
+        )
     asked = "" if config.get("roots", "all") == "all" else " or start from more roots (now {}),".format(config["roots"])
     return (
         "No head fired in these prompts, so there is no circuit to draw. To find firings, lower the threshold (now "

@@ -99,12 +99,11 @@ def _lede(trace: Traced, data: PageData) -> tuple[str, ...]:
             f"{read} No head gave {threshold:.0%} or more of its attention to one token as the settings below ask.",
         )
     in_all, reached = _firings_in_all(trace), trace.firings.num_rows
-    by_roots = (
-        f" {reached:,} of these firings are roots or lead to one, and are shown here." if reached < in_all else ""
-    )
+    by_roots = f" {reached:,} of these firings are roots or lead to one: those are shown." if reached < in_all else ""
     fired = (
         f"{read} {_plural(in_all, 'time')}, a head gave at least {threshold:.0%} of its attention to one token: it "
-        f"fired.{by_roots} On average {_mean_size(trace)} of a head's {data.d_head} singular vectors carry such a choice."
+        f"fired.{by_roots} On average {_mean_size(trace)} of a head's {data.d_head} singular vectors carry such a "
+        "choice."
     )
     if not trace.edges.num_rows:
         return (fired,)

@@ -99,7 +99,12 @@ def _manifest(command: str) -> dict[str, Any]:
         "logit_difference": {name: {"mean": mean, "low": mean, "high": mean} for name, mean in _ENDS.items()},
         "areas": {kind: {name: _interval(0.6) for name in _AREAS} for kind in ("faithfulness", "completeness")},
         "rank_correlations": {"edges": 3, "traced_path_patching": 0.41, "attribution_path_patching": 0.93},
-        "output_heads": {"rank_correlation": 0.8, "root_heads": ["4.3"], "overlap": 1.0},
+        "output_heads": {"rank_correlation": 0.8, "overlap": 1.0, "overlap_by_chance": 0.1},
+    }
+    of_circuit["log_probability"] = {
+        "runs": {name: {"mean": mean - 5} for name, mean in _ENDS.items()},
+        "areas": of_circuit["areas"],
+        "rank_correlations": {"edges": 3, "traced_path_patching": -0.17, "attribution_path_patching": 0.5},
     }
     sets = {"data_sets": {"prompts": facts, "contrast": facts | {"mean_size": 3.4}}}
     return manifest | {"circuit": of_circuit, "characterise": sets}.get(command, {})
@@ -187,8 +192,10 @@ def _faithfulness(rng: np.random.Generator, edges: tuple[str, ...]) -> dict[str,
     }
     heads = [
         {"layer": layer, "head": head, "direct": 0.1 * layer, "chosen": 0.5, "ablation": 0.2 * head - 0.3}
+        | {"ablation_log_probability": 0.1 * layer}
         for layer in range(5)
         for head in range(4)
     ]
     tables = {"faithfulness": pa.Table.from_pylist(rows), "output_heads": pa.Table.from_pylist(heads)}
-    return tables | {"agreement": pa.table({name: list(each) for name, each in agreement.items()})}
+    tables["agreement"] = pa.table({name: list(each) for name, each in agreement.items()})
+    return tables | {f"{name}_log_probability": tables[name] for name in ("faithfulness", "agreement")}

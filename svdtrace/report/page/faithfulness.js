@@ -13,8 +13,17 @@ const Faithfulness = (() => {
   };
   const PERCENT = (value) => `${Math.round(100 * value)} %`;
 
-  const curves = data ? rowsOf(data.curves).filter((row) => row.value !== null) : [];
-  const edges = data ? rowsOf(data.agreement) : [];
+  const MEASURED = {
+    logit_difference: ["logit difference", "logits"],
+    log_probability: ["answer's log-probability", "nats"],
+  };
+  // What is measured: its tables as rows, the numbers of its manifest, its name and unit.
+  const measured = () => {
+    const key = State.get("by") in MEASURED ? State.get("by") : "logit_difference";
+    const { curves, agreement, ...numbers } = data.measures[key];
+    const [name, unit] = MEASURED[key];
+    return { key, name, unit, ...numbers, curves: rowsOf(curves).filter((row) => row.value !== null), edges: rowsOf(agreement) };
+  };
 
   // Mean over seeds at each number of edges.
   function means(rows) {
@@ -24,6 +33,7 @@ const Faithfulness = (() => {
   }
 
   function curve(place, kind) {
+    const { curves, name } = measured();
     const mine = curves.filter((row) => row.kind === kind);
     const [title, label, better] = KINDS[kind];
     if (!mine.length) return put(place, el("h3", {}, title), el("p", { class: "note" }, "Nothing was measured."));
@@ -36,8 +46,8 @@ const Faithfulness = (() => {
         place,
         {
           x: { low: 0, high: Math.max(...mine.map((row) => row.edges)), counts: true, label },
-          y: { ...Plot.reach([...mine.map((row) => row.value), 1]), label: "share of the logit difference", show: PERCENT },
-          title: `${title}: share of the logit difference over the number of edges`,
+          y: { ...Plot.reach([...mine.map((row) => row.value), 1]), label: `share of the ${name}`, show: PERCENT },
+          title: `${title}: share of the ${name} over the number of edges`,
           height: 290,
         },
         (x, y) =>
@@ -55,29 +65,31 @@ const Faithfulness = (() => {
     );
   }
 
-  function scatter(place, across, label, correlation) {
+  function scatter(place, across, label) {
+    const { edges, rank_correlations: ranks, unit } = measured();
+    const correlation = ranks[`${across}_path_patching`];
     const rows = edges.filter((row) => row[across] !== null && row.path_patching !== null);
     if (!rows.length) return put(place);
     put(
       place,
       el("h3", {}, `${label[0].toUpperCase()}${label.slice(1)} against path patching`),
-      el("p", { class: "note" }, `${plural(rows.length, "edge")}; Spearman's rank correlation ${short(correlation)}.`),
+      el("p", { class: "note" }, `${plural(rows.length, "edge")}; Spearman's rank correlation ${signed(correlation)}.`),
       Plot.frame(
         place,
         {
-          x: { ...Plot.reach(rows.map((row) => row[across])), label: across === "traced" ? "traced weight a prompt (score units)" : "attribution patching (logits)" },
-          y: { ...Plot.reach(rows.map((row) => row.path_patching)), label: "path patching (logits)" },
+          x: { ...Plot.reach(rows.map((row) => row[across])), label: across === "traced" ? "traced weight a prompt (score units)" : `attribution patching (${unit})` },
+          y: { ...Plot.reach(rows.map((row) => row.path_patching)), label: `path patching (${unit})` },
           title: `${label} against path patching, one mark an edge`,
           left: 64,
         },
         (x, y) =>
-          rows.map((row) => Plot.mark("circle", "first open", x(row[across]), y(row.path_patching), 3.5, `${row.edge}: ${short(row[across])}, ${short(row.path_patching)} logits`)),
+          rows.map((row) => Plot.mark("circle", "first open", x(row[across]), y(row.path_patching), 3.5, `${row.edge}: ${short(row[across])}, ${short(row.path_patching)} ${unit}`)),
       ),
     );
   }
 
   function areas() {
-    const found = data.summary.areas || {};
+    const { areas: found } = measured();
     const show = (each) => (each ? `${short(each.mean)} [${short(each.low)}, ${short(each.high)}]` : "–");
     const names = ["traced", "attribution", "random", "traced_less_attribution", "traced_less_random"];
     const titles = ["Traced", "Attribution", "Random", "Traced − attribution", "Traced − random"];
@@ -91,19 +103,23 @@ const Faithfulness = (() => {
     );
   }
 
+  const lost = (row) => (State.get("by") === "log_probability" ? row.ablation_log_probability : row.ablation);
+
   function heads() {
-    const size = (row) => Math.abs(row.ablation ?? 0);
+    const size = (row) => Math.abs(lost(row) ?? 0);
     const rows = rowsOf(data.heads).sort((a, b) => size(b) - size(a)).slice(0, LISTED);
-    const { rank_correlation: rank, overlap } = data.summary.output_heads || {};
-    const shared = typeof overlap === "number" ? `; of the root heads, ${percent(overlap, 1)} are among as many heads that ablation ranks first` : "";
+    const { key, unit } = measured();
+    const end = key === "logit_difference" ? "" : `_${key}`;
+    const { [`rank_correlation${end}`]: rank, [`overlap${end}`]: overlap, overlap_by_chance: chance } = data.output_heads;
+    const shared = typeof overlap === "number" ? `; of the root heads, ${percent(overlap, 1)} are among as many heads that ablation ranks first (by chance ${percent(chance ?? 0, 1)})` : "";
     return [
       el("h3", {}, "Heads that write the answer"),
-      el("p", { class: "note" }, `Direct effect is what a head adds to the logit difference by itself; ablation, what is lost when its output is held at its mean. Rank correlation ${short(rank)}${shared}.`),
+      el("p", { class: "note" }, `Direct effect is what a head adds to the logit difference by itself; ablation, what is lost when its output is held at its mean. Rank correlation ${signed(rank)}${shared}.`),
       tableOf(
         "Heads that write the answer",
         [
           { label: "Head", show: (row) => `${row.layer}.${row.head}`, text: true },
-          { label: "Ablation (logits lost)", show: (row) => signed(row.ablation) },
+          { label: `Ablation (${unit} lost)`, show: (row) => signed(lost(row)) },
           { label: "Direct effect (logits)", show: (row) => signed(row.direct) },
           { label: "Root head in", show: (row) => (row.chosen === null ? "–" : `${percent(row.chosen, 1)} of prompts`) },
         ],
@@ -113,26 +129,29 @@ const Faithfulness = (() => {
   }
 
   function words() {
-    const ends = data.summary.logit_difference || {};
-    const clean = ends.clean?.mean,
-      nothing = ends.nothing?.mean;
+    const { runs, name, unit } = measured();
+    const [clean, nothing] = [runs.clean?.mean, runs.nothing?.mean];
     const writers = data.writers === "all" ? "heads, MLPs, embeddings and biases" : "heads alone";
     put(
       byId("faithfulness-words"),
       `${plural(data.prompts ?? 0, "prompt")}; ${count(data.counts.edges ?? 0)} traced of ${plural(data.counts.candidates ?? 0, "candidate edge")}, from ${writers}. `,
-      clean !== undefined && `The logit difference is ${short(clean)} as the model is, and ${short(nothing)} with no edge kept: 100 % and 0 % below.`,
+      clean !== undefined &&
+        `The ${name} is ${signed(clean)} ${unit} as the model is (100 % below) and ${signed(nothing)} with every signal held (0 %).`,
     );
   }
 
   return {
     start() {
-      words();
-      for (const kind of Object.keys(KINDS)) Plot.keep(byId(`faithfulness-${kind}`), [], () => curve(byId(`faithfulness-${kind}`), kind));
-      put(byId("faithfulness-areas"), areas());
-      const ranks = data.summary.rank_correlations || {};
-      Plot.keep(byId("agreement-traced"), [], () => scatter(byId("agreement-traced"), "traced", "traced weight", ranks.traced_path_patching));
-      Plot.keep(byId("agreement-attribution"), [], () => scatter(byId("agreement-attribution"), "attribution", "attribution patching", ranks.attribution_path_patching));
-      put(byId("faithfulness-heads"), heads());
+      bind("by", "by");
+      const parts = {
+        ...Object.fromEntries(Object.keys(KINDS).map((kind) => [`faithfulness-${kind}`, (place) => curve(place, kind)])),
+        "agreement-traced": (place) => scatter(place, "traced", "traced weight"),
+        "agreement-attribution": (place) => scatter(place, "attribution", "attribution patching"),
+        "faithfulness-areas": (place) => put(place, areas()),
+        "faithfulness-heads": (place) => put(place, heads()),
+        "faithfulness-words": () => words(),
+      };
+      for (const [id, draw] of Object.entries(parts)) Plot.keep(byId(id), ["by"], () => draw(byId(id)));
     },
   };
 })();

@@ -26,6 +26,7 @@ const State = (() => {
     measure: "logit_difference",
     sets: "25",
     task: "",
+    by: "logit_difference",
     at: "",
   };
   const listeners = [];

@@ -17,7 +17,10 @@ from svdtrace.output import MANIFEST
 TABLES: dict[str, tuple[str, ...]] = {
     "intervene": ("summary",),
     "characterise": ("heads", "sizes", "tau", "tokens"),
-    "circuit": ("faithfulness", "agreement", "output_heads"),
+    "circuit": (
+        *("faithfulness", "agreement", "output_heads"),
+        *("faithfulness_log_probability", "agreement_log_probability"),
+    ),
 }
 """The tables that the page reads, by command."""
 

@@ -165,7 +165,11 @@ def test_curves_and_tokens_are_those_of_the_tables(opened):
         assert page.run(f"document.querySelectorAll('#faithfulness-{kind} .chart .mark').length") == 3 * 7 + 2 * 7
     assert "traced of 300 candidate edges" in text_of(page, "#faithfulness-words")
     assert page.run("document.querySelectorAll('#agreement-traced .chart .mark').length") == 3
-    assert "0.41" in text_of(page, "#agreement-traced")
+    assert "+0.41" in text_of(page, "#agreement-traced")
+    page = opened(whole(), "#by=log_probability")
+    assert "−0.17" in text_of(page, "#agreement-traced")
+    assert "log-probability is −0.2 nats" in text_of(page, "#faithfulness-words")
+    assert "nats lost" in text_of(page, "#faithfulness-heads")
 
 
 def test_each_null_says_how_much_it_explains(opened):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -125,8 +126,15 @@ def _firings(
             dropped += len(all_edges) - len(kept)
             columns[f"n_{side}"].append(len(kept))
             columns["writer"] += [writers[edge["writer"]] for edge in kept]
-            columns["weight"] += [rounded(edge["weight"], 3) for edge in kept]
+            columns["weight"] += _weights([edge["weight"] for edge in kept])
     return list(columns.values()), dropped
+
+
+def _weights(values: Sequence[float]) -> list[float | int | None]:
+    """Weights of one side, falling, to the place of the strongest one's third digit."""
+    strongest = max(map(abs, values), default=0.0)
+    place = 2 - math.floor(math.log10(strongest)) if strongest > 0 else 0
+    return [rounded(round(value, place), 3) for value in values]
 
 
 def _place(row: Mapping[str, Any]) -> tuple[int, int, int, int]:

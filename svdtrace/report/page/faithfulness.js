@@ -90,7 +90,7 @@ const Faithfulness = (() => {
 
   function areas() {
     const { areas: found } = measured();
-    const show = (each) => (each ? `${short(each.mean)} [${short(each.low)}, ${short(each.high)}]` : "–");
+    const show = (each) => (each ? `${signed(each.mean)} [${signed(each.low)}, ${signed(each.high)}]` : "–");
     const names = ["traced", "attribution", "random", "traced_less_attribution", "traced_less_random"];
     const titles = ["Traced", "Attribution", "Random", "Traced − attribution", "Traced − random"];
     return tableOf(
@@ -136,7 +136,10 @@ const Faithfulness = (() => {
       byId("faithfulness-words"),
       `${plural(data.prompts ?? 0, "prompt")}; ${count(data.counts.edges ?? 0)} traced of ${plural(data.counts.candidates ?? 0, "candidate edge")}, from ${writers}. `,
       clean !== undefined &&
-        `The ${name} is ${signed(clean)} ${unit} as the model is (100 % below) and ${signed(nothing)} with every signal held (0 %).`,
+        `The ${name} is ${signed(clean)} ${unit} as the model is (100 % below) and ${signed(nothing)} with every signal held (0 %). `,
+      clean !== undefined &&
+        Math.abs(clean - nothing) < 0.05 * Math.abs(clean) &&
+        `These hardly differ, so shares of their difference say little: what steers attention hardly moves the ${name} here.`,
     );
   }
 

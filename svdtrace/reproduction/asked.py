@@ -15,7 +15,7 @@ from svdtrace.reproduction.comparison import Expected, Key
 from svdtrace.reproduction.edge_sets import label
 
 WEIGHT_SHARE, GRAPH_SHARE, LOGIT_SHARE = 0.02, 0.03, 1e-3
-EFFECT, EFFECT_SHARE = 0.02, 0.05
+EFFECT, EFFECT_SHARE, LIKENESS = 0.02, 0.05, 1e-3
 TOP_FIRINGS, TOP_LAYER = 66, 7
 COMMON, OTHERS = "in common", "others"
 
@@ -110,6 +110,8 @@ def _effects(sets: Any, n_prompts: int) -> dict[Key, Expected]:
         found[topic, f"{name} change"] = Expected(change, max(EFFECT, EFFECT_SHARE * abs(change)))
         for what in ("cosine", "norm_ratio"):
             value = each[what]
-            found[topic, f"{name} {what.replace('_', ' ')}"] = Expected(value, WEIGHT_SHARE * value)
+            # Both lie near 1 whatever is edited: what is compared is how far from it.
+            tolerance = max(LIKENESS, EFFECT_SHARE * abs(1 - value))
+            found[topic, f"{name} {what.replace('_', ' ')}"] = Expected(value, tolerance)
         found[topic, f"{name} prompts within tolerance"] = Expected(n_prompts)
     return found

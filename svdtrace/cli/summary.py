@@ -28,7 +28,7 @@ def summary(trace: Trace) -> dict[str, Any]:
         "prompts": manifest["prompts"]["count"],
         "firings": trace.firings.num_rows,
         "firings_in_all": sum(manifest["counts"].get("firings_per_head", {}).values()),
-        "roots": manifest["config"]["roots"],
+        "traced_from": manifest["config"]["roots"],
         "edges": trace.edges.num_rows,
         "mean_slice": round(float(size.mean()), 3) if len(size) else None,
         "d_head": manifest["model"]["d_head"],
@@ -85,7 +85,7 @@ def show(console: Console, content: dict[str, Any]) -> None:
     if content["firings"] < content["firings_in_all"]:
         console.print(
             f"Of {counted(content['firings_in_all'], 'firing')} in all, {content['firings']:,} are roots or lead to one"
-            + ("" if content["firings"] else f"; roots are {content['roots']}, --roots all takes every firing")
+            + ("" if content["firings"] else f"; roots are {content['traced_from']}, --roots all takes every firing")
         )
     elif not content["firings"]:
         console.print("No head fired; lower --threshold, or give longer prompts")

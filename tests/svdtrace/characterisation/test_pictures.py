@@ -20,12 +20,14 @@ def drawn(found, tmp_path_factory):
     return folder
 
 
+@pytest.mark.full
 def test_every_picture_is_there_in_both_forms(drawn):
     assert {path.name for path in drawn.iterdir()} == {f"{name}{end}" for name in PICTURES for end in (".svg", ".png")}
     for name in PICTURES:
         assert np.ptp(matplotlib.image.imread(drawn / f"{name}.png")[..., :3]) > 0.5
 
 
+@pytest.mark.full
 def test_the_same_tables_give_the_same_bytes(found, drawn, tmp_path):
     draw_all({name: table.slice(0) for name, table in found.tables.items()}, tmp_path)
     for name in PICTURES:

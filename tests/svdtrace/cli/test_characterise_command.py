@@ -58,6 +58,7 @@ def test_it_closes_with_a_table_or_one_object(
         assert words in out
 
 
+@pytest.mark.full
 def test_names_come_from_roles_or_a_file(
     given: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str], prompt_file: Path
 ):

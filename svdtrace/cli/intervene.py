@@ -121,6 +121,11 @@ def _prompts(options: Options, model: gpt2jax.Model, trace: Trace | None) -> lis
         raise OptionError(f"{options.chosen.folder}: is a trace of another model; name its model with --model")
     if trace is None or options.prompts.prompts is not None or options.prompts.text:
         return read_prompts(options.prompts, model.tokenizer, model.config)
+    if trace.manifest["prompts"].get("rejected"):
+        raise OptionError(
+            f"{options.chosen.folder}: some of its prompts were rejected, so that their numbers do not run through; "
+            "give the prompts with --prompts"
+        )
     return prompts_of(trace.prompts)
 
 

@@ -94,12 +94,13 @@ def _content(done: Reproduction) -> dict[str, Any]:
 
 def _tell(done: Reproduction, options: Options) -> None:
     from svdtrace.cli.terminal import console, table
+    from svdtrace.reproduction.comparison import TOO_SMALL
 
     terminal = console()
     if not done.applies:
+        other = "These are not the 256 prompts" if done.shaped else "This model has not the shape of GPT-2 small,"
         terminal.print(
-            "This model has not the shape of GPT-2 small, whose numbers were published: they do not apply, and only "
-            "what was measured is shown.\n"
+            f"{other} whose numbers were published: they do not apply, and only what was measured is shown.\n"
         )
     topics: dict[str, list[Row]] = {}
     for row in done.rows:
@@ -110,6 +111,9 @@ def _tell(done: Reproduction, options: Options) -> None:
     if done.applies:
         verdict = f"{len(done.wanting)} of {len(done.rows)} numbers lie outside of their tolerance."
         terminal.print(verdict if done.wanting else f"All {len(done.rows)} numbers lie within their tolerance.")
+        small = sum(row.note == TOO_SMALL for row in done.rows)
+        if small:
+            terminal.print(f"{small} of them are effects too small for their tolerance to tell them from none.")
     if not done.roots:
         terminal.print("No head fires from end to IO on these prompts, so that there is no graph.")
     terminal.print(f"{done.trace.prompts.num_rows} prompts, roots {done.roots or 'none'}; written to {options.out}")

@@ -104,6 +104,16 @@ def turned(edit: Edit, sign: int) -> Edit:
     return replace(edit, delta=sign * edit.delta)
 
 
+def matched(edit: Edit, own: Edit) -> Edit:
+    """A control's edit, each of its entries scaled to the norm of the signals' own there.
+
+    What several edges add at one place is summed, and random vectors do not add up as signals do: scaling each edge's
+    alone would leave a set's control smaller than its signals.
+    """
+    size, wanted = (np.linalg.norm(each.delta, axis=-1, keepdims=True) for each in (edit, own))
+    return replace(edit, delta=edit.delta * np.divide(wanted, size, out=np.zeros_like(size), where=size > 0))
+
+
 def likeness(edit: Edit) -> tuple[Float[np.ndarray, " prompt"], Float[np.ndarray, " prompt"]]:
     """Norm ratio and cosine of what an edit changes, after beside before, where nothing else changes it first."""
     after = edit.before + edit.delta

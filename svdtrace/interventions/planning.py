@@ -10,7 +10,7 @@ from jaxtyping import Bool, Float, Int
 
 from svdtrace.decomposition import Decomposition
 from svdtrace.edge_names import EdgeName
-from svdtrace.interventions.edits import Edit, make_edit, turned
+from svdtrace.interventions.edits import Edit, make_edit, matched, turned
 from svdtrace.interventions.scene import Scene
 from svdtrace.interventions.settings import InterventionConfig
 from svdtrace.interventions.signals import Sending, drawn, scaled, signals
@@ -85,7 +85,11 @@ def plan(
         key = (run.where, run.control, run.seed)
         if key not in made:
             delta, short = _delta(scene, decomposition, run, sending, config)
-            made[key] = Planned(run, _base_edit(scene, run, sending, delta, config), short)
+            edit = _base_edit(scene, run, sending, delta, config)
+            if run.control == "norm":
+                signal, _ = _delta(scene, decomposition, replace(run, control="none"), sending, config)
+                edit = matched(edit, _base_edit(scene, run, sending, signal, config))
+            made[key] = Planned(run, edit, short)
         base, sign = made[key], SIGNS[run.direction]
         recomputed = base.edit.local and config.norm == "recomputed"
         edit = _renormalised(scene, base.edit, sign) if recomputed else turned(base.edit, sign)

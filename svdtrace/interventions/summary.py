@@ -28,8 +28,8 @@ def summarise(table: pa.Table, measures: pa.Table) -> pa.Table:
 
     Effects are after − before, a control's averaged over its seeds in each prompt; `_low` and `_high` are the ends of
     their means' 95 % bootstrap intervals over prompts. `excess`, on rows of signals with controls, is by how much more
-    the signal moves the logit difference than its controls: the mean of |its effect| − mean over seeds of |theirs|;
-    `exceeds` says that the interval of that lies above 0.
+    the signal moves the logit difference than its controls: the mean of |its effect| − mean over seeds of |theirs|
+    over the prompts whose controls all have as many vectors; `exceeds` says that the interval of that lies above 0.
 
     Args:
         table, measures: as `svdtrace.interventions.Interventions` has them.
@@ -56,6 +56,7 @@ def _edited(table: pa.Table, measures: pa.Table) -> dict[tuple[str, ...], dict[s
     }
     columns |= {name: table[name].to_numpy().astype(float) for name in ("norm_ratio", "cosine")}
     columns["kl"] = measures["kl"].to_numpy().astype(float)
+    columns["short"] = measures["short_control"].to_numpy(zero_copy_only=False).astype(float)
     edited, prompt = table["edited"].to_numpy(zero_copy_only=False), table["prompt"].to_numpy()
     order = np.argsort(codes, kind="stable")
     parts = np.split(order, np.cumsum(np.bincount(codes, minlength=len(keys)))[:-1])
@@ -92,7 +93,10 @@ def _excess(values: dict[tuple[str, ...], dict[str, np.ndarray]], key: tuple[str
     if key[3] != "none" or not controls:
         return {}
     own = np.abs(values[key]["logit_difference"]).mean(axis=1)
-    more = own - np.abs(values[controls[0]]["logit_difference"]).mean(axis=1)
+    other = values[controls[0]]
+    more = own - np.abs(other["logit_difference"]).mean(axis=1)
+    # A control of fewer vectors than the signal's is none to be exceeded.
+    more = more[~(other["short"] > 0).any(axis=1)]
     low, high = bootstrap_interval(more)
     exceeds = None if np.isnan(low) else bool(low > 0)
     return {"excess": _mean(more), "excess_low": low, "excess_high": high, "exceeds": exceeds}

@@ -9,6 +9,7 @@ import pyarrow as pa
 
 Key = tuple[str, str]
 """Topic and name of a number."""
+TOO_SMALL = "cannot tell from 0"
 ROWS = pa.schema(
     [
         ("topic", pa.string()),
@@ -31,10 +32,11 @@ class Measured:
 
 @dataclass(frozen=True)
 class Expected:
-    """A published number, and how far from it is still the same, ties aside."""
+    """A published number, and how far from it is still the same, ties aside; `note` says what that can tell."""
 
     value: float
     tolerance: float = 0.0
+    note: str = ""
 
 
 @dataclass(frozen=True)
@@ -70,4 +72,4 @@ def _row(key: Key, expected: Expected | None, found: Measured | None) -> Row:
         return Row(*key, None, value, None, None, note)
     tolerance = expected.tolerance + (0.0 if found is None else found.slack)
     inside = value is not None and abs(value - expected.value) <= tolerance
-    return Row(*key, expected.value, value, tolerance, inside, note)
+    return Row(*key, expected.value, value, tolerance, inside, note or expected.note)

@@ -40,18 +40,21 @@ def effect_numbers(
             if edited.any():
                 found[topic, f"{name} {what}"] = Measured(float(np.nanmean(values[edited])))
         if (text, where) in known:
-            same = _same(change, each["prompt"], known[text, where])
-            found[topic, f"{name} prompts within tolerance"] = Measured(same, len(doubtful | tied))
+            loose = doubtful | tied
+            agree = _same(change, each["prompt"], known[text, where]) | loose
+            note = f"{len(loose)} near a tie are not held to it" if loose else ""
+            found[topic, f"{name} prompts within tolerance"] = Measured(len(agree), 0, note)
     return found
 
 
-def _same(change: np.ndarray, prompt: np.ndarray, published: Mapping[str, np.ndarray]) -> int:
+def _same(change: np.ndarray, prompt: np.ndarray, published: Mapping[str, np.ndarray]) -> set[int]:
     """Prompts whose change is within its tolerance of the published one."""
     expected = dict(zip(published["prompt"].tolist(), _change(published).tolist(), strict=True))
-    return sum(
-        number in expected and abs(own - expected[number]) <= max(EFFECT, EFFECT_SHARE * abs(expected[number]))
+    return {
+        number
         for number, own in zip(prompt.tolist(), change.tolist(), strict=True)
-    )
+        if number in expected and abs(own - expected[number]) <= max(EFFECT, EFFECT_SHARE * abs(expected[number]))
+    }
 
 
 def _change(each: Mapping[str, np.ndarray]) -> np.ndarray:

@@ -82,7 +82,7 @@ def firing_numbers(firings: Firings, asked: Asked) -> dict[Key, Measured]:
     for name in asked.by_threshold:
         layer, head = map(int, name.split("."))
         count = int(firings.near.firings_by_threshold[layer, head])
-        found["firings by the threshold alone", name] = Measured(count, near.get((layer, head), 0))
+        found["firings by the threshold alone", name] = Measured(count, int(firings.near.close[layer, head]))
     for pair in asked.pairs:
         prompts = np.unique(firings.columns["prompt"][firings.rows(pair)])
         found["prompts firing", pair] = Measured(len(prompts), len(firings.doubtful_prompts(pair)))

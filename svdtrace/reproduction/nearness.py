@@ -21,13 +21,15 @@ NEAR = 1e-3
 
 @dataclass(frozen=True)
 class Nearness:
-    """`firings_by_threshold` [layer head] counts pairs whose pattern reaches the threshold, whatever their score.
+    """`firings_by_threshold` [layer head] counts pairs whose pattern reaches the threshold, whatever their score, and
+    `close` those whose pattern is near it.
 
     `places`: (prompt, layer, head, dest, src) of pairs near the threshold, or above it and with a score near the least.
     """
 
     firings_by_threshold: np.ndarray
     places: frozenset[tuple[int, int, int, int, int]]
+    close: np.ndarray
 
 
 def find_near(prepared: Prepared, prompts: Sequence[Prompt], config: TraceConfig, near: float = NEAR) -> Nearness:
@@ -35,7 +37,7 @@ def find_near(prepared: Prepared, prompts: Sequence[Prompt], config: TraceConfig
     shape = prepared.model.config
     lengths = [len(prompt.tokens) for prompt in prompts]
     plan = plan_for(lengths, config.batch_size, shape.n_heads, computing_device(config).platform)
-    per_head = np.zeros((shape.n_layers, shape.n_heads), np.int64)
+    per_head, close_ones = np.zeros((2, shape.n_layers, shape.n_heads), np.int64)
     places: set[tuple[int, int, int, int, int]] = set()
     least = max(config.threshold - near, near)
     for batch in planned_batches(prompts, plan):
@@ -54,8 +56,9 @@ def find_near(prepared: Prepared, prompts: Sequence[Prompt], config: TraceConfig
         reach = found.pattern >= found.pattern.dtype.type(config.threshold)
         np.add.at(per_head, (found.layer[reach], found.head[reach]), 1)
         close = np.abs(found.pattern - config.threshold) <= near
+        np.add.at(close_ones, (found.layer[close], found.head[close]), 1)
         places |= _places(found, close | (reach & (np.abs(found.score - config.score_min) <= near)), batch.place)
-    return Nearness(per_head, frozenset(places))
+    return Nearness(per_head, frozenset(places), close_ones)
 
 
 def _places(found: FiringList, rows: np.ndarray, place: np.ndarray) -> set[tuple[int, int, int, int, int]]:

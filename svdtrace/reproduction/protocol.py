@@ -37,12 +37,14 @@ ROOTS_TAKEN, EDGES_TAKEN, STRONGEST = 3, 8, 12
 class Reproduction:
     """What the protocol gave.
 
-    `rows`: published beside measured; `applies`: whether the published numbers are of this shape; `trace` of all
+    `rows`: published beside measured; `applies`: whether the published numbers are of such a model and these prompts,
+    `shaped`: whether they are of such a model; `trace` of all
     firings, `graph` in the published form, `effects`: interventions, a row for every set, place and prompt.
     """
 
     rows: tuple[Row, ...]
     applies: bool
+    shaped: bool
     roots: str
     trace: Trace = field(repr=False)
     graph: nx.DiGraph = field(repr=False)
@@ -76,7 +78,8 @@ def reproduce(
         PromptError, ModelError, EdgeError: what was given does not go together.
     """
     published = published or read_published()
-    applies = published.applies_to(model.config)
+    shaped = published.applies_to(model.config)
+    applies = shaped and published.is_of(prompts)
     settings = published.numbers["settings"]
     chosen = {name: settings[name] for name in ("threshold", "tau", "coverage", "skip_first")}
     config = TraceConfig(method="paper", roots="all", **chosen)
@@ -84,10 +87,10 @@ def reproduce(
     prepared = prepare_cached(model, config)
     trace = trace_prepared(prepared, prompts, config, progress=tracing)
     firings = Firings(trace, find_near(prepared, prompts, config))
-    roots = settings["roots"] if applies else find_roots(trace)
+    roots = settings["roots"] if shaped else find_roots(trace)
     graph = published_form(trace, roots=roots) if roots else nx.DiGraph()
-    asked = asked_by(published.numbers) if applies else asked_of(firings, graph, roots)
-    sets = named_sets(asked.sets, published.graph if applies else graph)
+    asked = asked_by(published.numbers) if shaped else asked_of(firings, graph, roots)
+    sets = named_sets(asked.sets, published.graph if shaped else graph)
     effects = _effects(model, prompts, sets, config, intervening) if sets else None
     measured = {
         **_prompt_numbers(trace),
@@ -99,7 +102,7 @@ def reproduce(
     if effects is not None:
         measured |= effect_numbers(effects, sets, firings, published.interventions if applies else None)
     expected = published_values(published.numbers, len(prompts)) if applies else {}
-    return Reproduction(compared(expected, measured), applies, roots, trace, graph, effects)
+    return Reproduction(compared(expected, measured), applies, shaped, roots, trace, graph, effects)
 
 
 def asked_of(firings: Firings, graph: nx.DiGraph, roots: str) -> Asked:

@@ -20,6 +20,7 @@ from .tracing import DEFAULTS, Model, logit_difference, slice_of
 
 Edge = Mapping[str, Any]
 Place = tuple[Any, ...]
+Changes = list[tuple[int, int, np.ndarray]]
 
 
 def token_of(prompt: Any, end: str) -> int | None:
@@ -161,7 +162,7 @@ def changes(
     control: str = "none",
     drawn: Sequence[list[int]] | None = None,
     replaced: Sequence[np.ndarray] | None = None,
-) -> list[tuple[int, int, np.ndarray]]:
+) -> Changes:
     """(edge, token, δ) for every edge present, or under `joint` for the first of every group.
 
     Args:
@@ -200,6 +201,22 @@ def changes(
     return result
 
 
+def matched(made: Changes, own: Changes, edges: Sequence[Edge], where: str) -> Changes:
+    """Controls scaled so that what they add up to at a place has the norm of what the signals add up to there."""
+
+    def totals(each: Changes) -> dict[Any, np.ndarray]:
+        sums: dict[Any, np.ndarray] = {}
+        for number, token, change in each:
+            key = site_of(edges[number], token, where)
+            sums[key] = sums.get(key, 0.0) + change
+        return sums
+
+    sums, wanted = totals(made), totals(own)
+    size = {key: np.linalg.norm(total) for key, total in sums.items()}
+    factor = {key: np.linalg.norm(wanted[key]) / size[key] if size[key] > 0 else 0.0 for key in sums}
+    return [(number, token, change * factor[site_of(edges[number], token, where)]) for number, token, change in made]
+
+
 def intervene(
     model: Model,
     prompt: Any,
@@ -225,7 +242,11 @@ def intervene(
     if where == "local" and method == "paper" and not flow:
         for edge in edges:
             reads[edge["layer"], edge["head"]] = {"parts": parts, "edits": {}, "held": True}
-    for number, token, change in changes(model, clean, edges, found, where, method, control, drawn, replaced):
+    made = changes(model, clean, edges, found, where, method, control, drawn, replaced)
+    if control == "norm":
+        own = changes(model, clean, edges, found, where, method, "none", None, replaced)
+        made = matched(made, own, edges, where)
+    for number, token, change in made:
         edge = edges[number]
         if where == "global":
             site = site_of(edge, token, where)

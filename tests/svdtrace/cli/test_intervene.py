@@ -137,10 +137,13 @@ def test_edges_of_a_trace_by_node():
 
 
 def test_a_signal_exceeds_its_controls_where_it_moves_the_output_more():
-    """Three prompts, two seeds: |effects| 2 against 1, then the reverse; an unedited prompt counts for nothing."""
-    rows, kl = [], []
+    """Three prompts, two seeds: |effects| 2 against 1, then the reverse; an unedited prompt counts for nothing.
+
+    Of "c" all controls are of too few vectors, of "b" that of one prompt, in which the signal would win.
+    """
+    rows, kl, short = [], [], []
     for prompt in range(4):
-        for edges, own, other in (("a", -2.0, 1.0), ("b", 1.0, -2.0)):
+        for edges, own, other in (("a", -2.0, 1.0), ("b", 9.0 if prompt == 2 else 1.0, -2.0), ("c", -2.0, 0.0)):
             for control, seed, effect in (("none", None, own), ("norm", 0, other), ("norm", 1, -other)):
                 edited = prompt < 3
                 after = 5.0 + (effect + 0.01 * prompt if edited else 0.0)
@@ -161,17 +164,22 @@ def test_a_signal_exceeds_its_controls_where_it_moves_the_output_more():
                     }
                 )
                 kl.append(0.25 if edited else 0.0)
+                short.append(control != "none" and (edges == "c" or (edges == "b" and prompt == 2 and seed == 1)))
     schema = pa.schema([(name, kind if kind != "bool" else pa.bool_()) for name, kind in COLUMNS.items()])
-    found = summarise(pa.Table.from_pylist(rows, schema=schema), pa.table({"kl": kl})).to_pylist()
+    measures = pa.table({"kl": kl, "short_control": short})
+    found = summarise(pa.Table.from_pylist(rows, schema=schema), measures).to_pylist()
     assert [(row["edges"], row["control"], row["exceeds"]) for row in found] == [
         ("a", "none", True),
         ("a", "norm", None),
         ("b", "none", False),
         ("b", "norm", None),
+        ("c", "none", None),
+        ("c", "norm", None),
     ]
-    assert [row["prompts"] for row in found] == [3] * 4
-    assert [row["seeds"] for row in found] == [0, 2, 0, 2]
-    np.testing.assert_allclose([row["logit_difference"] for row in found], [-1.99, 0.01, 1.01, 0.01], atol=1e-6)
+    assert [row["prompts"] for row in found] == [3] * 6
+    assert [row["seeds"] for row in found] == [0, 2] * 3
+    means = [row["logit_difference"] for row in found[:4]]
+    np.testing.assert_allclose(means, [-1.99, 0.01, (1 + 1 + 9) / 3 + 0.01, 0.01], atol=1e-6)
     assert found[0]["logit_difference_low"] <= -1.99 <= found[0]["logit_difference_high"]
-    assert [row["kl"] for row in found] == [0.25] * 4
+    assert [row["kl"] for row in found] == [0.25] * 6
     assert found[0]["excess"] == pytest.approx(0.99, abs=1e-6)

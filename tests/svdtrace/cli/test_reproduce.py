@@ -53,7 +53,7 @@ def test_a_row_outside_is_found_wanting(
     numbers["firings_traced"] = {"counts": {"1.0": 10**6}}
     numbers["firings_threshold_only"] = {"ioi": {}}
     numbers["interventions_multi_edge"] = []
-    other = replace(held, numbers=numbers, shape={"n_layers": 3, "d_model": 16})
+    other = replace(held, numbers=numbers, shape={"n_layers": 3, "d_model": 16}, tokens=None)
     monkeypatch.setattr(published, "read_published", lambda: other)
     given = ["reproduce", "--model", str(model_folder), "--prompts", str(prompt_file), "--out", str(tmp_path / "out")]
     assert main([*given, "--json"]) == 1

@@ -172,6 +172,16 @@ def done(made_up: Published) -> Reproduction:
     return run(made_up)
 
 
+def test_other_prompts_are_not_held_against_what_was_published(made_up: Published):
+    own = tuple(prompt.tokens for prompt in PROMPTS)
+    assert replace(made_up, tokens=own).is_of(PROMPTS)
+    assert not replace(made_up, tokens=own).is_of(PROMPTS[1:])
+    other = run(replace(made_up, tokens=own[1:]))
+    assert (other.shaped, other.applies) == (True, False)
+    assert all(row.inside is None for row in other.rows)
+    assert other.roots == made_up.numbers["settings"]["roots"]
+
+
 def test_what_was_published_of_it_is_found_again(done: Reproduction, made_up: Published):
     assert done.applies
     assert done.wanting == ()
@@ -230,7 +240,7 @@ def test_one_number_elsewhere_is_one_row_outside(made_up: Published, done: Repro
 
 
 def test_effects_are_compared_prompt_by_prompt(made_up: Published, done: Reproduction):
-    firings = Firings(done.trace, Nearness(np.zeros((3, 3), int), frozenset()))
+    firings = Firings(done.trace, Nearness(np.zeros((3, 3), int), frozenset(), np.zeros((3, 3), int)))
     sets = {each["edges"]: () for each in made_up.numbers["interventions_multi_edge"]}
     rows = made_up.interventions.to_pylist()
     first = rows[0]["edges"], rows[0]["where"]

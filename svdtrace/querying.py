@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from svdtrace.errors import QueryError, TraceFolderError
+from svdtrace.sweeping import parts
 
 VIEWS = ("prompts", "firings", "edges", "rejected")
 
@@ -49,15 +50,14 @@ def ask(folder: str | Path, sql: str) -> tuple[list[str], list[tuple[Any, ...]]]
 
 def _view(database: Any, folder: Path, name: str) -> bool:
     """Make a table a view, if it is there."""
-    single, shards = folder / f"{name}.parquet", folder / name
-    if single.is_file():
-        source = single.resolve()
-    elif any(shards.glob("part-*.parquet")):
-        source = shards.resolve() / "part-*.parquet"
-    else:
-        return False
-    database.execute(f"create view {name} as select * from read_parquet({_quoted(str(source))})")
-    return True
+    single = folder / f"{name}.parquet"
+    # Of a sweep that was killed a part may be there in one table alone; only whole ones are read.
+    files = [single] if single.is_file() else [parts.path(folder, name, number) for number in parts.numbers(folder)]
+    files = [file for file in files if file.is_file()]
+    if files:
+        listed = ", ".join(_quoted(str(file.resolve())) for file in files)
+        database.execute(f"create view {name} as select * from read_parquet([{listed}])")
+    return bool(files)
 
 
 def _quoted(text: str) -> str:

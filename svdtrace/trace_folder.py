@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -15,6 +15,7 @@ from svdtrace.graphs import formats
 from svdtrace.output import MANIFEST, replaced_folder, write_manifest
 
 if TYPE_CHECKING:
+    from svdtrace.sweeping.parts import Part
     from svdtrace.tracing import Trace
 
 NEEDED = {"version", "config", "model", "prompts", "counts"}
@@ -64,10 +65,26 @@ def read(folder: str | Path) -> Trace:
         raise TraceFolderError(f"{folder / MANIFEST}: lacks {lacking}; name a folder that svdtrace trace wrote")
     if manifest.get("command") == "sweep":
         whole = {name: [schema.empty_table(), *parts.each_table(folder, name)] for name, schema in TABLES.items()}
-        return Trace(**{name: pa.concat_tables(tables) for name, tables in whole.items()}, manifest=manifest)
+        tables_of_all = {name: pa.concat_tables(tables) for name, tables in whole.items()}
+        return Trace(**tables_of_all, manifest=_counted(manifest, parts.counted(folder)))
     return Trace(
         **{name: _read_table(folder / f"{name}.parquet", schema) for name, schema in TABLES.items()}, manifest=manifest
     )
+
+
+def _counted(manifest: dict[str, Any], there: Part) -> dict[str, Any]:
+    """A sweep's manifest with the counts of the parts that are there, which may be ahead of it."""
+    tally = there.tally
+    return manifest | {
+        "prompts": manifest["prompts"] | {"count": tally.prompts, "rejected": tally.rejected},
+        "counts": {
+            "firings": tally.firings,
+            "edges": tally.edges,
+            "firings_per_head": there.firings_per_head,
+        },
+        "near_ties": {"firings": tally.near_tie_firings, "edges": tally.near_tie_edges},
+        "paths_saturated": tally.paths_saturated,
+    }
 
 
 def _read_table(path: Path, schema: pa.Schema) -> pa.Table:

@@ -118,6 +118,16 @@ def read(folder: Path, number: int) -> Part:
         raise TraceFolderError(f"{file}: no part of a sweep ({error}); remove it and give the command again") from None
 
 
+def counted(folder: Path) -> Part:
+    """All whole parts counted together.
+
+    Raises:
+        TraceFolderError: see `read`.
+    """
+    each = [read(folder, number) for number in numbers(folder)]
+    return Part("", sum((part.tally for part in each), Tally()), summed([part.firings_per_head for part in each]))
+
+
 def clear_unfinished(folder: Path) -> None:
     """Remove what a killed sweep left unfinished."""
     for aside in [*folder.glob(f"*{UNFINISHED}"), *folder.glob(f"*/*{UNFINISHED}")]:

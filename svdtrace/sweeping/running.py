@@ -127,15 +127,25 @@ def sweep(
         if manifest is not None:
             asked = {"config": config.to_dict(), "fingerprint": mark, "part_size": part_size}
             refuse_another(manifest, asked, folder)
-        first = next(stream, None)
-        if first is None:
+        leading = _leading(stream)
+        if not leading:
             raise PromptError(f"{prompts if isinstance(prompts, str) else 'prompts'}: holds no prompts; give some")
         prepared = prepare(model, config, partial(_decomposition, folder=target, mark=mark))
         prepared = replace(spread(prepared, mesh or device_mesh(computing_devices(config))), fingerprint=mark)
-        settled = _settled(prepared, first, config, manifest)
+        settled = _settled(prepared, leading[-1], config, manifest)
         source = str(prompts) if isinstance(prompts, str) else None
         run = _Run(target, prepared, config, settled, part_size, source, together)
-        return (run.lead if together.leads else run.follow)(chain([first], stream), progress or _silent)
+        return (run.lead if together.leads else run.follow)(chain(leading, stream), progress or _silent)
+
+
+def _leading(stream: Iterator[Window]) -> list[Window]:
+    """The first window with prompts that can be used, and those before it: what is settled is settled by prompts."""
+    found: list[Window] = []
+    for window in stream:
+        found.append(window)
+        if window.prompts:
+            break
+    return found
 
 
 def _wanted(together: Processes, number: int) -> bool:
@@ -174,7 +184,8 @@ class _Run:
     def lead(self, stream: Iterator[Window], progress: Callable[[Progress], None]) -> Sweep:
         """All windows: this process's own are traced, every one is counted."""
         start, digest = time.perf_counter(), hashlib.sha256()
-        self.note(Tally(), {}, None, start)
+        there = parts.counted(self.folder)
+        self.note(there.tally, there.firings_per_head, None, start)
         if not (self.folder / DECOMPOSITION).exists():
             held = self.prepared
             decomposition_file.write(self.folder / DECOMPOSITION, held.decomposition, held.fingerprint)
@@ -189,14 +200,16 @@ class _Run:
                 hash_prompts(digest, window.prompts)
                 if self.together.does(window.number):
                     count = self._counted(window, known, count)
-                    self.note(count.done, count.per_head, None, start)
+                    # Others' parts are counted at the end, and what is there from before is counted already.
+                    if self.together.count == 1 and window.number not in known:
+                        self.note(count.done, count.per_head, None, start)
                     progress(Progress(count.done, count.earlier, time.perf_counter() - start))
             self.together.wait("done")
             whole = self._all_parts(digests)
             complete = True
         finally:
             rejected.close(complete=complete)
-        return Sweep(self.folder, self.note(whole.done, whole.per_head, digest.hexdigest(), start))
+        return Sweep(self.folder, self.note(whole.tally, whole.firings_per_head, digest.hexdigest(), start))
 
     def follow(self, stream: Iterator[Window], progress: Callable[[Progress], None]) -> Sweep:
         """This process's own windows, and wait for the others."""
@@ -216,17 +229,23 @@ class _Run:
             return count.plus(self._known(window.number, window.digest), was_there=True)
         return count.plus(self._traced(window), was_there=False)
 
-    def _all_parts(self, digests: Sequence[str]) -> _Count:
+    def _all_parts(self, digests: Sequence[str]) -> Part:
         """What all parts come to, whoever wrote them."""
-        if parts.numbers(self.folder) != list(range(len(digests))):
+        there = parts.numbers(self.folder)
+        missing = sorted(set(range(len(digests))) - set(there))
+        if missing:
+            raise OutputError(
+                f"{self.folder}: part {missing[0]} is not there, though all processes are done; let them write into "
+                "one folder that all of them see"
+            )
+        if len(there) > len(digests):
             raise OutputError(
                 f"{self.folder}: holds parts of prompts that are no longer there; give the same prompts, or name "
                 "another folder with --out"
             )
-        count = _Count()
         for number, digest in enumerate(digests):
-            count = count.plus(self._known(number, digest), was_there=False)
-        return count
+            self._known(number, digest)
+        return parts.counted(self.folder)
 
     def _known(self, number: int, digest: str) -> Part:
         part = parts.read(self.folder, number)
@@ -308,4 +327,4 @@ def _settled(prepared: Prepared, first: Window, config: TraceConfig, manifest: d
         lengths: Sequence[int] = [len(prompt.tokens) for prompt in first.prompts]
         kind = computing_device(config).platform
         plan = streaming_plan(lengths, shape.n_ctx, config.batch_size, shape.n_heads, kind, prepared.devices)
-    return Settled(roots=parse_roots(config.roots, shape, first.prompts), plan=plan)
+    return Settled(roots=parse_roots(config.roots, shape, first.prompts) if first.prompts else (), plan=plan)

@@ -33,10 +33,14 @@ def traced(tmp_path: Path) -> Path:
 @pytest.fixture
 def swept(tmp_path: Path) -> Path:
     folder = tmp_path / "sweep"
-    (folder / "firings").mkdir(parents=True)
-    for number in range(3):
+    for name in ("prompts", "firings"):
+        (folder / name).mkdir(parents=True)
+    for number in range(4):
+        # The prompts' part is put in place last: without it the part is not whole.
+        if number < 3:
+            pq.write_table(tables.PROMPTS.empty_table(), folder / "prompts" / f"part-0000{number}.parquet")
         pq.write_table(firings([2 * number, 2 * number + 1]), folder / "firings" / f"part-0000{number}.parquet")
-    (folder / "firings" / "part-00003.parquet.tmp").write_bytes(b"unfinished")
+    (folder / "firings" / "part-00004.parquet.tmp").write_bytes(b"unfinished")
     return folder
 
 

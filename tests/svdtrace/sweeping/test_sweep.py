@@ -220,6 +220,35 @@ def test_a_part_without_prompts(model: Any, tmp_path: Path):
     assert svdtrace.read(swept.folder).prompts["prompt"].to_pylist() == [4, 5]
 
 
+def test_roots_are_settled_by_the_first_prompts_that_can_be_used(model: Any, tmp_path: Path):
+    good = [json.dumps({"tokens": each.tokens, "roles": each.roles}) for each in PROMPTS]
+    (tmp_path / "p.jsonl").write_text("\n".join([json.dumps({"tokens": [999]})] * PART + good) + "\n")
+    config = svdtrace.TraceConfig(threshold=0.3, roots="1.0@end:*")
+    swept = svdtrace.sweep(model, str(tmp_path / "p.jsonl"), tmp_path / "out", config, part_size=PART)
+    alone = svdtrace.trace(model, PROMPTS, config)
+    assert swept.manifest["counts"]["firings"] == alone.firings.num_rows > 0
+
+
+def test_a_sweep_that_stopped_is_read_with_the_counts_of_its_parts(model: Any, tmp_path: Path):
+    class StoppedError(Exception):
+        pass
+
+    def stop(_progress: Any) -> None:
+        raise StoppedError
+
+    svdtrace.sweep(model, PROMPTS, tmp_path / "out", CONFIG, part_size=PART)
+    whole = svdtrace.read(tmp_path / "out").manifest["counts"]
+    with pytest.raises(StoppedError):
+        svdtrace.sweep(model, PROMPTS, tmp_path / "out", CONFIG, part_size=PART, progress=stop)
+    noted = json.loads((tmp_path / "out" / "manifest.json").read_text())
+    assert noted["counts"] == svdtrace.read(tmp_path / "out").manifest["counts"] == whole
+    assert not noted["sweep"]["complete"]
+    parts.path(tmp_path / "out", "prompts", 1).unlink()
+    left = svdtrace.read(tmp_path / "out")
+    assert left.manifest["counts"]["firings"] == left.firings.num_rows < whole["firings"]
+    assert left.manifest["prompts"]["count"] == left.prompts.num_rows == 6
+
+
 def test_prompts_are_read_as_they_are_needed(model: Any, tmp_path: Path):
     asked = 0
 

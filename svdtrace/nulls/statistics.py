@@ -202,7 +202,7 @@ def _terms(written: Written, side: str, head: Array, given: Layer, method: str, 
 def _by_role(
     found: Read,
     terms: tuple[Array, ...],
-    weigh: Float[Array, "side block slot sv"],
+    weigh: Float[Array, "2 block slot sv"],
     firings: Firings,
     coverage: Array,
     sides: tuple[str, ...],

@@ -12,7 +12,6 @@ from svdtrace.errors import EdgeError
 if TYPE_CHECKING:
     from gpt2jax.config import GPT2Config
 
-SIDES = ("dest", "src")
 _FORM = re.compile(r"([^:@/]+):(\d+)\.(\d+)@([^@:,/]+):([^@:,/]+)/(dest|src)")
 _WRITER = re.compile(r"(\d+)\.(\d+)|(mlp|attn_bias)\.(\d+)|(embed|pos|const)")
 

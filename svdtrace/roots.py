@@ -21,6 +21,7 @@ from gpt2jax.numerics import centre, einsum
 from gpt2jax.params import Params
 from gpt2jax.residual import unembedding
 from svdtrace.cuts import running_sums
+from svdtrace.edge_names import position
 from svdtrace.edges import covering
 from svdtrace.errors import RootError
 from svdtrace.firings import FiringList
@@ -46,7 +47,7 @@ class Root:
         layer, head, dest, src = place
         if (self.layer, self.head) != (layer, head):
             return False
-        return all(end == ANY or _position(end, roles) == at for end, at in ((self.dest, dest), (self.src, src)))
+        return all(end == ANY or position(end, roles) == at for end, at in ((self.dest, dest), (self.src, src)))
 
     def __str__(self) -> str:
         return f"{self.layer}.{self.head}@{self.dest}:{self.src}"
@@ -109,12 +110,8 @@ def _stands(end: str, token: np.ndarray, prompt: np.ndarray, prompts: Sequence[P
     """Where a token is the one that an end of a root names."""
     if end == ANY:
         return np.ones(len(token), bool)
-    return token == np.asarray([_position(end, each.roles) for each in prompts], np.int64)[prompt]
-
-
-def _position(end: str, roles: Mapping[str, int]) -> int:
-    """Where an end of a root stands in a prompt; -1 where nowhere. A role wins over a position of the same text."""
-    return roles.get(end, int(end) if end.isdecimal() else -1)
+    places = [position(end, each.roles) for each in prompts]
+    return token == np.asarray([-1 if place is None else place for place in places], np.int64)[prompt]
 
 
 @partial(jax.jit, static_argnames=("n_heads",))

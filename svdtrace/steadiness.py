@@ -95,6 +95,8 @@ def stability(
     edges = trace.edges.append_column(
         pa.field(STABILITY, pa.float32(), metadata={"reruns": ", ".join(settled["reruns"])}), share
     )
+    # METHOD.md, section 13: the settings are listed in the table's metadata.
+    edges = edges.replace_schema_metadata({**(edges.schema.metadata or {}), STABILITY: ", ".join(settled["reruns"])})
     return replace(trace, edges=edges, manifest={**trace.manifest, STABILITY: settled})
 
 

@@ -96,7 +96,7 @@ def _read_table(path: Path, schema: pa.Schema) -> pa.Table:
     if missing:
         raise TraceFolderError(f"{path}: lacks the columns {', '.join(missing)}; trace anew into that folder")
     extra = [each for each in table.schema if each.name not in schema.names]
-    whole = pa.schema([*schema, *extra])
+    whole = pa.schema([*schema, *extra], metadata=table.schema.metadata)
     try:
         return table.select(whole.names).cast(whole)
     except (pa.ArrowException, ValueError) as error:

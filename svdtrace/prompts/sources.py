@@ -66,10 +66,11 @@ def _generated(
             raise PromptError(f"{source}: expected {GENERATORS[kind]} with whole numbers, such as {kind}:64")
         n, own_seed = int(numbers[0]), int(numbers[1]) if len(numbers) == 2 else seed
         prompts = generators.sentences(kind, n, tokenizer, own_seed, longest)
-    return ((f"{source} prompt {number}", _record(prompt)) for number, prompt in enumerate(prompts, 1))
+    return ((f"{source} prompt {number}", record_of(prompt)) for number, prompt in enumerate(prompts, 1))
 
 
-def _record(prompt: Prompt) -> dict[str, Any]:
+def record_of(prompt: Prompt) -> dict[str, Any]:
+    """A prompt as a file would hold it."""
     return {name: getattr(prompt, name) for name in FIELDS if name != "text"}
 
 

@@ -19,7 +19,7 @@ COMMAND = "sweep"
 LOCK = ".svdtrace-lock"
 _MANIFEST_ASIDE = f".svdtrace-{MANIFEST}{UNFINISHED}"
 DECOMPOSITION = "decomposition.safetensors"
-# Taken from the manifest when a sweep goes on, whatever is asked for now: it does not change what a table says.
+# Taken from the manifest when a sweep goes on, whatever is asked for now: it changes rounding alone.
 _FREE = {"batch_size"}
 
 

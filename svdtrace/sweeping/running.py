@@ -28,8 +28,8 @@ from svdtrace.errors import OutputError, PromptError, SettingError
 from svdtrace.output import MANIFEST
 from svdtrace.prepare import Prepared, prepare, spread
 from svdtrace.prompts.prompt import Prompt
-from svdtrace.prompts.records import FIELDS, Limits
-from svdtrace.prompts.sources import Placed, records
+from svdtrace.prompts.records import Limits
+from svdtrace.prompts.sources import Placed, record_of, records
 from svdtrace.roots import parse_roots
 from svdtrace.sharding import device_mesh
 from svdtrace.sweeping import parts
@@ -301,11 +301,7 @@ class _Run:
 def _placed(prompts: str | Iterable[Prompt], model: Model, seed: int, longest: int | None) -> Iterable[Placed]:
     if isinstance(prompts, str):
         return records(prompts, model.tokenizer, seed, longest)
-    return ((f"prompt {place}", _record(prompt)) for place, prompt in enumerate(prompts))
-
-
-def _record(prompt: Prompt) -> dict[str, Any]:
-    return {name: getattr(prompt, name) for name in FIELDS if name != "text"}
+    return ((f"prompt {place}", record_of(prompt)) for place, prompt in enumerate(prompts))
 
 
 def _decomposition(model: Model, folder: Path, mark: str) -> Decomposition:

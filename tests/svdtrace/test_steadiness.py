@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -45,7 +47,7 @@ def test_turning_nearly_equal_vectors_leaves_the_head_as_it_is() -> None:
 
 
 @pytest.mark.full
-def test_stability_is_the_share_of_reruns() -> None:
+def test_stability_is_the_share_of_reruns(tmp_path: Path) -> None:
     params, config = small_model(1)
     tokens = random_tokens(3, 8, config)
     prompts = [Prompt(None, tuple(map(int, row)), tuple(map(str, row)), {"end": 7}) for row in tokens]
@@ -57,5 +59,8 @@ def test_stability_is_the_share_of_reruns() -> None:
     assert len(its) == order > 0
     assert set(np.unique(its * 8)) <= set(range(9))
     assert its.min() < 1 == its.max()
+    found.save(tmp_path / "out")
+    for edges in (found.edges, svdtrace.read(tmp_path / "out").edges):
+        assert edges.schema.metadata[b"stability"].decode().split(", ") == found.manifest["stability"]["reruns"]
     assert found.manifest["stability"]["mean"] == pytest.approx(float(its.mean()), abs=1e-4)
     assert len(np.unique(edge_keys(trace.edges, WriterOrder.of(2, 3), 16))) == order

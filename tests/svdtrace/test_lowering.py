@@ -1,27 +1,38 @@
-"""Every compiled function lowers for TPUs and NVIDIA GPUs, in the precision that the bounds of METHOD.md need."""
+"""Every compiled function lowers for TPUs and NVIDIA GPUs, in the precision that the bounds of METHOD.md need.
+
+The project's own commands are run on a small model; what they compile is remembered, and lowered for other platforms.
+"""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from functools import partial
+from dataclasses import replace
+from functools import cache
 from typing import Any
 
+import compiled_functions
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 import pytest
-from jax import export
+from compiled_functions import Programs, program, recording
 from small_model import jax_model, random_tokens, small_model
 
 import gpt2jax
-from svdtrace import decomposition, pipeline, prepare, roots
-from svdtrace.attribute import Blocks, attribute, collect, in_blocks
+import svdtrace
+from gpt2jax import edits
+from svdtrace import bench, decomposition, sharding, steadiness
+from svdtrace.attribute import Blocks
 from svdtrace.batching import batches
-from svdtrace.config import TraceConfig
-from svdtrace.firings import candidates_per_destination, list_firings
-from svdtrace.observe import observe
-from svdtrace.prompts.prompt import Prompt
+from svdtrace.faithfulness.measured import Settings
+from svdtrace.pipeline import watch
+from svdtrace.prepare import prepare
+from svdtrace.prompts import Prompt
+from weights_tools.recipe import Recipe
+from weights_tools.training import train
 
 PLATFORMS = ("tpu", "cuda")
 # What a platform's own compiler or libraries provide; anything else would need code of ours, or the host.
@@ -29,90 +40,122 @@ ALLOWED = {
     "tpu": r"Qr|Eigh|ProductOfElementaryHouseholderReflectors|Sharding|SPMD\w+",
     "cuda": r"(cusolver|cublas)_\w+|cu_\w+|Sharding|SPMD\w+",
 }
+# JAX's own linear algebra sets the precision of its dots itself.
+WITHOUT_OWN_DOTS = ("svdtrace.decomposition._core_svd", "svdtrace.decomposition._householder")
 N_TOKENS = 6
-Lowered = Callable[[str], str]
 
 
-def prompts(config: Any) -> list[Prompt]:
-    rows = random_tokens(4, N_TOKENS, {"d_vocab": config.d_vocab})
-    return [Prompt(None, tuple(row), tuple(map(str, row)), {"end": 4}, 1, 2) for row in rows.tolist()]
+@cache
+def model() -> gpt2jax.Model:
+    return jax_model(*small_model(n_layers=2))
 
 
-def lowered(function: Any, *args: Any, **options: Any) -> Lowered:
-    """The program of a jitted function for a platform, as text."""
-    leaves, tree = jax.tree.flatten(args)
-    is_array = [isinstance(leaf, jax.Array | np.ndarray | np.generic) for leaf in leaves]
-
-    # Arrays alone as arguments: what export puts in their place would not pass the checks of our own pytrees.
-    def flat(*arrays: jax.Array) -> Any:
-        given = iter(arrays)
-        return function(
-            *tree.unflatten(next(given) if each else leaf for each, leaf in zip(is_array, leaves, strict=True)),
-            **options,
-        )
-
-    arrays = [leaf for each, leaf in zip(is_array, leaves, strict=True) if each]
-    return lambda platform: str(export.export(jax.jit(flat), platforms=[platform])(*arrays).mlir_module())
+@cache
+def prompts() -> tuple[Prompt, ...]:
+    rows = random_tokens(4, N_TOKENS, {"d_vocab": model().config.d_vocab})
+    roles = {"A": 1, "B": 2, "end": 4}
+    return tuple(Prompt(None, tuple(row), tuple(map(str, row)), roles, 1, 2) for row in rows.tolist())
 
 
-def traced_programs(processing: str, method: str, writers: str) -> dict[str, Lowered]:
-    """The programs of a trace."""
-    params, shape = small_model(n_layers=2)
-    config = TraceConfig(processing=processing, method=method, writers=writers, threshold=0.3)
-    prepared = prepare.prepare(jax_model(params, shape), config)
-    model = prepared.model
-    (batch,) = batches(prompts(model.config), (N_TOKENS,), "auto", model.config.n_heads, "cpu")
-    looking = (model.config, model.params, batch.tokens, batch.length, batch.last, np.float32(0))
-    count = candidates_per_destination(config.threshold, N_TOKENS)
-    all_writers = writers == "all"
-    watch = {"count": count, "skip_first": True, "all_writers": all_writers}
-    observed = observe(*looking, **watch)
-    programs = {"observe": lowered(observe, *looking, **watch)}
-    programs |= _attributing(prepared, observed, config, all_writers)
-    programs["cores"] = lowered(prepare._cores, model.params.blocks.W_O[:1], prepared.readers[0].weights)
-    asked = (batch.answer, batch.distractor)
-    programs["logit_difference"] = lowered(pipeline.logit_difference, model.params, observed.final_read, *asked)
-    heads = (model.params, observed, batch.last, *asked, np.float32(0.7))
-    programs["logit_heads"] = lowered(roots.logit_heads, *heads, n_heads=model.config.n_heads)
+def settings(**chosen: Any) -> svdtrace.TraceConfig:
+    return svdtrace.TraceConfig(threshold=0.3, **chosen)
+
+
+def run_model() -> None:
+    tokens = random_tokens(2, N_TOKENS, {"d_vocab": model().config.d_vocab})
+    gpt2jax.forward(model(), tokens, taps=["blocks.*.attn.hook_result", "blocks.1.hook_resid_post"])
+    gpt2jax.forward(gpt2jax.fold(model()), tokens)
+    gpt2jax.generate(model(), tokens, 1)
+    gpt2jax.generate(model(), tokens, 1, temperature=1.0, key=jax.random.key(0))
+
+
+def run_public_functions() -> None:
+    """What is compiled where its caller compiles it."""
+    tokens = random_tokens(2, N_TOKENS, {"d_vocab": model().config.d_vocab})
+    folded = jax.jit(lambda params: gpt2jax.fold(replace(model(), params=params)).params)(model().params)
+    parts = jax.jit(lambda tokens: gpt2jax.residual_contributions(model(), tokens))(tokens)
+    direction = jax.jit(lambda answer: gpt2jax.logit_direction(model(), answer, answer + 1))(tokens[:, 0])
+    jax.jit(lambda parts, direction: gpt2jax.logit_effects(model(), parts, direction))(parts, direction)
+    jax.jit(lambda tokens: gpt2jax.forward(model(), tokens, hooks={"blocks.1.attn.hook_z": edits.zero()}).logits)(
+        tokens
+    )
+    found = svdtrace.decompose(replace(model(), params=folded, processing="folded"))
+    jax.jit(lambda found: steadiness.turned(found, jax.random.key(0)))(found)
+
+
+def run_decomposition() -> None:
+    svdtrace.decompose(gpt2jax.fold(model()))
+    # Columns that are all but the same take the longer way.
+    factors = jnp.ones((1, 1, 5, 3), jnp.float32)
+    decomposition.orthogonalise(factors)
+
+
+def run_trace() -> None:
+    for chosen in (
+        {},
+        {"writers": "all", "roots": "logit"},
+        {"method": "paper", "processing": "raw"},
+        {"method": "all"},
+    ):
+        svdtrace.trace(model(), prompts(), settings(**chosen))
+
+
+def run_on_a_mesh() -> None:
+    config = settings()
+    prepared = prepare(model(), config)
+    (batch,) = batches(prompts(), (N_TOKENS,), "auto", model().config.n_heads, "cpu")
+    place = np.zeros((1, 2), np.int32)
+    blocks = Blocks(prompt=place, dest=place + 2, src=place + 1, head=np.zeros(1, np.int32))
+    mesh = sharding.device_mesh(jax.local_devices()[:1])
+    observed = watch(prepared, batch, config)
+    sharding._collector.cache_clear()
+    sharding.collect_by_device(observed, blocks, np.int32(1), mesh, n_layers=1, sides=("dest", "src"))
+    sharding._collector.cache_clear()
+
+
+def run_nulls() -> None:
+    for chosen in ({}, {"method": "paper"}):
+        svdtrace.chance(model(), prompts(), settings(**chosen), nulls=2)
+
+
+def run_characterise() -> None:
+    svdtrace.characterise(model(), prompts(), prompts()[:2], settings())
+
+
+def run_circuit() -> None:
+    traced = svdtrace.trace(model(), prompts(), settings(writers="all"))
+    svdtrace.circuit(model(), traced, Settings(points=2, seeds=1, patched=2))
+
+
+def run_interventions() -> None:
+    traced = svdtrace.trace(model(), prompts(), settings(writers="all"))
+    rows = traced.edges.filter(pc.invert(pc.is_in(traced.edges["writer"], pa.array(["const", "attn_bias.0"]))))
+    edges = ["{writer}:{layer}.{head}@{dest}:{src}/{side}".format(**row) for row in rows.to_pylist()]
+    config = svdtrace.InterventionConfig(control="random")
+    svdtrace.intervene(model(), prompts(), edges[:6], config, tracing=settings())
+
+
+def run_bench() -> None:
+    config = model().config
+    bench._firings_per_prompt(model(), list(prompts()))
+    bench.plain_forward(config, model().params, random_tokens(2, N_TOKENS, {"d_vocab": config.d_vocab}))
+
+
+def run_training() -> None:
+    # The optimiser, which is not ours, mixes types.
+    with jax.numpy_dtype_promotion("standard"):
+        train(Recipe(steps=1, rows=2, n_layers=1, n_heads=2, d_model=8, n_ctx=32, warm_up=1))
+
+
+QUICK = (run_model, run_public_functions, run_decomposition, run_trace, run_on_a_mesh, run_bench)
+RUNS = (*QUICK, run_nulls, run_characterise, run_circuit, run_interventions, run_training)
+
+
+@cache
+def programs_of(run: Callable[[], None]) -> Programs:
+    with recording() as programs:
+        run()
     return programs
-
-
-def _attributing(prepared: Any, observed: Any, config: TraceConfig, all_writers: bool) -> dict[str, Lowered]:
-    firings = list_firings(observed.candidates, config.threshold)
-    slots, heads = in_blocks(np.arange(len(firings)), firings.head)
-    row, head, sides = np.maximum(slots[0], 0), heads[0], ("dest", "src")
-    blocks = Blocks(prompt=firings.prompt[row], dest=firings.dest[row], src=firings.src[row], head=head)
-    layer = np.int32(1)
-    gathered = collect(observed, blocks, layer, n_layers=1, sides=sides)
-    run = (gathered, slots[0] >= 0, head, layer, prepared.readers[0], prepared.cores(1))
-    b_O = prepared.model.params.blocks.b_O[:1]
-    options = {"method": config.method, "sides": sides, "all_writers": all_writers}
-    return {
-        "collect": lowered(collect, observed, blocks, layer, n_layers=1, sides=sides),
-        "attribute": lowered(attribute, *run, b_O, np.float32(1), np.float32(0.7), **options),
-    }
-
-
-def model_programs() -> dict[str, Lowered]:
-    """Programs of the model and of its decomposition."""
-    params, shape = small_model(n_layers=2)
-    model = jax_model(params, shape)
-    tokens = random_tokens(2, N_TOKENS, shape)
-    forward = partial(gpt2jax.forward, taps=["blocks.*.attn.hook_result", "blocks.1.hook_resid_post"])
-    A, B = decomposition.query_key_factors(model.params.blocks)
-    stacked = jnp.stack([A, B])
-    Q, R = decomposition.orthogonalise(stacked)
-    core = decomposition._core_svd(R[0], R[1])
-    flat = stacked.reshape(-1, *stacked.shape[-2:])
-    return {
-        "forward": lowered(jax.jit(lambda tokens: forward(model, tokens).logits), tokens),
-        "residual": lowered(jax.jit(lambda tokens: gpt2jax.residual_contributions(model, tokens).values), tokens),
-        "cholesky_qr": lowered(decomposition._cholesky_qr, stacked),
-        "householder": lowered(decomposition._householder, flat),
-        "project": lowered(decomposition._project, Q, stacked),
-        "core_svd": lowered(decomposition._core_svd, R[0], R[1]),
-        "assembled": lowered(decomposition._assembled, Q, *core),
-    }
 
 
 def faults(text: str, platform: str, *, own_dots: bool = True) -> list[str]:
@@ -128,37 +171,35 @@ def faults(text: str, platform: str, *, own_dots: bool = True) -> list[str]:
     return found + re.findall(r"[^\n]*callback[^\n]*", text)
 
 
-@pytest.mark.parametrize(
-    ("processing", "method", "writers"),
-    [("folded", "exact", "heads"), ("folded", "exact", "all"), ("raw", "paper", "heads"), ("folded", "all", "heads")],
-)
-def test_tracing_lowers(processing: str, method: str, writers: str):
-    for name, program in traced_programs(processing, method, writers).items():
+@pytest.mark.parametrize("run", [pytest.param(run, marks=[pytest.mark.full] * (run not in QUICK)) for run in RUNS])
+def test_what_a_run_compiles_lowers(run: Callable[[], None]):
+    programs = programs_of(run)
+    assert programs
+    for (name, _), its_program in programs.items():
         for platform in PLATFORMS:
-            text = program(platform)
-            assert not faults(text, platform), (name, platform)
-            # Where there is arithmetic on matrices there are dots to look at.
-            assert name == "collect" or "stablehlo.dot_general" in text or name == "logit_difference", name
+            with jax.numpy_dtype_promotion("standard"):
+                text = its_program(platform)
+            assert not faults(text, platform, own_dots=name not in WITHOUT_OWN_DOTS), (name, platform)
 
 
-def test_the_model_and_its_decomposition_lower():
-    for name, program in model_programs().items():
-        for platform in PLATFORMS:
-            assert not faults(program(platform), platform, own_dots=name not in ("core_svd", "householder")), name
+@pytest.mark.full
+def test_every_compiled_function_is_run():
+    run = {name for each in RUNS for name, _ in programs_of(each)}
+    assert {name for name in run if compiled_functions.is_ours(name)} == compiled_functions.compiled_functions()
 
 
 def test_a_dot_in_default_precision_is_seen():
-    text = lowered(jax.jit(lambda x: x @ x), jnp.ones((3, 3), jnp.float32))("tpu")
+    text = program(jax.jit(lambda x: x @ x), jnp.ones((3, 3), jnp.float32))("tpu")
     assert any("dot_general" in each for each in faults(text, "tpu"))
 
 
 def test_a_call_that_is_not_allowed_is_seen():
     # No callback lowers for a platform that is not here; a CPU library's call stands for all that is not allowed.
-    text = str(export.export(jax.jit(jnp.linalg.qr), platforms=["cpu"])(jnp.ones((3, 3), jnp.float32)).mlir_module())
+    text = program(jax.jit(jnp.linalg.qr), jnp.ones((3, 3), jnp.float32))("cpu")
     assert any("lapack" in each for each in faults(text, "tpu"))
 
 
 def test_float64_is_seen():
     with jax.enable_x64(True):
-        text = lowered(jax.jit(lambda x: x * 2), jnp.ones((3, 3), jnp.float64))("tpu")
+        text = program(jax.jit(lambda x: x * 2), jnp.ones((3, 3), jnp.float64))("tpu")
     assert faults(text, "tpu")

@@ -12,7 +12,9 @@ from svdtrace.report.data import PageData
 from svdtrace.report.more import MORE, More
 from svdtrace.report.numbers import rounded
 from svdtrace.report.results import Result
+from svdtrace.report.rounded import Rounded, rounded_words
 from svdtrace.report.traced import Traced, model_of
+from svdtrace.rounding import ROUNDING
 
 
 @dataclass(frozen=True)
@@ -55,6 +57,7 @@ class Words:
     seconds: tuple[Stage, ...]
     left_out: tuple[str, ...]
     notes: Mapping[str, str]
+    rounding: Rounded | None = None
     more: tuple[More, ...] = MORE
 
 
@@ -76,6 +79,7 @@ def words(trace: Traced, data: PageData, results: Sequence[Result] = ()) -> Word
         d_head=data.d_head,
         groups=(*_groups(manifest), *(_group_of(result) for result in results)),
         notes=_notes(manifest, results),
+        rounding=rounded_words(manifest, trace.prompts.num_rows),
         seconds=tuple(_stages(manifest.get("seconds", {}))),
         left_out=data.left_out,
     )
@@ -161,7 +165,7 @@ def _nothing(trace: Traced) -> str:
 def _groups(manifest: Mapping[str, Any]) -> list[Group]:
     named = {"config": "Settings", "model": "Model", "prompts": "Prompts", "near_ties": "Near ties", "counts": "Counts"}
     manifest = {**manifest, "model": model_of(manifest)}
-    apart = {*named, "seconds", "chance", "stability", "files"}
+    apart = {*named, "seconds", "chance", "stability", ROUNDING, "files"}
     run = {name: value for name, value in manifest.items() if name not in apart}
     groups = [Group(title, _rows(manifest[name])) for name, title in named.items() if name in manifest]
     return [*groups, Group("Run", _rows(run))]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from functools import cache
 
 import numpy as np
@@ -170,6 +171,35 @@ def test_curves_and_tokens_are_those_of_the_tables(opened):
     assert "−0.17" in text_of(page, "#agreement-traced")
     assert "log-probability is −0.2 nats" in text_of(page, "#faithfulness-words")
     assert "nats lost" in text_of(page, "#faithfulness-heads")
+
+
+ROUNDING = {
+    "dtype": "bfloat16",
+    "prompts": 10,
+    "firings": {"kept": 1201, "lost": 3, "gained": 5},
+    "edges": {"kept": 3990, "lost": 10, "gained": 12},
+    "firings_per_head": {"2.1": {"kept": 300, "lost": 0, "gained": 1}, "4.3": {"kept": 99, "lost": 3, "gained": 4}},
+}
+
+
+def test_rounded_weights_have_a_section_of_their_own(opened):
+    trace = made_up_trace()
+    html = render(replace(trace, manifest={**trace.manifest, "rounding": ROUNDING}))
+    for width in (1440, 390):
+        page = opened(html, "#rounding", width=width)
+        assert page.problems == []
+        assert page.run("document.documentElement.scrollWidth") <= width
+    assert "rounded to bfloat16" in text_of(page, "#rounding .explain")
+    assert "the first 10 prompts" in text_of(page, "#rounding .explain")
+    cells = page.run(
+        "[...document.querySelectorAll('#rounding tbody tr')].map((row) => "
+        "[...row.cells].map((cell) => cell.textContent))"
+    )
+    assert cells == [["Firings", "1,204", "1,201", "3", "5"], ["Edges", "4,000", "3,990", "10", "12"]]
+    heads = page.run("[...document.querySelectorAll('#rounding li')].map((each) => each.textContent)")
+    assert heads == ["4.3 3 of 102 lost, 4 gained", "2.1 0 of 300 lost, 1 gained"]
+    assert "rounding" not in text_of(page, "#settings")
+    assert 'id="rounding"' not in render(trace)
 
 
 def test_each_null_says_how_much_it_explains(opened):

@@ -54,7 +54,8 @@ class TraceConfig:
     batch_size: int | Literal["auto"] = "auto"
     """Prompts per batch; auto goes by their lengths and the kind of device."""
     dtype: Precision = "float32"
-    """Floating-point type of the forward pass and of the trace."""
+    """Floating-point type of the forward pass and of the trace; bfloat16 rounds the weights alone, and the result says
+    which firings and edges that loses and gains."""
 
     def __post_init__(self) -> None:
         """Check every field, and make whole numbers given for real ones into floats."""

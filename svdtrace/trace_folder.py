@@ -13,6 +13,7 @@ from svdtrace import tables
 from svdtrace.errors import TraceFolderError
 from svdtrace.graphs import formats
 from svdtrace.output import MANIFEST, replaced_folder, write_manifest
+from svdtrace.rounding import ROUNDING
 
 if TYPE_CHECKING:
     from svdtrace.sweeping.parts import Part
@@ -84,6 +85,7 @@ def _counted(manifest: dict[str, Any], there: Part) -> dict[str, Any]:
         },
         "near_ties": {"firings": tally.near_tie_firings, "edges": tally.near_tie_edges},
         "paths_saturated": tally.paths_saturated,
+        **({} if there.rounding is None else {ROUNDING: there.rounding}),
     }
 
 

@@ -6,8 +6,6 @@ trace.firings, trace.edges, trace.graph()
 
 from __future__ import annotations
 
-import hashlib
-import json
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -32,8 +30,10 @@ from svdtrace.decomposition_file import cached_decompose
 from svdtrace.errors import PromptError
 from svdtrace.pipeline import BatchCounts, BatchTrace, Keep, batch_tables, follow, watch
 from svdtrace.prepare import Prepared, prepare, spread
+from svdtrace.prompts.hashing import prompts_hash
 from svdtrace.prompts.prompt import Prompt
 from svdtrace.roots import Root, parse_roots
+from svdtrace.rounding import PROMPTS, ROUNDED, ROUNDING, WHOLE, changes
 from svdtrace.rows import WriterOrder
 from svdtrace.sharding import device_mesh
 from svdtrace.versions import versions
@@ -94,9 +94,11 @@ def trace(
     Args:
         model: raw or folded; a raw one is folded when the config says so.
         prompts: any lengths; they are put into length buckets.
-        config: what decides every number, by default `TraceConfig()`.
+        config: what decides every number, by default `TraceConfig()`. With dtype bfloat16 the manifest's `rounding`
+            says what that changes, see `rounding`.
         keep: which edges stay, by default all: see `Chance.survivors`.
-        progress: called with prompts done and prompts in all, after every batch.
+        progress: called with prompts done and prompts in all, after every batch; those traced a second time for
+            `rounding` count twice.
         mesh: the devices to spread prompts and parameters over, from `svdtrace.sharding.device_mesh`; by default
             prompts over all devices of this process.
 
@@ -113,7 +115,48 @@ def trace(
     with precision(config):
         with clock("prepare"):
             prepared = prepare_cached(model, config, mesh)
-        return trace_prepared(prepared, prompts, config, keep=keep, clock=clock, progress=progress)
+        settled = settle(prepared, prompts, config, keep)
+        if config.dtype != ROUNDED:
+            return trace_settled(prepared, prompts, config, settled, clock=clock, progress=progress)
+        every = len(prompts) + min(len(prompts), PROMPTS)
+        told, again = (_onwards(progress, before, every) for before in (0, len(prompts)))
+        found = trace_settled(prepared, prompts, config, settled, clock=clock, progress=told)
+        with clock(ROUNDING):
+            changed = rounding(found, prompts, model=model, config=config, settled=settled, mesh=mesh, progress=again)
+        return replace(found, manifest={**found.manifest, ROUNDING: changed, "seconds": clock.rounded()})
+
+
+def rounding(
+    found: Trace,
+    prompts: Sequence[Prompt],
+    *,
+    model: Model,
+    config: TraceConfig,
+    settled: Settled,
+    mesh: Mesh | None = None,
+    progress: Progress | None = None,
+) -> dict[str, Any]:
+    """What bfloat16 weights change: the first prompts are traced once more, with the weights as float32.
+
+    What is rounded are the weights as processed. Those of a bfloat16 checkpoint are float32 here without loss, so that
+    for them the results of folding alone are rounded; under processing raw nothing is, and nothing changes.
+
+    Args:
+        found: the trace with bfloat16 weights.
+        prompts, model, config, mesh: what it was made of, as `trace` takes them.
+        settled: roots, shapes and choice of edges, the same for both.
+
+    Returns:
+        See `svdtrace.rounding.changes`.
+    """
+    config = replace(config, dtype=WHOLE)
+    prepared = prepare_cached(model, config, mesh)
+    return changes(found, trace_settled(prepared, prompts[:PROMPTS], config, settled, progress=progress))
+
+
+def _onwards(progress: Progress | None, before: int, every: int) -> Progress | None:
+    """Progress of a later stage, told as that of the whole."""
+    return None if progress is None else lambda done, _total: progress(before + done, every)
 
 
 def prepare_cached(model: Model, config: TraceConfig, mesh: Mesh | None = None) -> Prepared:
@@ -139,19 +182,29 @@ def trace_prepared(
     clock: Clock | None = None,
     progress: Progress | None = None,
 ) -> Trace:
-    """Trace checked prompts through a model that is ready; the same as `trace`, for many traces of one model.
+    """Trace checked prompts through a model that is ready; the same as `trace`, for many traces of one model, except
+    that bfloat16 is not held against float32.
+
+    Raises:
+        RootError: a root that names no head, role or position.
+    """
+    settled = settle(prepared, prompts, config, keep)
+    return trace_settled(prepared, prompts, config, settled, clock=clock, progress=progress)
+
+
+def settle(prepared: Prepared, prompts: Sequence[Prompt], config: TraceConfig, keep: Keep | None = None) -> Settled:
+    """What is settled once for prompts that are all at hand.
 
     Raises:
         RootError: a root that names no head, role or position.
     """
     shape = prepared.model.config
     lengths = [len(prompt.tokens) for prompt in prompts]
-    settled = Settled(
+    return Settled(
         roots=parse_roots(config.roots, shape, prompts),
         plan=plan_for(lengths, config.batch_size, shape.n_heads, computing_device(config).platform, prepared.devices),
         keep=keep,
     )
-    return trace_settled(prepared, prompts, config, settled, clock=clock, progress=progress)
 
 
 def trace_settled(
@@ -245,21 +298,6 @@ def check_prompts(model: Model, prompts: Sequence[Prompt]) -> None:
         for role, position in prompt.roles.items():
             if not 0 <= position < length:
                 raise PromptError(f'{name}: role "{role}" is position {position}, but the prompt has {length} tokens')
-
-
-def prompts_hash(prompts: Sequence[Prompt]) -> str:
-    """SHA-256 over all that prompts say (their ids aside), as hexadecimal."""
-    digest = hashlib.sha256()
-    hash_prompts(digest, prompts)
-    return digest.hexdigest()
-
-
-def hash_prompts(digest: Any, prompts: Sequence[Prompt]) -> None:
-    """Add what prompts say to a digest, so that prompts can be hashed as they come."""
-    for prompt in prompts:
-        roles = [[role, int(position)] for role, position in prompt.roles.items()]
-        asked = [None if token is None else int(token) for token in (prompt.answer, prompt.distractor)]
-        digest.update(json.dumps([[int(token) for token in prompt.tokens], roles, *asked]).encode())
 
 
 def model_facts(prepared: Prepared) -> dict[str, Any]:

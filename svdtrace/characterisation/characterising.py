@@ -22,6 +22,7 @@ from svdtrace.characterisation.usage import MOST_PAIRS, HeadUsage, usage_of
 from svdtrace.config import TraceConfig
 from svdtrace.output import replaced_folder, write_manifest
 from svdtrace.prepare import Prepared
+from svdtrace.prompts.hashing import prompts_hash
 from svdtrace.prompts.prompt import Prompt
 from svdtrace.tracing import (
     Clock,
@@ -30,7 +31,6 @@ from svdtrace.tracing import (
     model_facts,
     precision,
     prepare_cached,
-    prompts_hash,
 )
 from svdtrace.versions import versions
 

@@ -11,6 +11,7 @@ from rich.console import Console
 from svdtrace.cli.evidence import evidence, lines
 from svdtrace.cli.terminal import counted, table
 from svdtrace.graphs.names import in_our_form
+from svdtrace.rounding import ROUNDING, sentence
 
 if TYPE_CHECKING:
     import networkx as nx
@@ -36,6 +37,7 @@ def summary(trace: Trace) -> dict[str, Any]:
         "firings_per_head": firings_per_head(trace),
         "strongest_edges": strongest(trace.graph()),
         "seconds": manifest["seconds"],
+        **({ROUNDING: manifest[ROUNDING]} if ROUNDING in manifest else {}),
         **evidence(manifest),
     }
 
@@ -89,6 +91,8 @@ def show(console: Console, content: dict[str, Any]) -> None:
         )
     elif not content["firings"]:
         console.print("No head fired; lower --threshold, or give longer prompts")
+    if ROUNDING in content:
+        console.print(sentence(content[ROUNDING], content["prompts"]))
     for line in lines(content):
         console.print(line)
 

@@ -129,6 +129,8 @@ def run(options: Options) -> int:
 
 
 def _summary(manifest: dict[str, Any], last: Progress) -> dict[str, Any]:
+    from svdtrace.rounding import ROUNDING
+
     plan, rates = manifest["sweep"], _rates(last)
     return {
         "prompts": manifest["prompts"]["count"],
@@ -142,10 +144,13 @@ def _summary(manifest: dict[str, Any], last: Progress) -> dict[str, Any]:
         "prompts_per_second": rates[0],
         "firings_per_second": rates[1],
         "seconds": manifest["seconds"],
+        **({ROUNDING: manifest[ROUNDING]} if ROUNDING in manifest else {}),
     }
 
 
 def _closing(content: dict[str, Any]) -> Iterator[str]:
+    from svdtrace.rounding import ROUNDING, sentence
+
     lengths = ", ".join(map(str, content["bucket_edges"]))
     out = content["out"]
     yield (
@@ -160,6 +165,8 @@ def _closing(content: dict[str, Any]) -> Iterator[str]:
         f"{content['seconds']['total']:.1f} s: {content['prompts_per_second']:,.0f} prompts/s, "
         f"{content['firings_per_second']:,.0f} firings/s"
     )
+    if ROUNDING in content:
+        yield sentence(content[ROUNDING], content["prompts"])
     if content["rejected"]:
         yield f"Why prompts were rejected: {Path(out) / 'rejected.parquet'}"
     yield f"Written to {out}; next: svdtrace graph {out}, svdtrace report {out}, svdtrace query {out} 'SQL'"

@@ -36,8 +36,9 @@ from svdtrace.interventions.settings import SILENT, InterventionConfig
 from svdtrace.interventions.tables import VALUES, interventions_table, measures_table
 from svdtrace.interventions.windows import logit_difference
 from svdtrace.prepare import processed
+from svdtrace.prompts.hashing import prompts_hash
 from svdtrace.prompts.prompt import Prompt
-from svdtrace.tracing import Clock, check_prompts, computing_device, precision, prompts_hash
+from svdtrace.tracing import Clock, check_prompts, computing_device, precision
 from svdtrace.versions import versions
 
 Progress = Callable[[int, int], None]

@@ -47,11 +47,15 @@ class Tally:
 
 @dataclass(frozen=True)
 class Part:
-    """A part that is written: the digest of its window, what is counted of it, the firings of each head `9.6`."""
+    """A part that is written: the digest of its window, what is counted of it, the firings of each head `9.6`.
+
+    `rounding`: what bfloat16 weights change, in the one part that was traced with the float32 weights too.
+    """
 
     digest: str
     tally: Tally
     firings_per_head: dict[str, int]
+    rounding: dict[str, Any] | None = None
 
 
 def path(folder: Path, table: str, number: int) -> Path:
@@ -85,7 +89,7 @@ def write(folder: Path, number: int, content: dict[str, pa.Table], part: Part) -
     Raises:
         OutputError: it cannot be written; what was written before stays good.
     """
-    said = json.dumps(asdict(part), sort_keys=True).encode()
+    said = json.dumps(asdict(part)).encode()
     try:
         for name in SCHEMAS:
             aside = _aside(path(folder, name, number))
@@ -113,7 +117,7 @@ def read(folder: Path, number: int) -> Part:
     file = path(folder, "prompts", number)
     try:
         said = json.loads((pq.read_schema(file).metadata or {})[_KEY])
-        return Part(said["digest"], Tally(**said["tally"]), said["firings_per_head"])
+        return Part(said["digest"], Tally(**said["tally"]), said["firings_per_head"], said.get("rounding"))
     except (OSError, pa.ArrowException, KeyError, TypeError, ValueError) as error:
         raise TraceFolderError(f"{file}: no part of a sweep ({error}); remove it and give the command again") from None
 
@@ -124,8 +128,17 @@ def counted(folder: Path) -> Part:
     Raises:
         TraceFolderError: see `read`.
     """
-    each = [read(folder, number) for number in numbers(folder)]
-    return Part("", sum((part.tally for part in each), Tally()), summed([part.firings_per_head for part in each]))
+    return in_all([read(folder, number) for number in numbers(folder)])
+
+
+def in_all(each: Sequence[Part]) -> Part:
+    """Several parts counted as one, without a digest."""
+    return Part(
+        digest="",
+        tally=sum((part.tally for part in each), Tally()),
+        firings_per_head=summed([part.firings_per_head for part in each]),
+        rounding=next((part.rounding for part in each if part.rounding is not None), None),
+    )
 
 
 def clear_unfinished(folder: Path) -> None:
@@ -178,7 +191,7 @@ def summed(parts: Sequence[dict[str, int]]) -> dict[str, int]:
     return dict(sorted(total.items(), key=lambda item: [int(each) for each in item[0].split(".")]))
 
 
-def part_of(trace: Trace, digest: str, rejected: int) -> Part:
+def part_of(trace: Trace, digest: str, rejected: int, rounding: dict[str, Any] | None = None) -> Part:
     """What is to be remembered of a window's trace."""
     manifest: dict[str, Any] = trace.manifest
     tally = Tally(
@@ -190,7 +203,7 @@ def part_of(trace: Trace, digest: str, rejected: int) -> Part:
         near_tie_edges=manifest["near_ties"]["edges"],
         paths_saturated=manifest["paths_saturated"],
     )
-    return Part(digest, tally, manifest["counts"]["firings_per_head"])
+    return Part(digest, tally, manifest["counts"]["firings_per_head"], rounding)
 
 
 def _aside(target: Path) -> Path:

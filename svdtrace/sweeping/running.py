@@ -27,10 +27,12 @@ from svdtrace.decomposition import Decomposition, decompose
 from svdtrace.errors import OutputError, PromptError, SettingError
 from svdtrace.output import MANIFEST
 from svdtrace.prepare import Prepared, prepare, spread
+from svdtrace.prompts.hashing import hash_prompts
 from svdtrace.prompts.prompt import Prompt
 from svdtrace.prompts.records import Limits
 from svdtrace.prompts.sources import Placed, record_of, records
 from svdtrace.roots import parse_roots
+from svdtrace.rounding import ROUNDED, ROUNDING
 from svdtrace.sharding import device_mesh
 from svdtrace.sweeping import parts
 from svdtrace.sweeping.folder import (
@@ -47,12 +49,13 @@ from svdtrace.sweeping.processes import Processes
 from svdtrace.sweeping.windows import Window, windows
 from svdtrace.tracing import (
     Settled,
+    Trace,
     computing_device,
     computing_devices,
     device_facts,
-    hash_prompts,
     model_facts,
     precision,
+    rounding,
     trace_settled,
 )
 from svdtrace.versions import versions
@@ -96,7 +99,8 @@ def sweep(
         model: raw or folded, see `svdtrace.trace`.
         prompts: a source as `svdtrace.prompts.read` takes it, or prompts one by one.
         folder: new, empty, or that of this same sweep, which then goes on.
-        config: what decides every number, by default `TraceConfig()`.
+        config: what decides every number, by default `TraceConfig()`. With dtype bfloat16 the first part says what that
+            changes, and the manifest repeats it as `rounding`.
         part_size: prompts a part. Ids are checked to be unique within a part.
         strict: stop at the first prompt that cannot be used, instead of setting it aside in `rejected.parquet`.
         bos, seed: see `svdtrace.prompts.read`.
@@ -134,7 +138,8 @@ def sweep(
         prepared = replace(spread(prepared, mesh or device_mesh(computing_devices(config))), fingerprint=mark)
         settled = _settled(prepared, leading[-1], config, manifest)
         source = str(prompts) if isinstance(prompts, str) else None
-        run = _Run(target, prepared, config, settled, part_size, source, together)
+        changed = partial(rounding, model=model, config=config, settled=settled, mesh=mesh)
+        run = _Run(target, prepared, config, settled, part_size, source, together, changed)
         return (run.lead if together.leads else run.follow)(chain(leading, stream), progress or _silent)
 
 
@@ -158,20 +163,19 @@ def _silent(_progress: Progress) -> None:
 
 @dataclass(frozen=True)
 class _Count:
-    """What is done, of it what earlier runs did, and the firings of each head."""
+    """What is done, and of it what earlier runs did."""
 
-    done: Tally = field(default_factory=Tally)
+    done: Part = field(default_factory=lambda: parts.in_all([]))
     earlier: Tally = field(default_factory=Tally)
-    per_head: dict[str, int] = field(default_factory=dict)
 
     def plus(self, part: Part, *, was_there: bool) -> _Count:
         earlier = self.earlier + part.tally if was_there else self.earlier
-        return _Count(self.done + part.tally, earlier, parts.summed([self.per_head, part.firings_per_head]))
+        return _Count(parts.in_all([self.done, part]), earlier)
 
 
 @dataclass(frozen=True)
 class _Run:
-    """What stays the same from part to part."""
+    """What stays the same from part to part; `changed` says what bfloat16 weights change in a trace of prompts."""
 
     folder: Path
     prepared: Prepared
@@ -180,12 +184,13 @@ class _Run:
     part_size: int
     source: str | None
     together: Processes
+    changed: Callable[[Trace, Sequence[Prompt]], dict[str, Any]]
 
     def lead(self, stream: Iterator[Window], progress: Callable[[Progress], None]) -> Sweep:
         """All windows: this process's own are traced, every one is counted."""
         start, digest = time.perf_counter(), hashlib.sha256()
         there = parts.counted(self.folder)
-        self.note(there.tally, there.firings_per_head, None, start)
+        self.note(there, None, start)
         if not (self.folder / DECOMPOSITION).exists():
             held = self.prepared
             decomposition_file.write(self.folder / DECOMPOSITION, held.decomposition, held.fingerprint)
@@ -202,14 +207,14 @@ class _Run:
                     count = self._counted(window, known, count)
                     # Others' parts are counted at the end, and what is there from before is counted already.
                     if self.together.count == 1 and window.number not in known:
-                        self.note(count.done, count.per_head, None, start)
-                    progress(Progress(count.done, count.earlier, time.perf_counter() - start))
+                        self.note(count.done, None, start)
+                    progress(Progress(count.done.tally, count.earlier, time.perf_counter() - start))
             self.together.wait("done")
             whole = self._all_parts(digests)
             complete = True
         finally:
             rejected.close(complete=complete)
-        return Sweep(self.folder, self.note(whole.tally, whole.firings_per_head, digest.hexdigest(), start))
+        return Sweep(self.folder, self.note(whole, digest.hexdigest(), start))
 
     def follow(self, stream: Iterator[Window], progress: Callable[[Progress], None]) -> Sweep:
         """This process's own windows, and wait for the others."""
@@ -218,7 +223,7 @@ class _Run:
         for window in stream:
             if self.together.does(window.number):
                 count = self._counted(window, known, count)
-                progress(Progress(count.done, count.earlier, time.perf_counter() - start))
+                progress(Progress(count.done.tally, count.earlier, time.perf_counter() - start))
         self.together.wait("done")
         manifest = begun(self.folder)
         return Sweep(self.folder, manifest or {})
@@ -227,7 +232,9 @@ class _Run:
         """Count a window's part, traced now if it is not there yet."""
         if window.number in known:
             return count.plus(self._known(window.number, window.digest), was_there=True)
-        return count.plus(self._traced(window), was_there=False)
+        # Once for a sweep: the part remembers it, so that it is there exactly when the part is.
+        compared = self.config.dtype == ROUNDED and self.together.leads and count.done.rounding is None
+        return count.plus(self._traced(window, compared=compared), was_there=False)
 
     def _all_parts(self, digests: Sequence[str]) -> Part:
         """What all parts come to, whoever wrote them."""
@@ -256,33 +263,35 @@ class _Run:
             )
         return part
 
-    def _traced(self, window: Window) -> Part:
+    def _traced(self, window: Window, *, compared: bool) -> Part:
         if not window.prompts:
             part = Part(window.digest, Tally(rejected=len(window.rejected)), {})
             parts.write(self.folder, window.number, parts.empty_tables(), part)
             return part
         trace = trace_settled(self.prepared, window.prompts, self.config, self.settled)
-        part = parts.part_of(trace, window.digest, len(window.rejected))
+        changed = self.changed(trace, window.prompts) if compared else None
+        part = parts.part_of(trace, window.digest, len(window.rejected), changed)
         parts.write(self.folder, window.number, parts.tables_of(trace, window.places), part)
         return part
 
-    def note(self, done: Tally, per_head: dict[str, int], digest: str | None, start: float) -> dict[str, Any]:
+    def note(self, done: Part, digest: str | None, start: float) -> dict[str, Any]:
         """Write the manifest; with the digest of all prompts the sweep is complete."""
-        plan = self.settled.plan
+        plan, tally = self.settled.plan, done.tally
         content = {
             **versions(),
             "command": COMMAND,
             "config": self.config.to_dict() | {"batch_size": plan.sizes[0]},
             "model": model_facts(self.prepared),
             "prompts": {
-                "count": done.prompts,
+                "count": tally.prompts,
                 "sha256": digest,
-                "rejected": done.rejected,
+                "rejected": tally.rejected,
                 "source": self.source,
             },
-            "counts": {"firings": done.firings, "edges": done.edges, "firings_per_head": per_head},
-            "near_ties": {"firings": done.near_tie_firings, "edges": done.near_tie_edges},
-            "paths_saturated": done.paths_saturated,
+            "counts": {"firings": tally.firings, "edges": tally.edges, "firings_per_head": done.firings_per_head},
+            "near_ties": {"firings": tally.near_tie_firings, "edges": tally.near_tie_edges},
+            "paths_saturated": tally.paths_saturated,
+            **({} if done.rounding is None else {ROUNDING: done.rounding}),
             "sweep": {
                 "part_size": self.part_size,
                 "bucket_edges": list(plan.edges),

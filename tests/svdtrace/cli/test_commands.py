@@ -18,6 +18,7 @@ import svdtrace
 from svdtrace.cli import main
 from svdtrace.cli.parser import COMMANDS, parse
 from svdtrace.config import TraceConfig
+from svdtrace.rounding import sentence
 
 FILES = [
     "edges.parquet",
@@ -57,6 +58,18 @@ def test_a_trace_writes_its_files_and_closes_with_a_table(
     for words in ("Strongest edges", "Firings per head", "mean |S|", f"{content['firings']} firings", "report.html"):
         assert words in table
     assert said(capsys, *given, "--out", str(out), "--quiet") == ""
+
+
+def test_bfloat16_says_what_it_changes(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, model_folder: Path, prompt_file: Path
+):
+    given = ["trace", "--model", str(model_folder), "--prompts", str(prompt_file), "--threshold", "0.3"]
+    given += ["--dtype", "bfloat16", "--out", str(tmp_path / "out")]
+    found = json.loads(said(capsys, *given, "--json"))["rounding"]
+    assert found == json.loads((tmp_path / "out" / "manifest.json").read_text())["rounding"]
+    assert found["firings"]["kept"] > 0
+    assert sentence(found, 3) in " ".join(said(capsys, *given).split())
+    assert 'id="rounding"' in (tmp_path / "out" / "report.html").read_text()
 
 
 def test_no_firings_are_no_error(

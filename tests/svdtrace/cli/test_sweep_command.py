@@ -12,6 +12,7 @@ import pytest
 
 from svdtrace.cli import main
 from svdtrace.cli import sweep as command
+from svdtrace.rounding import sentence
 from svdtrace.sweeping.parts import Tally
 from svdtrace.sweeping.running import Progress
 
@@ -38,6 +39,19 @@ def test_it_prints_what_it_did(
     text = capsys.readouterr().out
     assert "3 prompts (0 rejected)" in text
     assert "3 of the prompts were there from an earlier run" in text
+
+
+def test_bfloat16_says_what_it_changes(
+    model_folder: Path, prompt_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    options = ["--prompts", str(prompt_file), "--threshold", "0.3", "--part-size", "2", "--dtype", "bfloat16"]
+    arguments = ["sweep", "--model", str(model_folder), *options, "--out", str(tmp_path / "out")]
+    assert main([*arguments, "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)["rounding"]
+    assert found == json.loads((tmp_path / "out" / "manifest.json").read_text())["rounding"]
+    assert found["prompts"] == 2
+    assert main(arguments) == 0
+    assert sentence(found, 3) in " ".join(capsys.readouterr().out.split())
 
 
 @pytest.mark.parametrize("arguments", [["graph"], ["report", "--out", "page.html"]])

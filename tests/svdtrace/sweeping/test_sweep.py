@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +22,10 @@ from safetensors.numpy import load_file
 from small_model import jax_model, small_model
 
 import svdtrace
+from svdtrace import tracing
 from svdtrace.errors import OutputError, PromptError, TraceFolderError
 from svdtrace.prompts.prompt import Prompt
-from svdtrace.sweeping import parts
+from svdtrace.sweeping import parts, running
 from svdtrace.sweeping.folder import LOCK, claimed
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -137,6 +139,48 @@ def test_killed_at_any_write_it_ends_the_same(
     # Three parts of three tables, each written and renamed, and the manifests.
     assert moment > 18
     assert passed() < moment
+
+
+BFLOAT16 = replace(CONFIG, dtype="bfloat16")
+
+
+def test_what_bfloat16_changes_is_found_once_and_never_lost(
+    model: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    def again(*_args: Any, **_options: Any) -> Any:
+        raise AssertionError("found a second time")
+
+    monkeypatch.setattr(tracing, "PROMPTS", 3)
+    whole = svdtrace.sweep(model, PROMPTS, tmp_path / "whole", BFLOAT16, part_size=PART)
+    found = whole.manifest["rounding"]
+    assert found == svdtrace.trace(model, PROMPTS[:PART], BFLOAT16).manifest["rounding"]
+    assert found["prompts"] == 3
+    assert found["edges"]["kept"] > 0
+    expected, moment, first_was_there = content(tmp_path / "whole"), 0, False
+    while not first_was_there:
+        moment += 1
+        folder = tmp_path / f"{moment}"
+        with monkeypatch.context() as patched:
+            kill_at(patched, moment)
+            with pytest.raises(Killed):
+                svdtrace.sweep(model, PROMPTS, folder, BFLOAT16, part_size=PART)
+        first_was_there = 0 in parts.numbers(folder)
+        with monkeypatch.context() as patched:
+            if first_was_there:
+                assert svdtrace.read(folder).manifest["rounding"] == found
+                patched.setattr(running, "rounding", again)
+            svdtrace.sweep(model, PROMPTS, folder, BFLOAT16, part_size=PART)
+        assert content(folder) == expected
+    # The manifest, the decomposition, and the part's three tables, each written and renamed.
+    assert moment > 7
+
+
+def test_what_bfloat16_changes_is_found_by_the_first_prompts_that_can_be_used(model: Any, tmp_path: Path):
+    lines = [json.dumps({"tokens": [999]})] * PART + [json.dumps({"tokens": each.tokens}) for each in PROMPTS]
+    (tmp_path / "p.jsonl").write_text("\n".join(lines) + "\n")
+    swept = svdtrace.sweep(model, str(tmp_path / "p.jsonl"), tmp_path / "out", BFLOAT16, part_size=PART)
+    alone = svdtrace.trace(model, PROMPTS[:PART], BFLOAT16)
+    assert swept.manifest["rounding"] == alone.manifest["rounding"]
 
 
 def test_a_finished_sweep_is_left_as_it_is(model: Any, undisturbed: Path):

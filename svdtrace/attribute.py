@@ -5,8 +5,10 @@ Firings stand in blocks that share a reader head, so that every product is dense
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -15,7 +17,7 @@ from flax import struct
 from jaxtyping import Array, Bool, Float, Int
 
 from svdtrace.bounds import product_bounds
-from svdtrace.contributions import Reader, Written, coefficients, contribute, head_terms, other_terms
+from svdtrace.contributions import Contributions, Reader, Written, coefficients, contribute, head_terms, other_terms
 from svdtrace.edges import Edges, choose_edges
 from svdtrace.observe import Observed
 from svdtrace.slices import Slices, choose_slices, whole_rank
@@ -94,6 +96,10 @@ def collect(
     head = blocks.head[:, None]
     n_prompts, n_tokens = observed.scale.shape[1:]
 
+    # All indices are in bounds, and are said to be: checking them would double the time of every gather.
+    def at(values: Array, *index: Any) -> Array:
+        return values.at[index].get(mode="promise_in_bounds")
+
     def by_place(values: Array) -> Array:
         return values.reshape(values.shape[0], n_prompts * n_tokens, *values.shape[3:])
 
@@ -103,20 +109,20 @@ def collect(
         if observed.mlp_out is not None and observed.embed is not None and observed.pos is not None:
             stem = jnp.stack([observed.embed, observed.pos])
             parts = (by_place(observed.mlp_out)[:n_layers, place], by_place(stem)[:, place])
-            others = jnp.concatenate(parts)
+            others = jnp.moveaxis(jnp.concatenate(parts), 0, 1)
         writer_layer = jnp.arange(n_layers)[:, None, None]
         writer_head = jnp.arange(observed.z.shape[3])[:, None]
-        z = by_place(observed.z)[writer_layer, place[:, None, None], writer_head]
+        z = at(by_place(observed.z), writer_layer, place[:, None, None], writer_head)
         return Written(z=z, scale=by_place(observed.scale)[layer, place], others=others)
 
     return Collected(
-        q=observed.q[layer, blocks.prompt, blocks.dest, head],
-        k=observed.k[layer, blocks.prompt, blocks.src, head],
+        q=at(observed.q, layer, blocks.prompt, blocks.dest, head),
+        k=at(observed.k, layer, blocks.prompt, blocks.src, head),
         written=tuple(one_side(side) for side in sides),
     )
 
 
-@partial(jax.jit, static_argnames=("method", "sides", "all_writers"))
+@partial(jax.jit, static_argnames=("method", "sides", "all_writers", "at_once"))
 def attribute(
     collected: Collected,
     filled: Bool[Array, "block slot"],
@@ -124,22 +130,24 @@ def attribute(
     layer: Int[Array, ""],
     reader: Reader,
     cores: Float[Array, "side head layer writer_head d_head sv"],
-    b_O: Float[Array, "layer d_model"],
+    b_O: Float[Array, "all_layers d_model"],
     tau: Float[Array, ""],
     coverage: Float[Array, ""],
     *,
     method: str,
     sides: tuple[str, ...],
     all_writers: bool,
+    at_once: int,
 ) -> Attributed:
     """Slices, contributions and edges of firings of one layer.
 
     Args:
         filled: which slots hold a firing.
         layer: the readers' layer; the writers gathered may belong to more layers than lie below it.
-        cores, b_O: of the layers gathered.
+        cores: with the heads of the layers gathered; b_O: of all layers.
         sides: which of `dest`, `src` to compute; their order is the leading axis of what comes back.
         all_writers: whether MLPs, embeddings, biases and the constant are writers too (`exact` alone).
+        at_once: how many blocks' cores are gathered at a time, see `svdtrace.batching.blocks_at_once`.
     """
     q, k = collected.q, collected.k
     slices, products, relative = sliced(q, k, head, reader, tau, method)
@@ -147,16 +155,53 @@ def attribute(
     coefficient = coefficients(method, q, k, members)
     present = present_writers(cores.shape[2], cores.shape[3], layer, all_writers)
 
-    def one_side(side: str, written: Written) -> tuple[Array, Edges]:
-        z = SIDES.index(side)
-        terms = writer_terms(written, z, head, reader, cores, b_O, method=method, all_writers=all_writers)
-        contributions = contribute(terms, coefficient[z], relative, present)
-        return contributions.weight, choose_edges(contributions, coverage)
+    def weigh(part: tuple[Array, Array, Array, tuple[Written, ...]]) -> list[tuple[Array, Array]]:
+        head, coefficient, relative, written = part
+        both = []
+        for side, each in zip(sides, written, strict=True):
+            z = SIDES.index(side)
+            terms = writer_terms(each, z, head, reader, cores, b_O, method=method, all_writers=all_writers)
+            found = contribute(terms, coefficient[:, z], relative, present)
+            both.append((found.weight, found.bound))
+        return both
 
-    each = [one_side(side, written) for side, written in zip(sides, collected.written, strict=True)]
-    weight, edges = jax.tree.map(lambda *both: jnp.stack(both), *each)
-    edges = replace(edges, chosen=edges.chosen & filled[..., None])
-    return Attributed(slices=replace(slices, members=members), products=products, weight=weight, edges=edges)
+    parts = (head, jnp.swapaxes(coefficient, 0, 1), relative, collected.written)
+    each = block_by_block(weigh, parts, jnp.any(filled, axis=-1), at_once)
+    weight, bound = (jnp.stack(of_sides) for of_sides in zip(*each, strict=True))
+    edges = choose_edges(Contributions(weight, bound), coverage)
+    return Attributed(
+        slices=replace(slices, members=members),
+        products=products,
+        weight=weight,
+        edges=replace(edges, chosen=edges.chosen & filled[..., None]),
+    )
+
+
+def block_by_block(work: Callable[[Any], Any], blocks: Any, filled: Bool[Array, " block"], at_once: int) -> Any:
+    """Work on blocks, `at_once` of them at a time, up to the last one that is filled; zeros beyond it.
+
+    A loop, so that what one block needs much room for (its heads' cores, the terms of every writer and vector) stays in
+    the cache; what is empty costs nothing.
+
+    Args:
+        work: from arrays [at_once …] to arrays [at_once …].
+        blocks: arrays [block …], the number of blocks a multiple of `at_once`.
+    """
+
+    def cut(start: Array) -> Any:
+        return jax.tree.map(lambda array: jax.lax.dynamic_slice_in_dim(array, start, at_once), blocks)
+
+    def step(index: Array, found: Any) -> Any:
+        start = index * at_once
+        part = work(cut(start))
+        return jax.tree.map(
+            lambda whole, each: jax.lax.dynamic_update_slice_in_dim(whole, each, start, axis=0), found, part
+        )
+
+    shapes = jax.eval_shape(lambda: work(cut(jnp.int32(0))))
+    empty = jax.tree.map(lambda each: jnp.zeros((len(filled), *each.shape[1:]), each.dtype), shapes)
+    last = jnp.max(jnp.where(filled, jnp.arange(len(filled)), -1))
+    return jax.lax.fori_loop(0, last // at_once + 1, step, empty)
 
 
 def writer_terms(
@@ -165,7 +210,7 @@ def writer_terms(
     head: Int[Array, " block"],
     reader: Reader,
     cores: Float[Array, "side head layer writer_head d_head sv"],
-    b_O: Float[Array, "layer d_model"],
+    b_O: Float[Array, "all_layers d_model"],
     *,
     method: str,
     all_writers: bool,
@@ -179,7 +224,7 @@ def writer_terms(
     terms = head_terms(written, cores[side, head], bias, 0.0 if method == "exact" else 1.0)
     if not all_writers:
         return terms
-    rest = other_terms(written, b_O, reader.weights[side, head], bias, reader.shift[side, head])
+    rest = other_terms(written, b_O[: cores.shape[2]], reader.weights[side, head], bias, reader.shift[side, head])
     return jnp.concatenate([terms, rest], axis=1)
 
 

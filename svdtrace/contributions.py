@@ -74,7 +74,7 @@ class Written:
 
     z: Float[Array, "block layer writer_head slot d_head"]
     scale: Float[Array, "block slot"]
-    others: Float[Array, "component block slot d_model"] | None
+    others: Float[Array, "block component slot d_model"] | None
 
 
 def head_terms(
@@ -102,7 +102,7 @@ def other_terms(
     """The same for all other writers, in their order: attention biases, MLPs, embed, pos, and the constant `[β, 1]`."""
     scale = written.scale[:, None, :, None]
     biases = einsum("md,gdk->gmk", b_O.astype(weights.dtype), weights)[:, :, None] / scale
-    parts = einsum("cgfd,gdk->gcfk", written.others, weights) / scale
+    parts = einsum("gcfd,gdk->gcfk", written.others, weights) / scale
     n_blocks, n_slots = written.scale.shape
     const = jnp.broadcast_to((shift + bias)[:, None, None, :], (n_blocks, 1, n_slots, bias.shape[-1]))
     return jnp.concatenate([biases, parts, const], axis=1)

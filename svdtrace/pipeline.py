@@ -1,8 +1,8 @@
 """From a batch of prompts to its rows: the stages of METHOD.md, sections 2 to 7, one after another.
 
-1 `observe`: forward pass in the singular gauge, firings found in each layer
-2 `attribute`: slices, contributions and edges, a layer's firings in blocks of one head
-3 `rows`, `paths`, `roots`: back into one order, ways from the roots counted, what no root reaches left out
+1 `watch`: forward pass in the singular gauge, firings found in each layer (`observe`)
+2 `follow`: slices, contributions and edges, a layer's firings in blocks of one head (`attribute`)
+3 `finish`: back into one order, ways from the roots counted, what no root reaches left out (`rows`, `paths`, `roots`)
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -21,8 +22,8 @@ from gpt2jax.numerics import einsum
 from gpt2jax.params import Params
 from gpt2jax.residual import unembedding
 from svdtrace import tables
-from svdtrace.attribute import Blocks, attribute, collect
-from svdtrace.batching import Batch
+from svdtrace.attribute import Attributed, Blocks, Collected, attribute, collect
+from svdtrace.batching import Batch, blocks_at_once
 from svdtrace.config import TraceConfig
 from svdtrace.firings import FiringList, candidates_per_destination, list_firings
 from svdtrace.observe import Observed, observe
@@ -30,7 +31,7 @@ from svdtrace.paths import count_paths, saturated
 from svdtrace.prepare import Prepared, writer_layers
 from svdtrace.roots import ALL, LOGIT, Root, logit_heads, named_roots
 from svdtrace.rows import SIDES, Chunk, Rows, WriterOrder, gather_rows
-from svdtrace.sharding import by_prompt, collect_by_device, in_blocks_by_device
+from svdtrace.sharding import attribute_by_device, by_prompt, collect_by_device, in_blocks_by_device
 
 Keep = Callable[[Batch, Rows], np.ndarray]
 """Which of a batch's edges stay, as a mask of its edge rows; an edge dropped leads nowhere."""
@@ -72,39 +73,56 @@ def watch(prepared: Prepared, batch: Batch, config: TraceConfig) -> Observed:
     )
 
 
-def follow(
-    prepared: Prepared,
-    batch: Batch,
-    observed: Observed,
-    config: TraceConfig,
-    roots: Sequence[Root],
-    keep: Keep | None = None,
-) -> BatchTrace:
-    """Stages 2 and 3."""
-    model = prepared.model
-    order = WriterOrder.of(model.config.n_layers, model.config.n_heads)
+@dataclass(frozen=True)
+class Following:
+    """A batch whose firings are being attributed: all calls are dispatched, their results still to come.
+
+    `root_heads` [prompt layer head] are there for roots from the output alone.
+    """
+
+    batch: Batch
+    firings: FiringList
+    chunks: list[Chunk]
+    logit_difference: Array
+    root_heads: Array | None
+
+
+def follow(prepared: Prepared, batch: Batch, observed: Observed, config: TraceConfig) -> Following:
+    """Stage 2; waits for stage 1, then returns at once, the device computes on."""
     firings = list_firings(observed.candidates, config.threshold)
     sides = sides_of(config)
     chunks = [
         chunk
-        for layer in range(1, model.config.n_layers)
+        for layer in range(1, prepared.model.config.n_layers)
         for chunk in _attributed(prepared, observed, firings, layer, config, sides)
     ]
-    rows = gather_rows(firings, chunks, order, sides)
+    params, asked = prepared.model.params, (batch.answer, batch.distractor)
+    heads = None
+    if config.roots == LOGIT:
+        coverage, n_heads = np.asarray(config.coverage, prepared.dtype), prepared.model.config.n_heads
+        heads = logit_heads(params, observed, batch.last, *asked, coverage, n_heads=n_heads)
+    return Following(batch, firings, chunks, logit_difference(params, observed.final_read, *asked), heads)
+
+
+def finish(
+    prepared: Prepared, following: Following, config: TraceConfig, roots: Sequence[Root], keep: Keep | None = None
+) -> BatchTrace:
+    """Stage 3."""
+    shape, batch, firings = prepared.model.config, following.batch, following.firings
+    order = WriterOrder.of(shape.n_layers, shape.n_heads)
+    rows = gather_rows(firings, following.chunks, order, sides_of(config))
     if keep is not None:
         rows = replace(rows, edges=rows.edges.take(np.flatnonzero(keep(batch, rows))))
-    start = _root_firings(prepared, batch, observed, firings, config, roots)
+    start = _root_firings(following, config, roots)
     paths, n_saturated = saturated(count_paths(firings, rows.edges, start, order))
-    per_head = np.zeros((model.config.n_layers, model.config.n_heads), np.int64)
+    per_head = np.zeros((shape.n_layers, shape.n_heads), np.int64)
     np.add.at(per_head, (firings.layer, firings.head), 1)
-    real = len(batch.prompts)
-    difference = logit_difference(model.params, observed.final_read, batch.answer, batch.distractor)
     return BatchTrace(
         batch=batch,
         rows=rows,
         paths=paths,
         kept=paths > 0,
-        logit_difference=np.asarray(difference)[:real],
+        logit_difference=np.asarray(following.logit_difference)[: len(batch.prompts)],
         counts=BatchCounts(firings_per_head=per_head, paths_saturated=n_saturated),
     )
 
@@ -144,56 +162,43 @@ def _attributed(
     if not len(rows):
         return []
     n_layers = writer_layers(layer, prepared.model.config.n_layers)
-    run = partial(
-        attribute,
-        layer=np.int32(layer),
-        reader=prepared.readers[layer - 1],
-        cores=prepared.cores(layer),
-        b_O=prepared.model.params.blocks.b_O[:n_layers],
-        tau=np.asarray(config.tau, prepared.dtype),
-        coverage=np.asarray(config.coverage, prepared.dtype),
-        method=config.method,
-        sides=sides,
-        all_writers=all_writers(config),
+    given = (
+        np.int32(layer),
+        prepared.readers[layer - 1],
+        prepared.cores(layer),
+        prepared.model.params.blocks.b_O,
+        np.asarray(config.tau, prepared.dtype),
+        np.asarray(config.coverage, prepared.dtype),
     )
+    options: dict[str, Any] = {"method": config.method, "sides": sides, "all_writers": all_writers(config)}
+    options["at_once"] = blocks_at_once(prepared.platform)
     arranged = in_blocks_by_device(
         rows, firings.head[rows], firings.prompt[rows], observed.scale.shape[1], prepared.devices
     )
+    gather: Callable[..., Collected] = collect
+    explain: Callable[..., Attributed] = attribute
+    if prepared.mesh is not None:
+        gather = partial(collect_by_device, mesh=prepared.mesh)
+        explain = partial(attribute_by_device, mesh=prepared.mesh)
     chunks = []
     for row, head in zip(*arranged, strict=True):
         # An empty slot repeats row 0; what comes of it is masked.
         at = np.maximum(row, 0)
         blocks = Blocks(prompt=firings.prompt[at], dest=firings.dest[at], src=firings.src[at], head=head)
-        gather = collect if prepared.mesh is None else partial(collect_by_device, mesh=prepared.mesh)
         collected = gather(observed, blocks, np.int32(layer), n_layers=n_layers, sides=sides)
-        chunks.append(Chunk(row=row, writer_layers=n_layers, result=run(collected, filled=row >= 0, head=head)))
+        result = explain(collected, row >= 0, head, *given, **options)
+        chunks.append(Chunk(row=row, writer_layers=n_layers, result=result))
     return chunks
 
 
-def _root_firings(
-    prepared: Prepared,
-    batch: Batch,
-    observed: Observed,
-    firings: FiringList,
-    config: TraceConfig,
-    roots: Sequence[Root],
-) -> np.ndarray:
+def _root_firings(following: Following, config: TraceConfig, roots: Sequence[Root]) -> np.ndarray:
     """Mark the firings that tracing starts from, [firing]."""
+    firings, batch = following.firings, following.batch
     if config.roots == ALL:
         return np.ones(len(firings), bool)
-    if config.roots != LOGIT:
+    if following.root_heads is None:
         return named_roots(firings, roots, batch.prompts)
-    heads = np.asarray(
-        logit_heads(
-            prepared.model.params,
-            observed,
-            batch.last,
-            batch.answer,
-            batch.distractor,
-            np.asarray(config.coverage, prepared.dtype),
-            n_heads=prepared.model.config.n_heads,
-        )
-    )
+    heads = np.asarray(following.root_heads)
     return heads[firings.prompt, firings.layer, firings.head] & (firings.dest == batch.last[firings.prompt])
 
 

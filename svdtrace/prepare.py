@@ -43,6 +43,11 @@ class Prepared:
         return 1 if self.mesh is None else self.mesh.shape[PROMPT]
 
     @property
+    def platform(self) -> str:
+        """What it runs on: `cpu`, `gpu`, `tpu`."""
+        return next(iter(self.decomposition.S.devices())).platform
+
+    @property
     def dtype(self) -> jnp.dtype:
         """The dtype of activations and products: float32 for bfloat16 weights too."""
         return self.decomposition.S.dtype

@@ -20,7 +20,6 @@ from gpt2jax.forward import unembed
 from gpt2jax.numerics import centre, einsum
 from gpt2jax.params import Params
 from gpt2jax.residual import unembedding
-from svdtrace.cuts import running_sums
 from svdtrace.edge_names import position
 from svdtrace.edges import covering
 from svdtrace.errors import RootError
@@ -131,7 +130,7 @@ def logit_heads(
     """
     effect = head_effects(params, observed, last, answer, distractor)
     flat = effect.reshape(effect.shape[0], -1)
-    chosen, _ = covering(flat, running_sums(flat), coverage)
+    chosen = covering(flat, coverage)
     return chosen.reshape(effect.shape[0], -1, n_heads)
 
 

@@ -18,12 +18,13 @@ from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from gpt2jax.params import Blocks, Params
+from svdtrace.attribute import Attributed, Collected, attribute, collect, in_blocks
 from svdtrace.attribute import Blocks as FiringBlocks
-from svdtrace.attribute import Collected, collect, in_blocks
 from svdtrace.errors import SettingError
 from svdtrace.observe import Observed
 
 PROMPT, MODEL = "prompt", "model"
+Specs = tuple[P, ...]
 # The axis of each parameter that is split over `model`; the others are held whole by every device.
 _MODEL_AXES = {
     **dict.fromkeys(("W_Q", "b_Q", "W_K", "b_K", "W_V", "b_V", "W_O"), 1),
@@ -119,12 +120,22 @@ def collect_by_device(
     n_prompts = observed.scale.shape[1] // mesh.shape[PROMPT]
     # Positions within the device's own prompts; an empty slot's firing may be another device's.
     local = replace(blocks, prompt=blocks.prompt % n_prompts)
-    leaves, tree = jax.tree.flatten((observed, local))
     first = [isinstance(leaf, np.ndarray) or name in _PROMPT_FIRST for name, leaf in _named(observed, local)]
-    specs = tuple(P(PROMPT) if each else P(None, PROMPT) for each in first)
-    outputs = _outputs(observed, len(sides))
-    run = _collector(tree, specs, outputs, mesh, n_layers, sides)
-    return run(layer, *leaves)
+    specs = (*(P(PROMPT) if each else P(None, PROMPT) for each in first), P())
+    n_written = 2 if observed.mlp_out is None else 3
+    outputs = (P(PROMPT),) * (2 + n_written * len(sides))
+    return _on_devices(collect, (observed, local, layer), specs, outputs, mesh, n_layers=n_layers, sides=sides)
+
+
+def attribute_by_device(
+    collected: Collected, filled: np.ndarray, head: np.ndarray, *given: Any, mesh: Mesh, **options: Any
+) -> Attributed:
+    """`svdtrace.attribute.attribute`, each device its own blocks, in a loop of its own."""
+    by_block = len(jax.tree.leaves((collected, filled, head)))
+    specs = (P(PROMPT),) * by_block + (P(),) * len(jax.tree.leaves(given))
+    # Slices and products go by block; weights and edges have their side in front.
+    outputs = (P(PROMPT),) * 5 + (P(None, PROMPT),) * 4
+    return _on_devices(attribute, (collected, filled, head, *given), specs, outputs, mesh, **options)
 
 
 def _named(observed: Observed, blocks: FiringBlocks) -> list[tuple[str, Any]]:
@@ -137,30 +148,38 @@ def _named(observed: Observed, blocks: FiringBlocks) -> list[tuple[str, Any]]:
     ]
 
 
-def _outputs(observed: Observed, n_sides: int) -> tuple[P, ...]:
-    """How `collect`'s arrays are split: all by block; the other writers' have an axis in front of it."""
-    written = (P(PROMPT), P(PROMPT)) + (() if observed.mlp_out is None else (P(None, PROMPT),))
-    return (P(PROMPT), P(PROMPT), *(written * n_sides))
+def _on_devices(
+    function: Callable[..., Any], args: tuple[Any, ...], specs: Specs, outputs: Specs, mesh: Mesh, **options: Any
+) -> Any:
+    leaves, tree = jax.tree.flatten(args)
+    return _mapped(function, tuple(options.items()), tree, specs, outputs, mesh)(*leaves)
 
 
-@lru_cache(maxsize=64)
-def _collector(
-    tree: Any, specs: tuple[P, ...], outputs: tuple[P, ...], mesh: Mesh, n_layers: int, sides: tuple[str, ...]
-) -> Callable[..., Collected]:
+@lru_cache(maxsize=128)
+def _mapped(
+    function: Callable[..., Any],
+    options: tuple[tuple[str, Any], ...],
+    tree: Any,
+    specs: Specs,
+    outputs: Specs,
+    mesh: Mesh,
+) -> Callable[..., Any]:
+    """The function on each device's share: arrays alone go in and out, since specs in their place would not pass the
+    checks of our own pytrees.
+    """
     structure: list[Any] = []
 
-    def local(layer: Any, *leaves: Any) -> tuple[Any, ...]:
-        observed, blocks = tree.unflatten(leaves)
-        found, out = jax.tree.flatten(collect(observed, blocks, layer, n_layers=n_layers, sides=sides))
+    def local(*leaves: Any) -> tuple[Any, ...]:
+        found, out = jax.tree.flatten(function(*tree.unflatten(leaves), **dict(options)))
         structure[:] = [out]
         return tuple(found)
 
     mapped = jax.jit(
-        jax.shard_map(local, mesh=mesh, in_specs=(P(), *specs), out_specs=outputs, axis_names={PROMPT}, check_vma=False)
+        jax.shard_map(local, mesh=mesh, in_specs=specs, out_specs=outputs, axis_names={PROMPT}, check_vma=False)
     )
 
-    def run(layer: Any, *leaves: Any) -> Collected:
-        found = mapped(layer, *leaves)
+    def run(*leaves: Any) -> Any:
+        found = mapped(*leaves)
         return structure[0].unflatten(found)
 
     return run

@@ -28,7 +28,7 @@ from svdtrace.batching import Plan, automatic_batch_size, plan_for, planned_batc
 from svdtrace.config import TraceConfig
 from svdtrace.decomposition_file import cached_decompose
 from svdtrace.errors import PromptError
-from svdtrace.pipeline import BatchCounts, BatchTrace, Keep, batch_tables, follow, watch
+from svdtrace.pipeline import BatchCounts, BatchTrace, Following, Keep, batch_tables, finish, follow, watch
 from svdtrace.prepare import Prepared, prepare, spread
 from svdtrace.prompts.hashing import prompts_hash
 from svdtrace.prompts.prompt import Prompt
@@ -326,16 +326,31 @@ def _parts(
     clock: Clock,
     progress: Progress | None,
 ) -> Iterator[BatchTrace]:
+    """Batch by batch. While the device computes, the host turns the batch before into rows."""
     done = 0
-    for batch in planned_batches(prompts, settled.plan):
-        with clock("forward"):
-            observed = jax.block_until_ready(watch(prepared, batch, config))
-        with clock("attribute"):
-            part = follow(prepared, batch, observed, config, settled.roots, settled.keep)
-        done += len(batch.prompts)
+    following: Following | None = None
+
+    def finished(following: Following) -> BatchTrace:
+        nonlocal done
+        with clock("rows"):
+            part = finish(prepared, following, config, settled.roots, settled.keep)
+        done += len(part.batch.prompts)
         if progress is not None:
             progress(done, len(prompts))
-        yield part
+        return part
+
+    for batch in planned_batches(prompts, settled.plan):
+        with clock("forward"):
+            observed = watch(prepared, batch, config)
+        if following is not None:
+            yield finished(following)
+        with clock("forward"):
+            jax.block_until_ready(observed)
+        with clock("attribute"):
+            following = follow(prepared, batch, observed, config)
+            jax.block_until_ready([chunk.result for chunk in following.chunks])
+    if following is not None:
+        yield finished(following)
 
 
 def _joined(parts: Sequence[tuple[pa.Table, ...]]) -> tuple[pa.Table, ...]:

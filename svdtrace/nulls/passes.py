@@ -112,7 +112,7 @@ def _call(
         layer=jnp.asarray(layer, jnp.int32),
         reader=prepared.readers[layer - 1],
         cores=prepared.cores(layer),
-        b_O=prepared.model.params.blocks.b_O[:n_layers],
+        b_O=jnp.asarray(prepared.model.params.blocks.b_O),
         tau=jnp.asarray(config.tau, prepared.dtype),
         coverage=jnp.asarray(config.coverage, prepared.dtype),
     )

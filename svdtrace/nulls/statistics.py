@@ -19,7 +19,6 @@ from jaxtyping import Array, Bool, Float, Int, Key, UInt
 from gpt2jax.numerics import einsum
 from svdtrace.attribute import SIDES, Blocks, Collected, collect, present_writers, sliced, writer_terms
 from svdtrace.contributions import Reader, Written, coefficients, contribute
-from svdtrace.cuts import running_sums
 from svdtrace.edges import covering
 from svdtrace.nulls.draws import random_slices
 from svdtrace.observe import Observed
@@ -33,7 +32,7 @@ class Layer:
     layer: Int[Array, ""]
     reader: Reader
     cores: Float[Array, "side head layer writer_head d_head sv"]
-    b_O: Float[Array, "layer d_model"]
+    b_O: Float[Array, "all_layers d_model"]
     tau: Float[Array, ""]
     coverage: Float[Array, ""]
 
@@ -66,7 +65,7 @@ def edge_shares(
     weight: Float[Array, "*firing writer"], coverage: Float[Array, ""] | float
 ) -> Float[Array, "*firing writer"]:
     """`c_w / Σ_w |c_w|` where section 6 chooses w and c_w > 0, else 0; -inf stands for no writer."""
-    chosen, _ = covering(weight, running_sums(weight), coverage)
+    chosen = covering(weight, coverage)
     size = jnp.sum(jnp.where(weight > -jnp.inf, jnp.abs(weight), 0), axis=-1, keepdims=True)
     counts = chosen & (weight > 0)
     return jnp.where(counts, weight / jnp.where(counts, size, 1), 0)

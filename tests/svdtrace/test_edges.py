@@ -6,6 +6,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from hypothesis import Phase, given, settings
+from hypothesis import strategies as st
 
 from svdtrace.contributions import Contributions, contribute
 from svdtrace.edges import choose_edges
@@ -44,6 +46,32 @@ def test_by_hand(weight: list[float], coverage: float, expected: list[int], tota
     chosen, sum_of_all, _ = edges(weight, coverage)
     assert chosen == sorted(expected)
     assert sum_of_all == total
+
+
+@settings(max_examples=20, deadline=None, derandomize=True, database=None, phases=[Phase.generate])
+@given(seed=st.integers(0, 2**16), coverage=st.sampled_from([0.125, 0.5, 0.75, 1.0]))
+def test_equals_a_loop(seed: int, coverage: float) -> None:
+    """Catches a bisection that stops one value early or late, with ties, absent values and totals below 0."""
+    rng = np.random.default_rng(seed)
+    weight = rng.integers(-6, 9, (64, 7)).astype(np.float32) / 4
+    weight[rng.random(weight.shape) < 0.15] = NONE
+    chosen = np.asarray(compiled(Contributions(jnp.asarray(weight), jnp.zeros(64)), coverage).chosen)
+    for values, mine in zip(weight.tolist(), chosen, strict=True):
+        there = sorted((value for value in values if value > NONE), reverse=True)
+        goal, running = coverage * sum(there), np.cumsum(there)
+        beyond = [value for value, total in zip(there, running, strict=True) if total > goal]
+        expected = [value >= beyond[0] if beyond else value > 0 for value in values]
+        assert mine.tolist() == expected
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("scale", [2.0**-100, 1.0, 2.0**100])
+def test_the_cut_is_found_at_every_scale(dtype: type, scale: float) -> None:
+    """Catches bits of the wrong width, and a search that does not reach the last of them."""
+    with jax.enable_x64(True):
+        weight = jnp.asarray(np.asarray([[1.0, 6.0, 3.0, np.nextafter(dtype(3.0), dtype(4.0))]], dtype) * dtype(scale))
+        found = compiled(Contributions(weight, jnp.zeros(1, dtype)), np.asarray(0.65, dtype))
+    assert found.chosen.tolist() == [[False, True, False, True]]
 
 
 @pytest.mark.parametrize(

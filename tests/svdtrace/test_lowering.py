@@ -108,9 +108,16 @@ def run_on_a_mesh() -> None:
     blocks = Blocks(prompt=place, dest=place + 2, src=place + 1, head=np.zeros(1, np.int32))
     mesh = sharding.device_mesh(jax.local_devices()[:1])
     observed = watch(prepared, batch, config)
-    sharding._collector.cache_clear()
-    sharding.collect_by_device(observed, blocks, np.int32(1), mesh, n_layers=1, sides=("dest", "src"))
-    sharding._collector.cache_clear()
+    sides = ("dest", "src")
+    sharding._mapped.cache_clear()
+    collected = sharding.collect_by_device(observed, blocks, np.int32(1), mesh, n_layers=1, sides=sides)
+    given = (np.int32(1), prepared.readers[0], prepared.cores(1), prepared.model.params.blocks.b_O)
+    options = {"method": "exact", "sides": sides, "all_writers": False, "at_once": 1}
+    share = np.float32(0.7)
+    sharding.attribute_by_device(
+        collected, np.ones((1, 2), bool), blocks.head, *given, share, share, mesh=mesh, **options
+    )
+    sharding._mapped.cache_clear()
 
 
 def run_nulls() -> None:

@@ -32,7 +32,7 @@ from svdtrace.picture import (
     nothing,
     save,
 )
-from svdtrace.report.connections import SIDES, Connections, Moves, connections, moves
+from svdtrace.report.connections import SIDES, ConnectionCount, Connections, MoveCount, Moves
 from svdtrace.report.layered import NODE_WIDTH, Layered, Node, layered
 from svdtrace.report.token_roles import token_roles
 from svdtrace.report.traced import Traced, model_of
@@ -84,7 +84,10 @@ def slice_sizes(trace: Traced, path: str | Path, head: str | None = None) -> Non
 
 def _circuit(trace: Traced, strongest: int) -> Figure:
     roles = token_roles(trace.prompts)
-    linked = connections(trace.edges, roles)
+    linking, moving = ConnectionCount(), MoveCount()
+    linking.add(trace, roles)
+    moving.add(trace, roles)
+    linked = linking.connections()
     shown = range(min(strongest, len(linked)))
     readers = [f"{linked.layer[each]}.{linked.head[each]}" for each in shown]
     links = [(linked.writer[each], readers[each], int(linked.role[each])) for each in shown]
@@ -93,7 +96,7 @@ def _circuit(trace: Traced, strongest: int) -> Figure:
     places = layered(links)
     figure, axes = canvas(places)
     draw_bands(axes, places, roles.names)
-    for source, target in _shown_moves(moves(trace.firings, roles), places):
+    for source, target in _shown_moves(moving.moves(), places):
         _draw_move(axes, source, target)
     for each, link in zip(shown, links, strict=True):
         _draw_connection(axes, places, link, linked, each)

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import networkx as nx
+import numpy as np
 import pyarrow as pa
 
+from svdtrace.grouping import Groups, Names, distinct_prompts, grown, integers
+from svdtrace.in_parts import Tables
+
 OTHER = "other"
+MEANS = ("weight", "share", "stability")
+"""What is averaged over the occurrences of an edge, where the tables have it and it is defined."""
 
 
 def token_labels(prompts: pa.Table) -> dict[int, dict[int, str]]:
@@ -27,7 +33,7 @@ def edge_labels(prompts: pa.Table, edges: pa.Table, column: str = "token") -> li
     ]
 
 
-def ours(prompts: pa.Table, edges: pa.Table) -> nx.DiGraph:
+def ours(parts: Iterable[Tables]) -> nx.DiGraph:
     """The graph writer → (reader, role).
 
     Nodes: heads (`9.6`) and heads at a role (`9.6@end`), or another writer's name. A token without a role is labelled
@@ -35,48 +41,70 @@ def ours(prompts: pa.Table, edges: pa.Table) -> nx.DiGraph:
     and where the edges have a stability, its mean.
 
     Args:
-        prompts, edges: the tables of a trace.
+        parts: the tables of a trace, or of a sweep part by part.
     """
-    return _counted(edges, [label or OTHER for label in edge_labels(prompts, edges)])
+    counts, names = _Counts(), Names()
+    for part in parts:
+        roles = pa.array([label or OTHER for label in edge_labels(part.prompts, part.edges)], pa.string())
+        counts.add(part.edges, names.of(pa.chunked_array([roles])))
+    return counts.graph(names.all())
 
 
-def heads(edges: pa.Table) -> nx.DiGraph:
+def heads(parts: Iterable[Tables]) -> nx.DiGraph:
     """The graph writer → reader, whatever the token; attributes as in `ours`.
 
     Args:
-        edges: a trace's table.
+        parts: see `ours`.
     """
-    return _counted(edges, None)
+    counts = _Counts()
+    for part in parts:
+        counts.add(part.edges, np.zeros(part.edges.num_rows, int))
+    return counts.graph(None)
 
 
-def _counted(edges: pa.Table, roles: Sequence[str] | None) -> nx.DiGraph:
-    """Edges counted together by writer, reader and, where roles are given, the role of the token."""
-    means = [name for name in ("share", "stability") if name in edges.column_names]
-    asked = [("prompt", "count_distinct"), ("weight", "mean"), ("weight", "sum"), *((name, "mean") for name in means)]
-    rows = edges.select(["writer", "layer", "head", "prompt"])
-    for name in ("weight", *means):
-        rows = rows.append_column(name, edges[name].cast(pa.float64()))
-    keys = ["writer", "layer", "head"]
-    if roles is not None:
-        rows, keys = rows.append_column("role", pa.array(roles, pa.string())), [*keys, "role"]
-    graph = nx.DiGraph()
-    # One thread: groups in the order of their first rows, sums in the order of all.
-    for group in rows.group_by(keys, use_threads=False).aggregate(asked).to_pylist():
-        writer, reader = group["writer"], f"{group['layer']}.{group['head']}"
-        target = reader if roles is None else f"{reader}@{group['role']}"
-        for name in (writer, reader):
-            graph.add_node(name, **_head_attributes(name))
-        if roles is not None:
-            graph.add_node(target, **_head_attributes(reader), role=group["role"])
-        graph.add_edge(
-            writer,
-            target,
-            prompts=group["prompt_count_distinct"],
-            weight=group["weight_mean"],
-            total=group["weight_sum"],
-            **{name: group[f"{name}_mean"] for name in means if group[f"{name}_mean"] is not None},
+class _Counts:
+    """Edges counted together by writer, reader and the number of the token's role."""
+
+    def __init__(self) -> None:
+        self._writers, self._groups = Names(), Groups()
+        self._prompts = np.zeros(0, int)
+        self._sums = {name: np.zeros(0) for name in MEANS}
+        self._counts = {name: np.zeros(0, int) for name in MEANS}
+
+    def add(self, edges: pa.Table, role: np.ndarray) -> None:
+        """Count the edges of some more prompts."""
+        group = self._groups.of(
+            [self._writers.of(edges["writer"]), integers(edges["layer"]), integers(edges["head"]), role]
         )
-    return graph
+        many = len(self._groups)
+        self._prompts = grown(self._prompts, many) + distinct_prompts(group, integers(edges["prompt"]), many)
+        for name in MEANS:
+            self._sums[name] = grown(self._sums[name], many)
+            self._counts[name] = grown(self._counts[name], many)
+            if name in edges.column_names:
+                value = np.asarray(edges[name].to_numpy(), float)
+                defined = ~np.isnan(value)
+                np.add.at(self._sums[name], group[defined], value[defined])
+                np.add.at(self._counts[name], group[defined], 1)
+
+    def graph(self, roles: Sequence[str] | None) -> nx.DiGraph:
+        """What was counted; without names of roles the readers are heads alone."""
+        graph, writers = nx.DiGraph(), self._writers.all()
+        for place, (code, layer, head, role) in enumerate(zip(*self._groups.columns(4), strict=True)):
+            writer, reader = writers[code], f"{layer}.{head}"
+            target = reader if roles is None else f"{reader}@{roles[role]}"
+            for name in (writer, reader):
+                graph.add_node(name, **_head_attributes(name))
+            if roles is not None:
+                graph.add_node(target, **_head_attributes(reader), role=roles[role])
+            means = {
+                name: float(self._sums[name][place] / count) for name in MEANS if (count := self._counts[name][place])
+            }
+            total = float(self._sums["weight"][place])
+            graph.add_edge(
+                writer, target, prompts=int(self._prompts[place]), weight=means.pop("weight"), total=total, **means
+            )
+        return graph
 
 
 def _head_attributes(name: str) -> Mapping[str, object]:

@@ -6,7 +6,7 @@ METHOD.md, sections 7 and 11.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 from functools import partial
 
@@ -58,14 +58,22 @@ def parse_roots(text: str, config: GPT2Config, prompts: Sequence[Prompt]) -> tup
     Raises:
         RootError: not of the form `LAYER.HEAD@DEST:SRC`, no such head, or a role that no prompt has.
     """
+    roles = {role for prompt in prompts for role in prompt.roles}
+    return roots_among(text, config, roles, max((len(prompt.tokens) for prompt in prompts), default=0))
+
+
+def roots_among(text: str, config: GPT2Config, roles: Set[str], longest: int) -> tuple[Root, ...]:
+    """`parse_roots`, of prompts that are known by the roles that they have and the tokens of the longest alone.
+
+    Raises:
+        RootError: see `parse_roots`.
+    """
     if text in (ALL, LOGIT):
         return ()
-    roles = {role for prompt in prompts for role in prompt.roles}
-    longest = max((len(prompt.tokens) for prompt in prompts), default=0)
     return tuple(_parse_root(part.strip(), config, roles, longest) for part in text.split(","))
 
 
-def _parse_root(text: str, config: GPT2Config, roles: set[str], longest: int) -> Root:
+def _parse_root(text: str, config: GPT2Config, roles: Set[str], longest: int) -> Root:
     match = re.fullmatch(r"(\d+)\.(\d+)@([^@:,]+):([^@:,]+)", text)
     if not match:
         raise RootError(

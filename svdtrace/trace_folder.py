@@ -13,10 +13,9 @@ from svdtrace import tables
 from svdtrace.errors import TraceFolderError
 from svdtrace.graphs import formats
 from svdtrace.output import MANIFEST, replaced_folder, write_manifest
-from svdtrace.rounding import ROUNDING
 
 if TYPE_CHECKING:
-    from svdtrace.sweeping.parts import Part
+    from svdtrace.sweeping.swept import Swept
     from svdtrace.tracing import Trace
 
 NEEDED = {"version", "config", "model", "prompts", "counts"}
@@ -52,10 +51,39 @@ def read(folder: str | Path) -> Trace:
     Raises:
         TraceFolderError: no such folder, a file missing, damaged or of another form.
     """
-    from svdtrace.sweeping import parts
     from svdtrace.tracing import Trace
 
+    found = opened(folder)
+    if isinstance(found, Trace):
+        return found
+    whole = {name: [schema.empty_table()] for name, schema in TABLES.items()}
+    for part in found.parts():
+        for name, tables_so_far in whole.items():
+            tables_so_far.append(getattr(part, name))
+    return Trace(**{name: pa.concat_tables(each) for name, each in whole.items()}, manifest=found.manifest)
+
+
+def opened(folder: str | Path) -> Trace | Swept:
+    """A trace from its folder, or a sweep, whose parts are then read one by one.
+
+    Raises:
+        TraceFolderError: see `read`.
+    """
+    from svdtrace.sweeping import swept
+
     folder = Path(folder)
+    manifest = _manifest(folder)
+    if manifest.get("command") == "sweep":
+        return swept.opened(folder, manifest)
+
+    from svdtrace.tracing import Trace
+
+    return Trace(
+        **{name: _read_table(folder / f"{name}.parquet", schema) for name, schema in TABLES.items()}, manifest=manifest
+    )
+
+
+def _manifest(folder: Path) -> dict[str, Any]:
     try:
         manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
@@ -64,29 +92,7 @@ def read(folder: str | Path) -> Trace:
     if missing:
         lacking = ", ".join(sorted(missing))
         raise TraceFolderError(f"{folder / MANIFEST}: lacks {lacking}; name a folder that svdtrace trace wrote")
-    if manifest.get("command") == "sweep":
-        whole = {name: [schema.empty_table(), *parts.each_table(folder, name)] for name, schema in TABLES.items()}
-        tables_of_all = {name: pa.concat_tables(tables) for name, tables in whole.items()}
-        return Trace(**tables_of_all, manifest=_counted(manifest, parts.counted(folder)))
-    return Trace(
-        **{name: _read_table(folder / f"{name}.parquet", schema) for name, schema in TABLES.items()}, manifest=manifest
-    )
-
-
-def _counted(manifest: dict[str, Any], there: Part) -> dict[str, Any]:
-    """A sweep's manifest with the counts of the parts that are there, which may be ahead of it."""
-    tally = there.tally
-    return manifest | {
-        "prompts": manifest["prompts"] | {"count": tally.prompts, "rejected": tally.rejected},
-        "counts": {
-            "firings": tally.firings,
-            "edges": tally.edges,
-            "firings_per_head": there.firings_per_head,
-        },
-        "near_ties": {"firings": tally.near_tie_firings, "edges": tally.near_tie_edges},
-        "paths_saturated": tally.paths_saturated,
-        **({} if there.rounding is None else {ROUNDING: there.rounding}),
-    }
+    return manifest
 
 
 def _read_table(path: Path, schema: pa.Schema) -> pa.Table:

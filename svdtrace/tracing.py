@@ -28,6 +28,7 @@ from svdtrace.batching import Plan, automatic_batch_size, plan_for, planned_batc
 from svdtrace.config import TraceConfig
 from svdtrace.decomposition_file import cached_decompose
 from svdtrace.errors import PromptError
+from svdtrace.in_parts import Tables
 from svdtrace.pipeline import BatchCounts, BatchTrace, Following, Keep, batch_tables, finish, follow, watch
 from svdtrace.prepare import Prepared, prepare, spread
 from svdtrace.prompts.hashing import prompts_hash
@@ -67,7 +68,11 @@ class Trace:
 
     def graph(self) -> nx.DiGraph:
         """The circuit: writer → (reader, role) (METHOD.md, section 8)."""
-        return graphs.ours(self.prompts, self.edges)
+        return graphs.ours([self])
+
+    def parts(self) -> Iterator[Tables]:
+        """The trace itself, as the only part of its tables (see `svdtrace.in_parts`)."""
+        yield self
 
     def save(self, folder: str | Path) -> None:
         """Write tables, manifest, graph and report into a new, empty or earlier result's folder.

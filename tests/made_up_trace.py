@@ -6,11 +6,13 @@ the second subject, and name movers from `end` to `IO`; the other firings are dr
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from svdtrace import tables
 
@@ -26,6 +28,34 @@ class MadeUpTrace:
     firings: pa.Table
     edges: pa.Table
     manifest: dict[str, Any]
+
+    def parts(self) -> Iterator[MadeUpTrace]:
+        """The trace, as its only part."""
+        yield self
+
+    def of(self, first: int, stop: int) -> MadeUpTrace:
+        """The tables of some of the prompts."""
+        within = (pc.field("prompt") >= first) & (pc.field("prompt") < stop)
+        tables_within = (table.filter(within) for table in (self.prompts, self.firings, self.edges))
+        return MadeUpTrace(*tables_within, self.manifest)
+
+
+@dataclass(frozen=True)
+class InParts:
+    """A made-up trace, so many prompts a part."""
+
+    whole: MadeUpTrace
+    size: int
+
+    @property
+    def manifest(self) -> dict[str, Any]:
+        return self.whole.manifest
+
+    def parts(self) -> Iterator[MadeUpTrace]:
+        """Its parts, and one without a single prompt among them."""
+        for first in range(0, self.whole.prompts.num_rows, self.size):
+            yield self.whole.of(first, first + self.size)
+            yield self.whole.of(0, 0)
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -16,7 +16,7 @@ from svdtrace.graphs.filters import GraphFilter
 if TYPE_CHECKING:
     import networkx as nx
 
-    from svdtrace.tracing import Trace
+    from svdtrace.in_parts import InParts
 
 NAMES = ("graph.json", "graph.graphml")
 FORMS = (".json", ".graphml", ".dot", ".svg", ".png")
@@ -38,7 +38,7 @@ class Options:
     """
 
     folder: tyro.conf.Positional[Folder]
-    """Folder of a trace."""
+    """Folder of a trace or a sweep."""
     paper: Flag[bool] = False
     """Count as the published graph does (METHOD.md, section 8)."""
     heads: Flag[bool] = False
@@ -66,12 +66,12 @@ def run(options: Options) -> int:
     """Build the graph and write it; print its strongest edges."""
     from svdtrace.cli.summary import edges_table, strongest
     from svdtrace.cli.terminal import console, print_json
-    from svdtrace.trace_folder import read
+    from svdtrace.trace_folder import opened
 
     _check(options)
-    whole = read(options.folder)
+    whole = opened(options.folder)
     trace = _prompt(whole, options.prompt)
-    other = None if options.against is None else read(options.against)
+    other = None if options.against is None else opened(options.against)
     circuit, found = _circuit(whole, trace, other, options)
     differing = [] if other is None else _differing(whole, other)
     # What cannot be made is told before anything is written.
@@ -112,32 +112,41 @@ def _check(options: Options) -> None:
             raise OptionError(f"--{name.replace('_', '-')} is {getattr(options, name)}; give 1 or more")
 
 
-def _prompt(trace: Trace, prompt: int | None) -> Trace:
+def _prompt(whole: InParts, prompt: int | None) -> InParts:
     """The trace, or the part of it that belongs to the prompt asked for."""
     import pyarrow.compute as pc
 
+    from svdtrace.tracing import Trace
+
     if prompt is None:
-        return trace
+        return whole
     own = pc.field("prompt") == prompt
-    prompts = trace.prompts.filter(own)
-    if not prompts.num_rows:
-        raise OptionError(f"--prompt {prompt}: the trace has no such prompt; it has {_numbers(trace)}")
-    return replace(trace, prompts=prompts, firings=trace.firings.filter(own), edges=trace.edges.filter(own))
+    for part in whole.parts():
+        prompts = part.prompts.filter(own)
+        if prompts.num_rows:
+            return Trace(prompts, part.firings.filter(own), part.edges.filter(own), whole.manifest)
+    raise OptionError(f"--prompt {prompt}: the trace has no such prompt; it has {_numbers(whole)}")
 
 
-def _numbers(trace: Trace) -> str:
-    numbers = trace.prompts["prompt"].to_pylist()
-    return f"{len(numbers)}, numbered from {min(numbers)} to {max(numbers)}" if numbers else "none"
+def _numbers(trace: InParts) -> str:
+    count, ends = 0, set()
+    for part in trace.parts():
+        numbers = part.prompts["prompt"].to_pylist()
+        count += len(numbers)
+        ends |= {min(numbers), max(numbers)} if numbers else set()
+    return f"{count}, numbered from {min(ends)} to {max(ends)}" if ends else "none"
 
 
-def _differing(trace: Trace, other: Trace) -> list[str]:
+def _differing(trace: InParts, other: InParts) -> list[str]:
     """Settings that two traces do not share, which a difference shows as well; the batch size decides nothing."""
     here, there = trace.manifest["config"], other.manifest["config"]
     names = [name for name in here if name != "batch_size" and here[name] != there.get(name)]
     return names + ["model"] * (trace.manifest["model"]["fingerprint"] != other.manifest["model"]["fingerprint"])
 
 
-def _circuit(whole: Trace, trace: Trace, other: Trace | None, options: Options) -> tuple[nx.DiGraph, dict[str, Any]]:
+def _circuit(
+    whole: InParts, trace: InParts, other: InParts | None, options: Options
+) -> tuple[nx.DiGraph, dict[str, Any]]:
     """The graph asked for, and what is said of it beside its size."""
     from svdtrace.graphs.communities import communities, marked
     from svdtrace.graphs.filters import kept
@@ -152,37 +161,38 @@ def _circuit(whole: Trace, trace: Trace, other: Trace | None, options: Options) 
     return marked(circuit, found), {"communities": found.members, "modularity": round(found.modularity, 4)}
 
 
-def _ours(trace: Trace, other: Trace | None, options: Options) -> nx.DiGraph:
+def _ours(trace: InParts, other: InParts | None, options: Options) -> nx.DiGraph:
     """The trace's graph, or its difference to another trace's."""
     from svdtrace import graph
     from svdtrace.graphs.difference import difference
 
-    def counted(each: Trace) -> nx.DiGraph:
-        return graph.heads(each.edges) if options.heads else each.graph()
-
+    count = graph.heads if options.heads else graph.ours
     if other is None:
-        return counted(trace)
+        return count(trace.parts())
     for where, each in ((options.folder, trace), (options.against, other)):
-        if not options.heads and not any(each.prompts["roles"].to_pylist()):
+        if not options.heads and not any(any(part.prompts["roles"].to_pylist()) for part in each.parts()):
             raise OptionError(f"{where}: its prompts have no roles to compare by; compare heads, with --heads")
-    return difference(counted(trace), counted(other), trace.prompts.num_rows, other.prompts.num_rows)
+    prompts = [sum(part.prompts.num_rows for part in each.parts()) for each in (trace, other)]
+    return difference(count(trace.parts()), count(other.parts()), *prompts)
 
 
-def _attribution(trace: Trace, options: Options) -> Mapping[str, Any]:
+def _attribution(trace: InParts, options: Options) -> Mapping[str, Any]:
     """The attribution graph, where one is asked for."""
     from svdtrace.graphs.attribution import attribution_graph
 
     if options.prompt is None or not any(out.name.endswith(ATTRIBUTION) for out in options.out):
         return {}
-    tables = trace.prompts, trace.edges, trace.manifest
+    # One prompt is one part.
+    (own,) = trace.parts()
+    tables = own.prompts, own.edges, trace.manifest
     return attribution_graph(*tables, options.prompt, options.nodes_max, options.links_max)
 
 
-def _write(circuit: nx.DiGraph, viewed: Mapping[str, Any], trace: Trace, out: Path, options: Options) -> list[Path]:
+def _write(circuit: nx.DiGraph, viewed: Mapping[str, Any], trace: InParts, out: Path, options: Options) -> list[Path]:
     from svdtrace.graphs import attribution, formats
     from svdtrace.graphs.figures import graph_picture
     from svdtrace.output import names_file, replaced_file, replaced_folder, write_manifest
-    from svdtrace.report.token_roles import token_roles
+    from svdtrace.report.token_roles import role_names
     from svdtrace.versions import versions
 
     if names_file(out, FORMS, options.folder):
@@ -192,7 +202,7 @@ def _write(circuit: nx.DiGraph, viewed: Mapping[str, Any], trace: Trace, out: Pa
             elif out.suffix in formats.WRITERS:
                 formats.write(circuit, staging)
             else:
-                graph_picture(circuit, staging, token_roles(trace.prompts).names)
+                graph_picture(circuit, staging, role_names(trace.parts()))
         return [out]
     with replaced_folder(out) as folder:
         for name in NAMES:

@@ -25,7 +25,7 @@ class Options:
     """
 
     folder: tyro.conf.Positional[Folder]
-    """Folder of a trace."""
+    """Folder of a trace or a sweep."""
     out: Annotated[Path, tyro.conf.arg(metavar="FILE|DIR")] = Path("report")
     """File that ends in .html, or a folder: new, empty, or an earlier result, which is replaced."""
     others: Annotated[
@@ -41,10 +41,10 @@ def run(options: Options) -> int:
     from svdtrace.cli.terminal import print_json
     from svdtrace.output import names_file, replaced_file, replaced_folder, write_manifest
     from svdtrace.report import read_results, render
-    from svdtrace.trace_folder import read
+    from svdtrace.trace_folder import opened
     from svdtrace.versions import versions
 
-    trace = read(options.folder)
+    trace = opened(options.folder)
     results = read_results(options.others, trace.manifest["model"].get("fingerprint"))
     page = render(trace, results)
     if names_file(options.out, (".html",), options.folder):

@@ -7,19 +7,21 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 
-from svdtrace.report.connections import Connections, Moves, codes, connections, firing_of_edges, moves, vector_counts
-from svdtrace.report.evidence import chance_json, evidence, stability_json
-from svdtrace.report.heads import Heads, heads, largest_index
+from svdtrace.in_parts import InParts
+from svdtrace.report.connections import ConnectionCount, Connections, MoveCount, Moves, count
+from svdtrace.report.evidence import EvidenceCount, chance_json, stability_json
+from svdtrace.report.heads import HeadCount, Heads
+from svdtrace.report.medians import ROUNDS, ShareCount
 from svdtrace.report.numbers import all_rounded, size_of
 from svdtrace.report.prompt_views import EDGES_PER_SIDE, FIRINGS_PER_PROMPT, PromptViews, prompt_views
 from svdtrace.report.results import Result
 from svdtrace.report.results.characterisation import characterisation_json
 from svdtrace.report.results.faithfulness import faithfulness_json
 from svdtrace.report.results.interventions import interventions_json
-from svdtrace.report.token_roles import token_roles
-from svdtrace.report.traced import Traced, model_of
+from svdtrace.report.totals import AllPrompts, TotalCount, Totals, all_prompts
+from svdtrace.report.traced import model_of
+from svdtrace.report.vectors import VectorCount
 
 CONNECTIONS = 4_000
 MOVES = 4_000
@@ -41,7 +43,9 @@ class PageData:
     Args:
         json: the page's data.
         n_connections: connections in all.
-        n_prompts: prompts shown one by one.
+        prompts: what is known of all prompts.
+        totals: all firings and edges together.
+        n_shown: prompts shown one by one.
         heads: heads that fired.
         d_head: singular vectors of a head.
         left_out: sentences that say what the page does not show.
@@ -49,36 +53,38 @@ class PageData:
 
     json: dict[str, Any]
     n_connections: int
-    n_prompts: int
+    prompts: AllPrompts
+    totals: Totals
+    n_shown: int
     heads: Heads
     d_head: int
     left_out: tuple[str, ...]
 
 
-def page_data(trace: Traced, results: Sequence[Result] = (), limit: int = BYTES) -> PageData:
+def page_data(trace: InParts, results: Sequence[Result] = (), limit: int = BYTES) -> PageData:
     """Count a trace together, and cut what would make the page too large.
 
     Args:
-        trace: a trace.
+        trace: a trace, or a sweep's parts, of which one at a time is in memory.
         results: of other commands, to stand beside it.
         limit: bytes of JSON; single prompts get what the rest leaves.
     """
-    prompts, firings, edges = trace.prompts, trace.firings, trace.edges
-    roles = token_roles(prompts)
+    prompts = all_prompts(trace.parts())
     model = model_of(trace.manifest)
-    by_head = heads(firings, largest_index(firings, int(model.get("d_head", 0))))
-    n_vectors = by_head.vectors.shape[1]
-    linked, moved = connections(edges, roles), moves(firings, roles)
-    writers = {name: place for place, name in enumerate(codes(edges["writer"])[1])}
+    totals, by_head = TotalCount(), HeadCount(int(model.get("d_head", 0)))
+    linking, moving = ConnectionCount(), MoveCount()
+    count(trace.parts(), prompts.roles, totals, by_head, linking, moving)
+    heads, linked, moved = by_head.heads(), linking.connections(), moving.moves()
+    writers = {name: place for place, name in enumerate(linked.keys.writers.all())}
     data: dict[str, Any] = {
-        "shape": _shape(model, by_head),
-        "vectors": n_vectors,
-        "n_prompts": prompts.num_rows,
+        "shape": _shape(model, heads),
+        "vectors": by_head.n_vectors,
+        "n_prompts": prompts.count,
         "roots": trace.manifest.get("config", {}).get("roots", "all"),
-        "roles": list(roles.names),
+        "roles": list(prompts.roles),
         "writers": list(writers),
-        "heads": _heads_json(by_head),
-        "connections": _connections_json(linked, writers, firings, edges, n_vectors),
+        "heads": _heads_json(heads),
+        "connections": _connections_json(trace, prompts.roles, linked, writers, by_head.n_vectors),
         "moves": _moves_json(moved),
         "chance": chance_json(trace.manifest),
         "stability": stability_json(trace.manifest),
@@ -88,16 +94,25 @@ def page_data(trace: Traced, results: Sequence[Result] = (), limit: int = BYTES)
         section, made = SECTIONS[result.command]
         data[section], sentences = made(result)
         of_results += sentences
-    views = prompt_views(prompts, firings, edges, writers, limit - size_of(data))
+    views = prompt_views(trace.parts(), prompts.texts, writers, limit - size_of(data))
     data["prompts"] = views.packed
     left_out = [
         _of_connections(linked),
         _of_moves(moved),
-        _of_prompts(views.count, prompts.num_rows),
+        _of_prompts(views.count, prompts.count),
         *_of_views(views),
         *of_results,
     ]
-    return PageData(data, len(linked), views.count, by_head, n_vectors, tuple(each for each in left_out if each))
+    return PageData(
+        json=data,
+        n_connections=len(linked),
+        prompts=prompts,
+        totals=totals.totals,
+        n_shown=views.count,
+        heads=heads,
+        d_head=by_head.n_vectors,
+        left_out=tuple(each for each in left_out if each),
+    )
 
 
 def _shape(model: Mapping[str, Any], by_head: Heads) -> dict[str, int]:
@@ -120,19 +135,25 @@ def _heads_json(by_head: Heads) -> dict[str, Any]:
 
 
 def _connections_json(
-    linked: Connections, writers: Mapping[str, int], firings: pa.Table, edges: pa.Table, n_vectors: int
+    trace: InParts, roles: Sequence[str], linked: Connections, writers: Mapping[str, int], n_vectors: int
 ) -> dict[str, Any]:
     kept = min(len(linked), CONNECTIONS)
-    rows = np.nonzero(linked.of_row < kept)[0]
-    counts = vector_counts(firings, firing_of_edges(firings, edges)[rows], linked.of_row[rows], kept, n_vectors)
+    shares, vectors, evidence = (
+        ShareCount(linked, kept),
+        VectorCount(linked, kept, n_vectors),
+        EvidenceCount(linked, kept),
+    )
+    for only_once in [(vectors, evidence), *[()] * (ROUNDS - 1)]:
+        count(trace.parts(), roles, shares, *only_once)
+        shares.of.settle()
     numbers = ("layer", "head", "role", "side", "prompts", "count", "near_tie", "nonpositive")
     return {
         "writer": [writers[name] for name in linked.writer[:kept]],
         **{name: getattr(linked, name)[:kept].tolist() for name in numbers},
         **{name: all_rounded(getattr(linked, name)[:kept]) for name in ("weight", "total")},
-        "share": all_rounded(linked.share[:kept], 3),
-        "vectors": [_most_used(each) for each in counts],
-        **evidence(edges, linked, kept),
+        "share": all_rounded(shares.of.medians(), 3),
+        "vectors": [_most_used(each) for each in vectors.counts],
+        **evidence.json(),
     }
 
 

@@ -6,40 +6,54 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 
+from svdtrace.in_parts import Tables
 from svdtrace.report.connections import Connections
 from svdtrace.report.numbers import all_rounded, rounded
+from svdtrace.report.token_roles import TokenRoles
 
 STABILITY = "stability"
 PROBABILITIES = ("p_slices", "p_bases", "p_prompts", "q_value")
 
 
-def evidence(edges: pa.Table, linked: Connections, kept: int) -> dict[str, list[float | int | None]]:
-    """Optional columns of `edges.parquet` by connection; a column that the trace lacks is left out.
+class EvidenceCount:
+    """Optional columns of `edges.parquet` by connection, part by part.
 
     Stability is the mean over a connection's edges. The probabilities are the same for all of them: one of each.
 
     Args:
-        edges: `edges.parquet`.
-        linked: its connections.
+        linked: the connections.
         kept: how many of them, the first ones, the page shows.
     """
-    found = {}
-    for name in (STABILITY, *PROBABILITIES):
-        if name not in edges.column_names:
-            continue
-        value = edges[name].to_numpy().astype(float)
-        defined = ~np.isnan(value)
-        group = linked.of_row[defined]
-        if name == STABILITY:
-            sums, counts = (np.bincount(group, weights, len(linked)) for weights in (value[defined], None))
-            by_connection = np.divide(sums, counts, out=np.full(len(linked), np.nan), where=counts > 0)
-        else:
-            by_connection = np.full(len(linked), np.nan)
-            np.fmax.at(by_connection, group, value[defined])
-        found[name] = all_rounded(by_connection[:kept], 3)
-    return found
+
+    def __init__(self, linked: Connections, kept: int) -> None:
+        self._linked, self._kept = linked, kept
+        self._stable, self._counts = np.zeros(kept), np.zeros(kept, int)
+        self._values = {name: np.full(kept, np.nan) for name in PROBABILITIES}
+        self._there: set[str] = set()
+
+    def add(self, part: Tables, roles: TokenRoles) -> None:
+        """See `svdtrace.report.connections.Count`."""
+        there = {STABILITY, *PROBABILITIES}.intersection(part.edges.column_names)
+        self._there |= there
+        if not there:
+            return
+        connection = self._linked.of(part.edges, roles)
+        for name in there:
+            value = part.edges[name].to_numpy().astype(float)
+            shown = ~np.isnan(value) & (connection < self._kept)
+            if name == STABILITY:
+                np.add.at(self._stable, connection[shown], value[shown])
+                self._counts += np.bincount(connection[shown], minlength=self._kept)
+            else:
+                np.fmax.at(self._values[name], connection[shown], value[shown])
+
+    def json(self) -> dict[str, list[float | int | None]]:
+        """What the page draws; a column that the trace lacks is left out."""
+        nothing = np.full(self._kept, np.nan)
+        stability = np.divide(self._stable, self._counts, out=nothing, where=self._counts > 0)
+        found = {STABILITY: stability, **self._values}
+        return {name: all_rounded(values, 3) for name, values in found.items() if name in self._there}
 
 
 def chance_json(manifest: Mapping[str, Any]) -> dict[str, Any] | None:

@@ -8,7 +8,10 @@ import numpy as np
 import pyarrow as pa
 from jaxtyping import Float, Int
 
-from svdtrace.report.connections import vector_counts
+from svdtrace.grouping import Groups, distinct_prompts, grown, integers
+from svdtrace.in_parts import Tables
+from svdtrace.report.token_roles import TokenRoles
+from svdtrace.report.vectors import vector_counts
 
 
 @dataclass(frozen=True)
@@ -32,38 +35,51 @@ class Heads:
     vectors: Int[np.ndarray, "head sv"]
 
 
-def heads(firings: pa.Table, n_vectors: int) -> Heads:
-    """Count firings by head.
+class HeadCount:
+    """Counts firings by head, part by part.
 
     Args:
-        firings: `firings.parquet`.
-        n_vectors: singular vectors of a head, `d_head`.
+        d_head: singular vectors of a head, 0 where that is unknown: then as many as the slices name.
     """
-    prompt, layer, head, size = (firings[name].to_numpy().astype(int) for name in ("prompt", "layer", "head", "size"))
-    n_heads = int(head.max(initial=0)) + 1
-    names, group = np.unique(layer * n_heads + head, return_inverse=True)
-    n_groups, n_prompts = len(names), int(prompt.max(initial=0)) + 1
-    fired = np.bincount(group, minlength=n_groups)
-    pattern = firings["pattern"].to_numpy().astype(float)
-    sizes = np.bincount(group * (n_vectors + 1) + size, minlength=n_groups * (n_vectors + 1))
-    return Heads(
-        layer=names // n_heads,
-        head=names % n_heads,
-        firings=fired,
-        prompts=np.bincount(np.unique(group * n_prompts + prompt) // n_prompts, minlength=n_groups),
-        pattern=np.bincount(group, pattern, n_groups) / np.maximum(fired, 1),
-        sizes=sizes.reshape(n_groups, n_vectors + 1),
-        vectors=vector_counts(firings, np.arange(firings.num_rows), group, n_groups, n_vectors),
-    )
+
+    def __init__(self, d_head: int) -> None:
+        self._groups, self.n_vectors = Groups(), d_head
+        self._firings, self._prompts, self._pattern = np.zeros(0, int), np.zeros(0, int), np.zeros(0)
+        self._sizes, self._vectors = np.zeros((0, d_head + 1), int), np.zeros((0, d_head), int)
+
+    def add(self, part: Tables, _roles: TokenRoles) -> None:
+        """See `svdtrace.report.connections.Count`."""
+        firings = part.firings
+        prompt, layer, head, size = (integers(firings[name]) for name in ("prompt", "layer", "head", "size"))
+        group = self._groups.of([layer, head])
+        many, width = len(self._groups), max(self.n_vectors, _largest_index(firings))
+        self._firings = grown(self._firings, many) + np.bincount(group, minlength=many)
+        self._prompts = grown(self._prompts, many) + distinct_prompts(group, prompt, many)
+        self._pattern = grown(self._pattern, many)
+        np.add.at(self._pattern, group, np.asarray(firings["pattern"].to_numpy(), float))
+        sizes = np.bincount(group * (width + 1) + size, minlength=many * (width + 1)).reshape(many, width + 1)
+        vectors = vector_counts(firings, np.arange(firings.num_rows), group, many, width)
+        self._sizes = grown(self._sizes, many, width + 1) + sizes
+        self._vectors = grown(self._vectors, many, width) + vectors
+        self.n_vectors = width
+
+    def heads(self) -> Heads:
+        """What was counted."""
+        layer, head = self._groups.columns(2)
+        order = np.lexsort((head, layer))
+        return Heads(
+            layer=layer[order],
+            head=head[order],
+            firings=self._firings[order],
+            prompts=self._prompts[order],
+            pattern=self._pattern[order] / np.maximum(self._firings[order], 1),
+            sizes=self._sizes[order],
+            vectors=self._vectors[order],
+        )
 
 
-def largest_index(firings: pa.Table, d_head: int) -> int:
-    """Singular vectors to count: `d_head`, or as many as the slices name where that is unknown.
-
-    Args:
-        firings: `firings.parquet`.
-        d_head: from the manifest, or 0.
-    """
+def _largest_index(firings: pa.Table) -> int:
+    """Singular vectors that the slices name, at least."""
     column = firings["slice"].combine_chunks().flatten()
     named = int(column.to_numpy().max(initial=-1)) + 1
-    return max(d_head, named, int(firings["size"].to_numpy().max(initial=0)))
+    return max(named, int(firings["size"].to_numpy().max(initial=0)))

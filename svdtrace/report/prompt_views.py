@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
+from svdtrace.in_parts import Tables
 from svdtrace.report.numbers import rounded
 from svdtrace.report.packing import Packing
 
@@ -39,42 +40,47 @@ class PromptViews:
 
 
 def prompt_views(
-    prompts: pa.Table, firings: pa.Table, edges: pa.Table, writers: Mapping[str, int], budget: int
+    parts: Iterable[Tables], texts: Mapping[int, str], writers: Mapping[str, int], budget: int
 ) -> PromptViews:
-    """The first prompts, until they fill the budget.
+    """The first prompts, until they fill the budget; no part beyond is read.
 
     Args:
-        prompts, firings, edges: the tables of a trace.
+        parts: of a trace.
+        texts: of the tokens, by their ids.
         writers: numbers of the writers.
         budget: bytes of the page.
     """
-    text = token_texts(prompts)
-    place = ["prompt", "layer", "head", "dest", "src"]
-    firing_rows = _RowsOf(firings.select([*place, "pattern", "score", "slice"]))
-    edge_rows = _RowsOf(edges.select([*place, "side", "writer", "weight"]))
     packing = Packing(budget)
     count = edges_left_out = firings_left_out = 0
-    for batch in prompts.to_batches(max_chunksize=64):
+    for part in parts:
+        for view in _views(part, texts, writers):
+            if not packing.add(view.json):
+                return PromptViews(packing.text(), count, edges_left_out, firings_left_out)
+            count += 1
+            edges_left_out += view.edges_left_out
+            firings_left_out += view.firings_left_out
+    return PromptViews(packing.text(), count, edges_left_out, firings_left_out)
+
+
+@dataclass(frozen=True)
+class _View:
+    """One prompt in detail, and what was left out of it."""
+
+    json: dict[str, Any]
+    edges_left_out: int
+    firings_left_out: int
+
+
+def _views(part: Tables, texts: Mapping[int, str], writers: Mapping[str, int]) -> Iterator[_View]:
+    place = ["prompt", "layer", "head", "dest", "src"]
+    firing_rows = _RowsOf(part.firings.select([*place, "pattern", "score", "slice"]))
+    edge_rows = _RowsOf(part.edges.select([*place, "side", "writer", "weight"]))
+    for batch in part.prompts.to_batches(max_chunksize=64):
         for prompt in batch.to_pylist():
             mine = firing_rows.of(prompt["prompt"])
             kept = sorted(mine, key=lambda firing: -(firing["score"] or 0.0))[:FIRINGS_PER_PROMPT]
             columns, dropped = _firings(kept, edge_rows.of(prompt["prompt"]), writers)
-            if not packing.add(_described(prompt, text) | {"firings": columns}):
-                return PromptViews(packing.text(), count, edges_left_out, firings_left_out)
-            count += 1
-            edges_left_out += dropped
-            firings_left_out += len(mine) - len(kept)
-    return PromptViews(packing.text(), count, edges_left_out, firings_left_out)
-
-
-def token_texts(prompts: pa.Table) -> dict[int, str]:
-    """The text of every token id that occurs in the prompts.
-
-    Args:
-        prompts: `prompts.parquet`.
-    """
-    ids, strings = (prompts[name].combine_chunks().flatten() for name in ("tokens", "strings"))
-    return dict(zip(ids.to_pylist(), strings.to_pylist(), strict=False))
+            yield _View(_described(prompt, texts) | {"firings": columns}, dropped, len(mine) - len(kept))
 
 
 class _RowsOf:

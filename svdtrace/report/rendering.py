@@ -16,10 +16,10 @@ from importlib import resources
 import jinja2
 from markupsafe import Markup
 
+from svdtrace.in_parts import InParts
 from svdtrace.report.data import BYTES, SECTIONS, page_data
 from svdtrace.report.numbers import as_json
 from svdtrace.report.results import Result
-from svdtrace.report.traced import Traced
 from svdtrace.report.words import words
 
 LIBRARY = "vendor/cytoscape.min.js"
@@ -46,11 +46,11 @@ SCRIPTS = (
 PARTS = ("chance", "stability", *(section for section, _ in SECTIONS.values()))
 
 
-def render(trace: Traced, results: Sequence[Result] = (), limit: int = BYTES) -> str:
+def render(trace: InParts, results: Sequence[Result] = (), limit: int = BYTES) -> str:
     """The page `report.html` of a trace; the same trace gives the same page.
 
     Args:
-        trace: its tables and its manifest.
+        trace: a trace, or a sweep's parts.
         results: of other commands, from `read_results`; each gets a section.
         limit: bytes of data; the page says what it leaves out.
 
@@ -62,14 +62,14 @@ def render(trace: Traced, results: Sequence[Result] = (), limit: int = BYTES) ->
     own = "\n".join(_asset(f"page/{name}") for name in SCRIPTS)
     scripts = [_asset(LIBRARY), f'\n(() => {{\n"use strict";\n{own}}})();\n']
     return _template().render(
-        words=words(trace, data, results),
+        words=words(trace.manifest, data, results),
         policy=_policy(scripts),
         style=Markup(_asset("page/style.css")),
         scripts=[Markup(script) for script in scripts],
         data=Markup(as_json(data.json)),
         has_connections=data.n_connections > 0,
-        has_firings=trace.firings.num_rows > 0,
-        has_prompts=data.n_prompts > 0,
+        has_firings=data.totals.firings > 0,
+        has_prompts=data.n_shown > 0,
         has={name: name in present for name in PARTS},
         present=present,
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,6 +10,7 @@ import pyarrow as pa
 from jaxtyping import Int
 
 from svdtrace.graph import OTHER, token_labels
+from svdtrace.in_parts import Tables
 
 
 @dataclass(frozen=True)
@@ -34,24 +36,54 @@ class TokenRoles:
         return self.codes[self.row(prompt), token] if len(prompt) else np.zeros(0, int)
 
 
-def token_roles(prompts: pa.Table) -> TokenRoles:
+def role_names(parts: Iterable[Tables]) -> tuple[str, ...]:
+    """The names of the roles by number: `other`, then in reading order, by their mean position.
+
+    Args:
+        parts: of a trace.
+    """
+    order = RoleOrder()
+    for part in parts:
+        order.add(part.prompts)
+    return order.names()
+
+
+class RoleOrder:
+    """Where in their prompts the tokens of each role stand, over tables of prompts one after another."""
+
+    def __init__(self) -> None:
+        self._positions: dict[str, tuple[int, int]] = {}
+
+    def add(self, prompts: pa.Table) -> None:
+        """Look at some more prompts."""
+        for _, by_position in sorted(token_labels(prompts).items()):
+            for position, role in by_position.items():
+                total, count = self._positions.get(role, (0, 0))
+                self._positions[role] = total + position, count + 1
+
+    def names(self) -> tuple[str, ...]:
+        """See `role_names`."""
+        # A role that a user calls `other` is the same label as none.
+        means = {role: total / count for role, (total, count) in self._positions.items() if role != OTHER}
+        return OTHER, *sorted(means, key=means.__getitem__)
+
+
+def token_roles(prompts: pa.Table, names: Sequence[str] | None = None) -> TokenRoles:
     """The roles of a trace's prompts; of several roles at one position the last listed wins (METHOD.md, section 8).
 
     Args:
-        prompts: `prompts.parquet`.
+        prompts: `prompts.parquet`, or a part of it.
+        names: of the roles of all parts, from `role_names`; by default those of these prompts.
     """
+    if names is None:
+        order = RoleOrder()
+        order.add(prompts)
+        names = order.names()
     labels = dict(sorted(token_labels(prompts).items()))
-    positions: dict[str, list[int]] = {}
-    for by_position in labels.values():
-        for position, role in by_position.items():
-            positions.setdefault(role, []).append(position)
-    # A role that a user calls `other` is the same label as none.
-    positions.pop(OTHER, None)
-    names = (OTHER, *sorted(positions, key=lambda role: float(np.mean(positions[role]))))
     number = {role: place for place, role in enumerate(names)}
     longest = max((len(tokens) for tokens in prompts["tokens"].to_pylist()), default=0)
     codes = np.zeros((len(labels), longest), int)
     for row, by_position in enumerate(labels.values()):
         for position, role in by_position.items():
             codes[row, position] = number[role]
-    return TokenRoles(names, np.fromiter(labels, int, len(labels)), codes)
+    return TokenRoles(tuple(names), np.fromiter(labels, int, len(labels)), codes)

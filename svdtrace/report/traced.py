@@ -1,31 +1,16 @@
-"""What the page and the pictures read of a trace."""
+"""What the pictures read of a trace."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any, Protocol, runtime_checkable
 
-import pyarrow as pa
+from svdtrace.in_parts import Tables
 
 
 @runtime_checkable
-class Traced(Protocol):
+class Traced(Tables, Protocol):
     """A trace, as `svdtrace.trace` makes and `svdtrace.read` reads it: its tables and its manifest."""
-
-    @property
-    def prompts(self) -> pa.Table:
-        """`prompts.parquet`."""
-        ...
-
-    @property
-    def firings(self) -> pa.Table:
-        """`firings.parquet`."""
-        ...
-
-    @property
-    def edges(self) -> pa.Table:
-        """`edges.parquet`."""
-        ...
 
     @property
     def manifest(self) -> dict[str, Any]:

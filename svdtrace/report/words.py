@@ -6,14 +6,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
 from svdtrace.report.data import PageData
 from svdtrace.report.more import MORE, More
 from svdtrace.report.numbers import rounded
 from svdtrace.report.results import Result
 from svdtrace.report.rounded import Rounded, rounded_words
-from svdtrace.report.traced import Traced, model_of
+from svdtrace.report.traced import model_of
 from svdtrace.rounding import ROUNDING
 
 
@@ -53,6 +51,7 @@ class Words:
     tiles: tuple[Tile, ...]
     nothing: str
     d_head: int
+    one_by_one: str
     groups: tuple[Group, ...]
     seconds: tuple[Stage, ...]
     left_out: tuple[str, ...]
@@ -61,95 +60,104 @@ class Words:
     more: tuple[More, ...] = MORE
 
 
-def words(trace: Traced, data: PageData, results: Sequence[Result] = ()) -> Words:
+def words(manifest: Mapping[str, Any], data: PageData, results: Sequence[Result] = ()) -> Words:
     """Say what a trace found.
 
     Args:
-        trace: a trace.
+        manifest: of a trace.
         data: what is counted together of it.
         results: of other commands, whose settings are named too.
     """
-    manifest = trace.manifest
     return Words(
-        title=f"svdtrace: {_plural(trace.prompts.num_rows, 'prompt')}, {_plural(trace.firings.num_rows, 'firing')}",
-        headline=_headline(trace, data),
-        lede=_lede(trace, data),
-        tiles=tuple(_tiles(trace, data)),
-        nothing=_nothing(trace),
+        title=f"svdtrace: {_plural(data.prompts.count, 'prompt')}, {_plural(data.totals.firings, 'firing')}",
+        headline=_headline(data),
+        lede=_lede(manifest, data),
+        tiles=tuple(_tiles(manifest, data)),
+        nothing=_nothing(manifest, data),
         d_head=data.d_head,
+        one_by_one=_one_by_one(data),
         groups=(*_groups(manifest), *(_group_of(result) for result in results)),
         notes=_notes(manifest, results),
-        rounding=rounded_words(manifest, trace.prompts.num_rows),
+        rounding=rounded_words(manifest, data.prompts.count),
         seconds=tuple(_stages(manifest.get("seconds", {}))),
         left_out=data.left_out,
     )
 
 
-def _headline(trace: Traced, data: PageData) -> str:
-    if not trace.firings.num_rows:
+def _headline(data: PageData) -> str:
+    if not data.totals.firings:
         return "No head fired"
     many = len(data.heads.firings)
     work = f"{_plural(many, 'head')} {'work' if many > 1 else 'works'}"
-    return f"{work} through {_mean_size(trace)} of {data.d_head} dimensions at a time"
+    return f"{work} through {data.totals.mean_size()} of {data.d_head} dimensions at a time"
 
 
-def _lede(trace: Traced, data: PageData) -> tuple[str, ...]:
-    config, model = trace.manifest.get("config", {}), model_of(trace.manifest)
+def _lede(manifest: Mapping[str, Any], data: PageData) -> tuple[str, ...]:
+    config, model = manifest.get("config", {}), model_of(manifest)
     shape = f"of {model['n_layers']} layers with {model['n_heads']} heads each" if "n_layers" in model else ""
     threshold = float(config.get("threshold", 0.5))
-    read = f"A model {shape} read {_plural(trace.prompts.num_rows, 'prompt')}.".replace("  ", " ")
-    if not trace.firings.num_rows:
+    read = f"A model {shape} read {_plural(data.prompts.count, 'prompt')}.".replace("  ", " ")
+    if not data.totals.firings:
         return (
             f"{read} No head gave {threshold:.0%} or more of its attention to one token as the settings below ask.",
         )
-    in_all, reached = _firings_in_all(trace), trace.firings.num_rows
+    in_all, reached = _firings_in_all(manifest, data), data.totals.firings
     by_roots = f" {reached:,} of these firings are roots or lead to one: those are shown." if reached < in_all else ""
     fired = (
         f"{read} {_plural(in_all, 'time')}, a head gave at least {threshold:.0%} of its attention to one token: it "
-        f"fired.{by_roots} On average {_mean_size(trace)} of a head's {data.d_head} singular vectors carry such a "
-        "choice."
+        f"fired.{by_roots} On average {data.totals.mean_size()} of a head's {data.d_head} singular vectors carry such "
+        "a choice."
     )
-    if not trace.edges.num_rows:
+    if not data.totals.edges:
         return (fired,)
     return (
         fired,
-        f"Following those few vectors back to what earlier heads wrote gives {_plural(trace.edges.num_rows, 'edge')}; "
+        f"Following those few vectors back to what earlier heads wrote gives {_plural(data.totals.edges, 'edge')}; "
         f"counted over prompts they are {_plural(data.n_connections, 'connection')}.",
     )
 
 
-def _firings_in_all(trace: Traced) -> int:
+def _firings_in_all(manifest: Mapping[str, Any], data: PageData) -> int:
     """Firings of all heads, whether a root is reached from them or not."""
-    per_head = trace.manifest.get("counts", {}).get("firings_per_head", {})
-    return max(trace.firings.num_rows, sum(per_head.values()))
+    per_head = manifest.get("counts", {}).get("firings_per_head", {})
+    return max(data.totals.firings, sum(per_head.values()))
 
 
-def _tiles(trace: Traced, data: PageData) -> list[Tile]:
-    prompts, firings, edges = trace.prompts.num_rows, trace.firings.num_rows, trace.edges.num_rows
-    rejected = int(trace.manifest.get("prompts", {}).get("rejected", 0) or 0)
-    per_prompt = f"{rounded(firings / prompts, 3)} a prompt" if prompts else ""
+def _tiles(manifest: Mapping[str, Any], data: PageData) -> list[Tile]:
+    prompts, totals = data.prompts, data.totals
+    rejected = int(manifest.get("prompts", {}).get("rejected", 0) or 0)
+    per_prompt = f"{rounded(totals.firings / prompts.count, 3)} a prompt" if prompts.count else ""
     tiles = [
-        Tile("Prompts", f"{prompts:,}", f"{rejected:,} rejected" if rejected else ""),
-        Tile("Firings", f"{firings:,}", per_prompt),
-        Tile("Edges", f"{edges:,}", f"{data.n_connections:,} connections"),
+        Tile("Prompts", f"{prompts.count:,}", f"{rejected:,} rejected" if rejected else ""),
+        Tile("Firings", f"{totals.firings:,}", per_prompt),
+        Tile("Edges", f"{totals.edges:,}", f"{data.n_connections:,} connections"),
     ]
-    if firings:
-        tiles.append(Tile("Mean |S|", _mean_size(trace), f"of {data.d_head} singular vectors"))
-    difference = trace.prompts["logit_difference"].drop_null().to_numpy()
-    if len(difference):
-        right = f"{np.mean(difference > 0):.0%} prefer the answer"
-        tiles.append(Tile("Logit difference", str(rounded(float(difference.mean()), 3)), right))
-    ties = [int(np.count_nonzero(table["near_tie"].to_numpy())) for table in (trace.firings, trace.edges)]
-    if firings:
-        tiles.append(Tile("Near ties", f"{ties[0]:,}", f"of firings; {ties[1]:,} of edges"))
+    if totals.firings:
+        tiles.append(Tile("Mean |S|", totals.mean_size(), f"of {data.d_head} singular vectors"))
+    if prompts.differences:
+        right = f"{prompts.right / prompts.differences:.0%} prefer the answer"
+        tiles.append(Tile("Logit difference", str(rounded(prompts.mean_difference, 3)), right))
+    if totals.firings:
+        edges = f"of firings; {totals.edges_near_tie:,} of edges"
+        tiles.append(Tile("Near ties", f"{totals.firings_near_tie:,}", edges))
     return tiles
 
 
-def _nothing(trace: Traced) -> str:
-    if trace.firings.num_rows:
+def _one_by_one(data: PageData) -> str:
+    """That not all prompts are shown singly, where it is so."""
+    if data.n_shown == data.prompts.count:
+        return ""
+    return (
+        f"The first {data.n_shown:,} of {data.prompts.count:,} prompts are shown one by one; the rest of this page "
+        "counts over all."
+    )
+
+
+def _nothing(manifest: Mapping[str, Any], data: PageData) -> str:
+    if data.totals.firings:
         return "No edges: no earlier head wrote anything that these firings read through their slices."
-    config = trace.manifest.get("config", {})
-    in_all = _firings_in_all(trace)
+    config = manifest.get("config", {})
+    in_all = _firings_in_all(manifest, data)
     if in_all:
         return (
             f"None of the {_plural(in_all, 'firing')} is one that the roots name (now {config.get('roots')}), so there "
@@ -218,10 +226,6 @@ def _stages(seconds: Any) -> list[Stage]:
     times = {str(name): float(value) for name, value in seconds.items() if isinstance(value, int | float)}
     longest = max(times.values(), default=0.0) or 1.0
     return [Stage(name, f"{value:.2f}", round(100 * value / longest, 1)) for name, value in times.items()]
-
-
-def _mean_size(trace: Traced) -> str:
-    return f"{np.mean(trace.firings['size'].to_numpy()):.1f}"
 
 
 def _plural(number: int, noun: str) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -58,9 +58,9 @@ class Part:
     rounding: dict[str, Any] | None = None
 
 
-def path(folder: Path, table: str, number: int) -> Path:
+def path(folder: Path, name: str, number: int) -> Path:
     """Where a part's table stands."""
-    return folder / table / f"part-{number:05d}.parquet"
+    return folder / name / f"part-{number:05d}.parquet"
 
 
 def numbers(folder: Path) -> list[int]:
@@ -168,18 +168,17 @@ class RejectedWriter:
             _aside(self._target).unlink(missing_ok=True)
 
 
-def each_table(folder: Path, table: str) -> Iterator[pa.Table]:
-    """A table, part by part.
+def table(folder: Path, name: str, number: int) -> pa.Table:
+    """A part's table.
 
     Raises:
-        TraceFolderError: a part cannot be read.
+        TraceFolderError: it cannot be read.
     """
-    for number in numbers(folder):
-        file = path(folder, table, number)
-        try:
-            yield pq.ParquetFile(file).read().replace_schema_metadata(None)
-        except (OSError, pa.ArrowException) as error:
-            raise TraceFolderError(f"{file}: cannot be read ({error}); give the sweep's command again") from None
+    file = path(folder, name, number)
+    try:
+        return pq.ParquetFile(file).read().replace_schema_metadata(None)
+    except (OSError, pa.ArrowException) as error:
+        raise TraceFolderError(f"{file}: cannot be read ({error}); give the sweep's command again") from None
 
 
 def summed(parts: Sequence[dict[str, int]]) -> dict[str, int]:

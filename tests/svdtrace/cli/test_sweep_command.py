@@ -12,6 +12,7 @@ import pytest
 
 from svdtrace.cli import main
 from svdtrace.cli import sweep as command
+from svdtrace.graphs import formats
 from svdtrace.rounding import sentence
 from svdtrace.sweeping.parts import Tally
 from svdtrace.sweeping.running import Progress
@@ -54,13 +55,56 @@ def test_bfloat16_says_what_it_changes(
     assert sentence(found, 3) in " ".join(capsys.readouterr().out.split())
 
 
-@pytest.mark.parametrize("arguments", [["graph"], ["report", "--out", "page.html"]])
-def test_graph_and_report_read_a_sweep(
-    swept: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str]
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        [],
+        ["--heads", "--prompts-min", "2"],
+        ["--paper", "--firings-min", "2"],
+        ["--prompt", "2"],
+        ["--paper", "--prompt", "2"],
+        ["--communities", "--roles", "end"],
+        ["--against", "AGAIN"],
+    ],
+)
+def test_graph_reads_a_sweep_as_a_trace(
+    swept: Path,
+    traced: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    arguments: list[str],
 ):
     monkeypatch.chdir(tmp_path)
-    assert main([arguments[0], str(swept), *arguments[1:], "--quiet"]) == 0
-    assert (tmp_path / ("page.html" if "page.html" in arguments else "graph/graph.json")).stat().st_size > 0
+    found, said = [], []
+    for name, folder in (("swept", swept), ("traced", traced)):
+        asked = [str(folder) if each == "AGAIN" else each for each in arguments]
+        files = [each for ending in ("json", "svg") for each in ("--out", f"{name}.{ending}")]
+        assert main(["graph", str(folder), *asked, *files, "--json"]) == 0
+        said.append(json.loads(capsys.readouterr().out))
+        found.append(formats.read(f"{name}.json"))
+    assert found[0].edges
+    assert list(found[0].edges) == list(found[1].edges)
+    # Rounded otherwise in other batches; what is counted is the same.
+    for attributes in (dict(graph.nodes(data=True)) for graph in found):
+        assert attributes == dict(found[0].nodes(data=True))
+    for count in ("prompts", "count"):
+        assert list(found[0].edges(data=count)) == list(found[1].edges(data=count))
+    assert said[0].get("communities") == said[1].get("communities")
+
+
+def test_a_prompt_that_no_part_has(
+    swept: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    monkeypatch.chdir(tmp_path)
+    assert main(["graph", str(swept), "--prompt", "7"]) == 2
+    assert capsys.readouterr().err.endswith("no such prompt; it has 3, numbered from 0 to 2\n")
+
+
+def test_report_reads_a_sweep(swept: Path, tmp_path: Path):
+    page = tmp_path / "page.html"
+    assert main(["report", str(swept), "--out", str(page), "--quiet"]) == 0
+    assert "read 3 prompts" in page.read_text()
 
 
 def test_a_question(swept: Path, traced: Path, capsys: pytest.CaptureFixture[str]):

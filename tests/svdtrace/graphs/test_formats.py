@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import xml.etree.ElementTree as ET
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +25,8 @@ AWKWARD = made_up_trace(injected=True, seed=1)
 
 
 def graphs() -> dict[str, nx.DiGraph]:
-    ours = graph.ours(PLAIN.prompts, PLAIN.edges)
-    awkward = graph.ours(AWKWARD.prompts, AWKWARD.edges)
+    ours = graph.ours([PLAIN])
+    awkward = graph.ours([AWKWARD])
     awkward.add_edge('a "quoted" \\ name\\', "1.0@\nb", weight=1e-300, prompts=1, total=-2.5)
     return {
         "ours": ours,
@@ -128,8 +129,8 @@ def test_pictures(tmp_path: Path, name: str):
 
 
 def test_a_difference_has_a_colour_for_each_sign(tmp_path: Path):
-    here = graph.heads(PLAIN.edges.slice(0, 60))
-    there = graph.heads(PLAIN.edges.slice(60, 200))
+    here = graph.heads([replace(PLAIN, edges=PLAIN.edges.slice(0, 60))])
+    there = graph.heads([replace(PLAIN, edges=PLAIN.edges.slice(60, 200))])
     drawn = {}
     for name, ends in (("one", (here, there, 3, 9)), ("other", (there, here, 9, 3))):
         graph_picture(difference(*ends), tmp_path / f"{name}.svg")

@@ -7,12 +7,14 @@ from functools import cache
 
 import numpy as np
 import pytest
-from made_up_trace import MadeUpTrace, made_up_trace, repeated
+from made_up_trace import InParts, MadeUpTrace, made_up_trace, repeated
 
 from svdtrace import graph
 from svdtrace.report import connections as counting
-from svdtrace.report.heads import heads
-from svdtrace.report.token_roles import token_roles
+from svdtrace.report import vectors
+from svdtrace.report.heads import HeadCount
+from svdtrace.report.medians import ROUNDS, Medians
+from svdtrace.report.token_roles import role_names, token_roles
 
 EPS = float(np.finfo(np.float64).eps)
 
@@ -20,6 +22,12 @@ EPS = float(np.finfo(np.float64).eps)
 @cache
 def trace() -> MadeUpTrace:
     return made_up_trace(seed=3)
+
+
+def connections_of(of: MadeUpTrace) -> counting.Connections:
+    counted = counting.ConnectionCount()
+    counted.add(of, token_roles(of.prompts))
+    return counted.connections()
 
 
 def labels(of: MadeUpTrace) -> dict[tuple[int, int], str]:
@@ -42,7 +50,8 @@ def test_roles_are_those_of_the_tables_in_reading_order():
 
 def test_connections_are_the_edges_with_the_same_writer_reader_role_and_side():
     roles, edges = token_roles(trace().prompts), trace().edges.to_pylist()
-    linked = counting.connections(trace().edges, roles)
+    linked = connections_of(trace())
+    of_row = linked.of(trace().edges, roles)
     role = labels(trace())
     expected = defaultdict(list)
     for row, edge in enumerate(edges):
@@ -53,40 +62,55 @@ def test_connections_are_the_edges_with_the_same_writer_reader_role_and_side():
     for place in range(len(linked)):
         names = roles.names[linked.role[place]], counting.SIDES[linked.side[place]]
         rows = expected[linked.writer[place], linked.layer[place], linked.head[place], *names]
-        assert np.array_equal(np.nonzero(linked.of_row == place)[0], rows)
+        assert np.array_equal(np.nonzero(of_row == place)[0], rows)
         weight = [edges[row]["weight"] for row in rows]
         bound = EPS * len(rows) * sum(map(abs, weight))
         assert linked.count[place] == len(rows)
         assert linked.prompts[place] == len({edges[row]["prompt"] for row in rows})
         assert linked.total[place] == pytest.approx(sum(weight), abs=bound)
         assert linked.weight[place] == pytest.approx(sum(weight) / len(rows), abs=bound)
-        assert linked.share[place] == pytest.approx(np.median([edges[row]["share"] for row in rows]), abs=EPS)
         assert linked.near_tie[place] == sum(edges[row]["near_tie"] for row in rows)
         assert linked.nonpositive[place] == sum(edges[row]["nonpositive_total"] for row in rows)
 
 
 def test_the_two_sides_together_are_the_graph():
     roles = token_roles(trace().prompts)
-    linked = counting.connections(trace().edges, roles)
+    linked = connections_of(trace())
     total: Counter[tuple[str, str]] = Counter()
     for place in range(len(linked)):
         reader = f"{linked.layer[place]}.{linked.head[place]}@{roles.names[linked.role[place]]}"
         total[linked.writer[place], reader] += linked.total[place]
-    circuit = graph.ours(trace().prompts, trace().edges)
+    circuit = graph.ours([trace()])
     assert set(circuit.edges) == set(total)
     size = float(np.abs(trace().edges["weight"].to_numpy()).sum())
     for ends, sum_of_weights in total.items():
         assert circuit.edges[ends]["total"] == pytest.approx(sum_of_weights, abs=EPS * trace().edges.num_rows * size)
 
 
-def test_an_undefined_share_is_left_out_of_the_median_and_alone_gives_none():
-    edges = trace().edges.slice(0, 2).to_pylist()
-    same = {**edges[0], "share": None}
-    table = trace().edges.from_pylist([edges[0], same, {**edges[1], "share": None}], schema=trace().edges.schema)
-    linked = counting.connections(table, token_roles(trace().prompts))
-    by_count = dict(zip(linked.count.tolist(), linked.share.tolist(), strict=True))
-    assert by_count[2] == edges[0]["share"]
-    assert np.isnan(by_count[1])
+def test_medians_are_those_of_the_defined_values():
+    rng = np.random.default_rng(0)
+    shares = [
+        rng.normal(size=7),
+        # An even number; both signs, sizes far apart, the same value several times.
+        np.asarray([-1e30, -2.5, -1e-30, 0.0, 0.0, 3e-41, 1.0, 1.0, 1.0, 7e20]),
+        rng.integers(-3, 3, 40) / 8,
+        np.asarray([np.nan, 0.3, np.nan]),
+        np.asarray([np.nan]),
+        np.zeros(0),
+    ]
+    group = np.repeat(np.arange(len(shares)), [len(each) for each in shares])
+    value = np.concatenate(shares).astype(np.float32)
+    order = rng.permutation(len(value))
+    medians = Medians(len(shares))
+    for _ in range(ROUNDS):
+        for rows in np.array_split(order, 5):
+            medians.add(group[rows], value[rows])
+        medians.settle()
+    found = medians.medians()
+    for place, each in enumerate(shares[:4]):
+        # Half the sum of two float32 is a float64, exactly.
+        assert found[place] == np.nanmedian(each.astype(np.float32).astype(float))
+    assert np.isnan(found[4:]).all()
 
 
 def test_moves_are_the_firings_of_a_head_between_two_roles():
@@ -95,7 +119,9 @@ def test_moves_are_the_firings_of_a_head_between_two_roles():
     for firing in trace().firings.to_pylist():
         ends = [role.get((firing["prompt"], firing[end]), "other") for end in ("dest", "src")]
         expected[firing["layer"], firing["head"], *ends].append(firing)
-    moved = counting.moves(trace().firings, roles)
+    counted = counting.MoveCount()
+    counted.add(trace(), roles)
+    moved = counted.moves()
     assert len(moved.count) == len(expected)
     for place in range(len(moved.count)):
         names = roles.names[moved.dest[place]], roles.names[moved.src[place]]
@@ -107,7 +133,9 @@ def test_moves_are_the_firings_of_a_head_between_two_roles():
 
 
 def test_heads_count_their_firings_sizes_and_vectors():
-    counted = heads(trace().firings, 16)
+    counting_heads = HeadCount(16)
+    counting_heads.add(trace(), token_roles(trace().prompts))
+    counted = counting_heads.heads()
     by_head = defaultdict(list)
     for firing in trace().firings.to_pylist():
         by_head[firing["layer"], firing["head"]].append(firing)
@@ -124,21 +152,30 @@ def test_heads_count_their_firings_sizes_and_vectors():
 
 
 def test_every_edge_finds_its_firing(monkeypatch):
-    row = counting.firing_of_edges(trace().firings, trace().edges)
+    row = vectors.firing_of_edges(trace().firings, trace().edges)
     firings = trace().firings.to_pylist()
     for edge, place in zip(trace().edges.to_pylist(), row, strict=True):
         assert all(edge[name] == firings[place][name] for name in ("prompt", "layer", "head", "dest", "src"))
-    whole = counting.vector_counts(trace().firings, row, row % 5, 5, 16)
-    monkeypatch.setattr(counting, "_ROWS_AT_ONCE", 7)
-    assert np.array_equal(counting.vector_counts(trace().firings, row, row % 5, 5, 16), whole)
+    whole = vectors.vector_counts(trace().firings, row, row % 5, 5, 16)
+    monkeypatch.setattr(vectors, "_ROWS_AT_ONCE", 7)
+    assert np.array_equal(vectors.vector_counts(trace().firings, row, row % 5, 5, 16), whole)
     expected = Counter((place % 5, k) for place in row for k in firings[place]["slice"])
     assert {(group, k): int(whole[group, k]) for group, k in np.argwhere(whole)} == expected
 
 
 def test_prompts_repeated_count_as_often():
-    once = counting.connections(trace().edges, token_roles(trace().prompts))
-    thrice = repeated(trace(), 3)
-    again = counting.connections(thrice.edges, token_roles(thrice.prompts))
+    once, again = connections_of(trace()), connections_of(repeated(trace(), 3))
     assert np.array_equal(again.count, 3 * once.count)
     assert np.array_equal(again.prompts, 3 * once.prompts)
     assert again.writer == once.writer
+
+
+def test_roles_of_parts_are_numbered_as_those_of_the_whole():
+    parts = InParts(trace(), 5)
+    names = role_names(parts.parts())
+    whole = token_roles(trace().prompts)
+    assert names == whole.names
+    for part in parts.parts():
+        prompt = part.edges["prompt"].to_numpy().astype(int)
+        token = part.edges["token"].to_numpy().astype(int)
+        assert np.array_equal(token_roles(part.prompts, names).of(prompt, token), whole.of(prompt, token))

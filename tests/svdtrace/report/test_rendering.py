@@ -12,7 +12,7 @@ from importlib import resources
 from typing import Any
 
 import pytest
-from made_up_trace import INJECTIONS, MadeUpTrace, Size, made_up_trace
+from made_up_trace import INJECTIONS, InParts, MadeUpTrace, Size, made_up_trace
 
 from svdtrace.report import data as page_data
 from svdtrace.report import prompt_views, render
@@ -178,6 +178,24 @@ def test_what_does_not_fit_is_left_out_and_said(monkeypatch):
     assert f"{trace().firings.num_rows - 12 * 5} firings beyond the" in cut.text
     assert "edges beyond the" in cut.text
     assert "rarest pairs of roles" in cut.text
+
+
+@pytest.mark.parametrize("size", [1, 5])
+def test_the_page_of_parts_is_that_of_the_whole(size: int):
+    # Of sums in float64, row by row whatever the parts: the same bytes.
+    assert render(InParts(trace(), size)) == render(trace())
+    limit = len(parts().scripts[0]) - len(parts().data()["prompts"]) // 2
+    assert render(InParts(trace(), size), limit=limit) == render(trace(), limit=limit)
+
+
+def test_prompts_that_are_not_shown_one_by_one_are_counted_all_the_same():
+    limit = len(parts().scripts[0]) - len(parts().data()["prompts"]) // 2
+    cut = Parts(render(InParts(trace(), 2), limit=limit))
+    shown = len(cut.prompts())
+    assert [view["prompt"] for view in cut.prompts()] == list(range(shown))
+    assert f"The first {shown} of 12 prompts are shown one by one; the rest of this page counts over all." in cut.text
+    assert "one by one" not in parts().text
+    assert {**cut.data(), "prompts": ""} == {**parts().data(), "prompts": ""}
 
 
 def test_the_page_stays_small_whatever_the_trace():

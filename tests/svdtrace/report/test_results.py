@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from made_up_results import SETS, made_up_results, saved, with_evidence
-from made_up_trace import made_up_trace
+from made_up_trace import InParts, made_up_trace
 
 from svdtrace.cli import main
 from svdtrace.errors import TraceFolderError
@@ -50,10 +50,17 @@ def test_evidence_is_counted_by_connection_as_a_loop_counts_it():
         key = (writer, linked["layer"][place], linked["head"][place], roles[linked["role"][place]])
         edges = by_key[*key, ("dest", "src")[side]]
         mean = np.mean([edge["stability"] for edge in edges])
+        shares = [edge["share"] for edge in edges if edge["share"] is not None]
         # Three significant digits are kept.
+        assert linked["share"][place] == pytest.approx(np.median(shares), rel=5e-3)
         assert abs(linked["stability"][place] - mean) <= 5e-4
         assert linked["q_value"][place] == edges[0]["q_value"]
         assert linked["p_prompts"][place] == edges[0]["p_prompts"]
+
+
+def test_the_evidence_of_parts_is_that_of_the_whole():
+    trace = with_evidence(made_up_trace())
+    assert page_data(InParts(trace, 5)).json == page_data(trace).json
 
 
 def test_a_trace_without_evidence_has_no_columns_of_it_and_names_the_commands_that_make_it():

@@ -1,0 +1,80 @@
+"""What a sweep's folder holds, part by part."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from svdtrace.rounding import ROUNDING
+from svdtrace.sweeping import parts
+
+
+@dataclass(frozen=True)
+class Swept:
+    """The whole parts of a sweep, those that were there when its folder was opened.
+
+    `manifest` has the counts of these parts, which may be ahead of the one on disk.
+    """
+
+    folder: Path
+    numbers: tuple[int, ...]
+    manifest: dict[str, Any]
+
+    def parts(self) -> Iterator[PartTables]:
+        """The parts in the order of their prompts (see `svdtrace.in_parts`).
+
+        Raises:
+            TraceFolderError: from a part's tables, one cannot be read.
+        """
+        return (PartTables(self.folder, number) for number in self.numbers)
+
+
+@dataclass(frozen=True)
+class PartTables:
+    """One part; a table is read when it is first asked for, and kept no longer than the part is."""
+
+    folder: Path
+    number: int
+
+    @cached_property
+    def prompts(self) -> pa.Table:
+        """`prompts/part-….parquet`."""
+        return parts.table(self.folder, "prompts", self.number)
+
+    @cached_property
+    def firings(self) -> pa.Table:
+        """`firings/part-….parquet`."""
+        return parts.table(self.folder, "firings", self.number)
+
+    @cached_property
+    def edges(self) -> pa.Table:
+        """`edges/part-….parquet`."""
+        return parts.table(self.folder, "edges", self.number)
+
+
+def opened(folder: Path, manifest: dict[str, Any]) -> Swept:
+    """A sweep's folder, whose manifest says what was asked for.
+
+    Raises:
+        TraceFolderError: a part is damaged.
+    """
+    numbers = tuple(parts.numbers(folder))
+    there = parts.in_all([parts.read(folder, number) for number in numbers])
+    tally = there.tally
+    counted = {
+        "prompts": manifest["prompts"] | {"count": tally.prompts, "rejected": tally.rejected},
+        "counts": {
+            "firings": tally.firings,
+            "edges": tally.edges,
+            "firings_per_head": there.firings_per_head,
+        },
+        "near_ties": {"firings": tally.near_tie_firings, "edges": tally.near_tie_edges},
+        "paths_saturated": tally.paths_saturated,
+        **({} if there.rounding is None else {ROUNDING: there.rounding}),
+    }
+    return Swept(folder, numbers, manifest | counted)

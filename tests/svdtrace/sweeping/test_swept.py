@@ -1,0 +1,150 @@
+"""Graph and page of a sweep's folder: those of all its prompts together, from one part at a time."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import networkx as nx
+import pyarrow as pa
+import pytest
+from equal_tables import BOUND
+from small_model import jax_model, small_model
+
+import svdtrace
+from svdtrace import graph
+from svdtrace.errors import TraceFolderError
+from svdtrace.graphs.published import published_form
+from svdtrace.prompts.prompt import Prompt
+from svdtrace.report import render
+from svdtrace.report.data import page_data
+from svdtrace.report.numbers import size_of
+from svdtrace.sweeping import parts
+from svdtrace.sweeping.swept import Swept
+from svdtrace.trace_folder import opened
+
+PART = 3
+CONFIG = svdtrace.TraceConfig(threshold=0.3, roots="1.0@*:*,1.1@end:*")
+
+
+def prompt(number: int) -> Prompt:
+    """A prompt of 4 to 7 tokens; of the first part none has the second role."""
+    length = 4 + number % 4
+    tokens = tuple((number * 7 + 3 * place * place) % 19 for place in range(length))
+    roles = {"IO": 1, "end": length - 1} if number >= PART else {"end": length - 1}
+    return Prompt(f"p{number}", tokens, tuple(map(str, tokens)), roles, 3, 5)
+
+
+PROMPTS = [prompt(number) for number in range(10)]
+
+
+@pytest.fixture(scope="module")
+def model() -> Any:
+    params, config = small_model(seed=3)
+    return jax_model(params, config)
+
+
+@pytest.fixture(scope="module")
+def folder(model: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("sweeps") / "swept"
+    svdtrace.sweep(model, PROMPTS, path, CONFIG, part_size=PART)
+    return path
+
+
+def same(one: nx.DiGraph, other: nx.DiGraph) -> bool:
+    """Whether two graphs are equal to the last bit, and in the same order."""
+    return list(one.nodes(data=True)) == list(other.nodes(data=True)) and list(one.edges(data=True)) == list(
+        other.edges(data=True)
+    )
+
+
+def test_the_graphs_are_those_of_all_tables_at_once(folder: Path):
+    swept, whole = opened(folder), svdtrace.read(folder)
+    assert isinstance(swept, Swept)
+    assert swept.manifest == whole.manifest
+    assert len(list(swept.parts())) == 4
+    for count in (graph.ours, graph.heads):
+        assert same(count(swept.parts()), count(whole.parts()))
+        assert count(whole.parts()).number_of_edges() > 5
+    for only in (None, 4):
+        found = published_form(swept, only)
+        assert same(found, published_form(whole, only))
+        assert found.number_of_edges()
+
+
+def test_the_graph_is_that_of_a_trace(model: Any, folder: Path):
+    trace, swept = svdtrace.trace(model, PROMPTS, CONFIG).graph(), graph.ours(opened(folder).parts())
+    assert set(trace.edges) == set(swept.edges)
+    # Other batches, other rounding: within the bound of one contribution, as often as there is one.
+    largest = max(abs(each["weight"]) for *_, each in trace.edges(data=True))
+    for writer, reader, each in trace.edges(data=True):
+        other = swept.edges[writer, reader]
+        assert each["prompts"] == other["prompts"]
+        count = round(each["total"] / each["weight"]) if each["weight"] else 1
+        assert abs(each["weight"] - other["weight"]) <= BOUND * largest
+        assert abs(each["total"] - other["total"]) <= BOUND * largest * count
+
+
+def test_the_page_is_that_of_all_tables_at_once(folder: Path):
+    swept, whole = opened(folder), svdtrace.read(folder)
+    assert page_data(swept).json == page_data(whole).json
+    assert render(swept) == render(whole)
+    data = page_data(whole).json
+    limit = size_of(data) - len(data["prompts"]) // 2
+    assert 0 < page_data(swept, limit=limit).n_shown < len(PROMPTS)
+    assert render(swept, limit=limit) == render(whole, limit=limit)
+
+
+USES: dict[str, Callable[[Any], Any]] = {
+    "graph": lambda trace: graph.ours(trace.parts()),
+    "heads": lambda trace: graph.heads(trace.parts()),
+    "published": published_form,
+    "page": render,
+}
+
+
+@pytest.mark.parametrize("use", USES)
+def test_tables_of_one_part_alone_are_in_memory(folder: Path, monkeypatch: pytest.MonkeyPatch, use: str):
+    alive: dict[int, list[weakref.ref[pa.Table]]] = {number: [] for number in parts.numbers(folder)}
+    read, loaded = parts.table, []
+
+    def watched(of: Path, name: str, number: int) -> pa.Table:
+        others = [other for other, tables in alive.items() if other != number and any(each() for each in tables)]
+        assert not others, f"part {number} is read while tables of part {others[0]} are held"
+        table = read(of, name, number)
+        alive[number].append(weakref.ref(table))
+        loaded.append(number)
+        return table
+
+    monkeypatch.setattr(parts, "table", watched)
+    USES[use](opened(folder))
+    assert set(loaded) == set(alive)
+
+
+def test_parts_that_come_later_are_no_part_of_what_is_counted(model: Any, folder: Path, tmp_path: Path):
+    class EnoughError(Exception):
+        pass
+
+    def stop(progress: Any) -> None:
+        if progress.done.prompts >= 2 * PART:
+            raise EnoughError
+
+    with pytest.raises(EnoughError):
+        svdtrace.sweep(model, PROMPTS, tmp_path / "out", CONFIG, part_size=PART, progress=stop)
+    begun = opened(tmp_path / "out")
+    before = render(begun)
+    svdtrace.sweep(model, PROMPTS, tmp_path / "out", CONFIG, part_size=PART)
+    assert render(begun) == before
+    assert begun.manifest["prompts"]["count"] == 2 * PART
+    assert opened(tmp_path / "out").manifest["prompts"]["count"] == len(PROMPTS)
+
+
+def test_a_damaged_table_is_named(folder: Path, tmp_path: Path, model: Any):
+    svdtrace.sweep(model, PROMPTS, tmp_path / "out", CONFIG, part_size=PART)
+    (tmp_path / "out" / "edges" / "part-00001.parquet").write_bytes(b"PAR1")
+    with pytest.raises(
+        TraceFolderError, match=r"edges/part-00001\.parquet: cannot be read .* give the sweep's command"
+    ):
+        render(opened(tmp_path / "out"))

@@ -26,14 +26,14 @@ from svdtrace.sweeping.swept import Swept
 from svdtrace.trace_folder import opened
 
 PART = 3
-CONFIG = svdtrace.TraceConfig(threshold=0.3, roots="1.0@*:*,1.1@end:*")
+CONFIG = svdtrace.TraceConfig(threshold=0.3, roots="1.0@*:*,1.1@*:IO")
 
 
 def prompt(number: int) -> Prompt:
-    """A prompt of 4 to 7 tokens; of the first part none has the second role."""
+    """A prompt of 4 to 7 tokens; of the last part none has the first role."""
     length = 4 + number % 4
     tokens = tuple((number * 7 + 3 * place * place) % 19 for place in range(length))
-    roles = {"IO": 1, "end": length - 1} if number >= PART else {"end": length - 1}
+    roles = {"IO": 1, "end": length - 1} if number < 3 * PART else {"end": length - 1}
     return Prompt(f"p{number}", tokens, tuple(map(str, tokens)), roles, 3, 5)
 
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
+from dataclasses import replace
 from functools import cache
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from made_up_trace import InParts, MadeUpTrace, made_up_trace, repeated
 
@@ -179,3 +181,15 @@ def test_roles_of_parts_are_numbered_as_those_of_the_whole():
         prompt = part.edges["prompt"].to_numpy().astype(int)
         token = part.edges["token"].to_numpy().astype(int)
         assert np.array_equal(token_roles(part.prompts, names).of(prompt, token), whole.of(prompt, token))
+
+
+def test_reading_order_is_that_of_all_parts_together():
+    # On average A stands at 11 / 3, B at 4, C at 2; in no part alone is it so.
+    rows = [
+        {"prompt": place, "tokens": [0] * 10, "roles": list(roles.items())}
+        for place, roles in enumerate(({"A": 1, "B": 4}, {"A": 1, "C": 2, "other": 0}, {"A": 9}))
+    ]
+    nothing = made_up_trace(empty=True)
+    of_hand = replace(nothing, prompts=pa.Table.from_pylist(rows, schema=nothing.prompts.schema))
+    for size in (1, 2, 3):
+        assert role_names(InParts(of_hand, size).parts()) == ("other", "C", "A", "B")

@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 import shutil
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from rich import box
 from rich.console import Console, Group
@@ -21,9 +21,16 @@ from svdtrace.cli.options import PROGRAM, Voice
 WIDTH_OF_A_FILE = 120
 
 
+class Advance(Protocol):
+    """Moves a bar: what is done, how much there is in all, and what is done now, where that changes."""
+
+    def __call__(self, done: int, total: int, now: str | None = None, /) -> None:
+        """Show how far it is."""
+
+
 @contextmanager
-def progress(title: str, voice: Voice, total: int | None = None) -> Iterator[Callable[[int, int], None] | None]:
-    """A bar on standard error, as a function of done and total; `None` where that is no terminal, or with `--quiet`."""
+def progress(title: str, voice: Voice, total: int | None = None) -> Iterator[Advance | None]:
+    """A bar on standard error; `None` where that is no terminal, or with `--quiet`."""
     if voice.quiet or not sys.stderr.isatty():
         yield None
         return
@@ -36,7 +43,11 @@ def progress(title: str, voice: Voice, total: int | None = None) -> Iterator[Cal
     )
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task(title, total=total)
-        yield lambda done, total: bar.update(task, completed=done, total=total)
+
+        def advance(done: int, total: int, now: str | None = None, /) -> None:
+            bar.update(task, completed=done, total=total, description=now or title)
+
+        yield advance
 
 
 def invoked() -> str:

@@ -37,5 +37,9 @@ class QueryError(SvdtraceError):
     """A question that cannot be asked of the tables."""
 
 
+class BenchError(SvdtraceError):
+    """A measurement that could not be made."""
+
+
 class OptionError(SvdtraceError):
     """An option of the command line that cannot be understood."""

@@ -12,7 +12,7 @@ import jax
 import numpy as np
 
 from gpt2jax.params import Model
-from svdtrace.bench import plain_forward
+from svdtrace.bench.forward import plain_forward
 from svdtrace.config import TraceConfig
 from svdtrace.interventions.choice import named_edges
 from svdtrace.interventions.intervening import intervene_ready, make_ready, parse_specs

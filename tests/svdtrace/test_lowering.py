@@ -27,6 +27,7 @@ from gpt2jax import edits
 from svdtrace import bench, decomposition, sharding, steadiness
 from svdtrace.attribute import Blocks
 from svdtrace.batching import batches
+from svdtrace.bench import roof, subject
 from svdtrace.faithfulness.measured import Settings
 from svdtrace.pipeline import watch
 from svdtrace.prepare import prepare
@@ -144,7 +145,8 @@ def run_interventions() -> None:
 
 def run_bench() -> None:
     config = model().config
-    bench._firings_per_prompt(model(), list(prompts()))
+    subject.firings_per_prompt(model(), prompts())
+    roof.measured_peaks(matmul=8, triad=8)
     bench.plain_forward(config, model().params, random_tokens(2, N_TOKENS, {"d_vocab": config.d_vocab}))
 
 

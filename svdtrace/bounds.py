@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import jax.numpy as jnp
+import numpy as np
 from flax import struct
 from jaxtyping import Array, Float
 
@@ -24,15 +25,20 @@ class RoundingScale:
     relative: Float[Array, "*layer head sv"]
 
 
+def fineness(dtype: np.dtype) -> float:
+    """How much less than float32 a dtype rounds, as the ratio of their eps; 1 for float32."""
+    return float(jnp.finfo(dtype).eps) / FLOAT32_EPS
+
+
 def rounding_scale(decomposition: Decomposition) -> RoundingScale:
     """The scale of every head's rounding errors; shrinks with the dtype's eps where it is finer than float32."""
     S = decomposition.S
-    fineness = float(jnp.finfo(S.dtype).eps) / FLOAT32_EPS
+    finer = fineness(S.dtype)
     down = S[..., :-1] - S[..., 1:]
     edge = jnp.full((*S.shape[:-1], 1), jnp.inf, S.dtype)
     gap = jnp.minimum(jnp.concatenate([edge, down], -1), jnp.concatenate([down, edge], -1))
-    mixing = jnp.minimum(1.0, FLOAT32_EPS * fineness * S[..., :1] / jnp.where(gap > 0, gap, jnp.finfo(S.dtype).tiny))
-    relative = jnp.where(decomposition.within_rank(), ACTIVATION_ERROR * fineness + mixing, 0)
+    mixing = jnp.minimum(1.0, FLOAT32_EPS * finer * S[..., :1] / jnp.where(gap > 0, gap, jnp.finfo(S.dtype).tiny))
+    relative = jnp.where(decomposition.within_rank(), ACTIVATION_ERROR * finer + mixing, 0)
     return RoundingScale(root=jnp.sqrt(S[..., 0]), relative=relative)
 
 
@@ -45,3 +51,37 @@ def product_bounds(
     """Bound of p_k: `(|q̂| + √σ_0)(|k̂| + √σ_0) (5e-5 + eps σ_0 / gap_k)`, q̂ and k̂ the whole vectors."""
     size = (jnp.linalg.norm(q, axis=-1) + root) * (jnp.linalg.norm(k, axis=-1) + root)
     return size[..., None] * relative
+
+
+def score_bounds(
+    q: Float[np.ndarray, "*pair"],
+    k: Float[np.ndarray, "*pair"],
+    root: Float[np.ndarray, "*pair"],
+    attn_scale: Float[np.ndarray, "*pair"],
+) -> Float[np.ndarray, "*pair"]:
+    """Bound of a score `Σ_k p_k · attn_scale`: `(|q̂| + √σ_0)(|k̂| + √σ_0) · 5e-5 · attn_scale`.
+
+    The activations' part of the products' bound alone, since a score does not depend on the gauge. The sum's bound is
+    one product's: both are what an error of 5e-5 in q̂ and k̂ makes of their inner product (Cauchy–Schwarz).
+
+    Args:
+        q, k: the norms |q̂| and |k̂|.
+        root: √σ_0 of the head.
+        attn_scale: of the layer.
+    """
+    return (q + root) * (k + root) * attn_scale * (ACTIVATION_ERROR * fineness(q.dtype))
+
+
+def pattern_bounds(
+    pattern: Float[np.ndarray, "*pair"], score_bound: Float[np.ndarray, "*pair"], n_tokens: int
+) -> Float[np.ndarray, "*pair"]:
+    """Bound of a pattern a whose row's scores are off by at most e: `a (2 (1 − a) e + T eps)`, to first order in e.
+
+    `da = a (ds_j − Σ_m a_m ds_m) = a ((1 − a) ds_j − Σ_{m≠j} a_m ds_m)`, and the other patterns sum to 1 − a. The last
+    term is the rounding of softmax's own sum of T terms.
+
+    Args:
+        score_bound: e, the largest of the row.
+        n_tokens: T.
+    """
+    return pattern * (2 * (1 - pattern) * score_bound + n_tokens * float(np.finfo(pattern.dtype).eps))

@@ -16,7 +16,9 @@ from svdtrace.decomposition import FLOAT32_EPS
 
 @struct.dataclass
 class Candidates:
-    """The strongest eligible sources of every destination, best first; pattern is -1 where there is none."""
+    """The strongest eligible sources of every destination, whatever their score, best first; pattern is -1 where there
+    is none.
+    """
 
     src: Int[Array, "*layer prompt head dest candidate"]
     pattern: Float[Array, "*layer prompt head dest candidate"]
@@ -28,6 +30,14 @@ def candidates_per_destination(threshold: float, n_tokens: int) -> int:
     if threshold * n_tokens <= 1:
         return n_tokens
     return min(n_tokens, math.floor((1 + n_tokens * FLOAT32_EPS) / threshold))
+
+
+def near_threshold(threshold: float) -> float:
+    """How far below the threshold candidates are kept, so that those are seen that rounding alone keeps from firing.
+
+    A tenth of the threshold, at most 0.05: ⌊1/threshold⌋ sources stay enough wherever 1/threshold is whole and below 9.
+    """
+    return min(0.05, threshold / 10)
 
 
 def eligible_pairs(
@@ -47,14 +57,13 @@ def find_candidates(
     pattern: Float[Array, "prompt head dest src"],
     score: Float[Array, "prompt head dest src"],
     eligible: Bool[Array, "prompt 1 dest src"],
-    score_min: Float[Array, ""] | float,
     count: int,
 ) -> Candidates:
-    """The `count` largest eligible patterns of every destination.
+    """The `count` largest eligible patterns of every destination; scores are held against nothing here.
 
     Repeated maxima instead of a sort: `count` is ⌊1/threshold⌋, two at the paper's threshold.
     """
-    left = jnp.where(eligible & (score >= score_min), pattern, -1.0)
+    left = jnp.where(eligible, pattern, -1.0)
 
     def take(left: Array, _: None) -> tuple[Array, tuple[Array, Array, Array]]:
         src = jnp.argmax(left, axis=-1, keepdims=True)
@@ -83,19 +92,18 @@ class FiringList:
         return len(self.prompt)
 
 
-def list_firings(candidates: Candidates, threshold: float, first_layer: int = 1) -> FiringList:
-    """The candidates that reach the threshold, as a sorted list.
+def list_firings(candidates: Candidates, threshold: float, score_min: float, first_layer: int = 1) -> FiringList:
+    """The candidates that reach the threshold and the least score, as a sorted list.
 
     Args:
         candidates: of all layers, leading axis layer.
         first_layer: rows below it are left out; tracing needs l ≥ 1, since a head of layer 0 has no earlier heads.
     """
-    pattern = np.asarray(candidates.pattern)
-    # The comparison is made in the pattern's own precision, as the model computed it.
-    found = np.nonzero(pattern >= pattern.dtype.type(threshold))
+    pattern, score = np.asarray(candidates.pattern), np.asarray(candidates.score)
+    # The comparisons are made in the model's own precision.
+    found = np.nonzero((pattern >= pattern.dtype.type(threshold)) & (score >= score.dtype.type(score_min)))
     layer, prompt, head, dest, _ = found
-    src = np.asarray(candidates.src)[found]
-    score = np.asarray(candidates.score)[found]
+    src, score = np.asarray(candidates.src)[found], score[found]
     order = np.lexsort((src, dest, head, layer, prompt))
     order = order[layer[order] >= first_layer]
     columns = (prompt, layer, head, dest, src)

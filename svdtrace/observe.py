@@ -47,7 +47,6 @@ def observe(
     tokens: Int[Array, "prompt tok"],
     length: Int[Array, " prompt"],
     last: Int[Array, " prompt"],
-    score_min: Float[Array, ""],
     *,
     count: int,
     skip_first: bool,
@@ -69,7 +68,7 @@ def observe(
     def look(seen: dict[str, Array]) -> dict[str, Any]:
         pattern, score = seen["attn.hook_pattern"], seen["attn.hook_attn_scores"]
         return {
-            "candidates": find_candidates(pattern, score, eligible, score_min, count),
+            "candidates": find_candidates(pattern, score, eligible, count),
             "q": seen["attn.hook_q"],
             "k": seen["attn.hook_k"],
             "z": seen["attn.hook_z"],

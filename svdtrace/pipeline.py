@@ -25,7 +25,8 @@ from svdtrace import tables
 from svdtrace.attribute import Attributed, Blocks, Collected, attribute, collect
 from svdtrace.batching import Batch, blocks_at_once
 from svdtrace.config import TraceConfig
-from svdtrace.firings import FiringList, candidates_per_destination, list_firings
+from svdtrace.firings import Candidates, FiringList, candidates_per_destination, list_firings, near_threshold
+from svdtrace.near_ties import Sizes, UndecidedPairs, query_key_sizes, undecided_pairs
 from svdtrace.observe import Observed, observe
 from svdtrace.paths import count_paths, saturated
 from svdtrace.prepare import Prepared, writer_layers
@@ -39,10 +40,13 @@ Keep = Callable[[Batch, Rows], np.ndarray]
 
 @dataclass(frozen=True)
 class BatchCounts:
-    """What the manifest says of a batch; `firings_per_head` [layer head] counts all traced firings, reached or not."""
+    """What the manifest says of a batch; `firings_per_head` [layer head] counts all traced firings, reached or not, and
+    `undecided` are all pairs that rounding may make fire or not.
+    """
 
     firings_per_head: np.ndarray
     paths_saturated: int
+    undecided: UndecidedPairs
 
 
 @dataclass(frozen=True)
@@ -62,12 +66,12 @@ class BatchTrace:
 
 def watch(prepared: Prepared, batch: Batch, config: TraceConfig) -> Observed:
     """Stage 1; returns at once, the device computes on."""
+    least = config.threshold - near_threshold(config.threshold)
     return observe(
         prepared.model.config,
         prepared.model.params,
         *(by_prompt(each, prepared.mesh) for each in (batch.tokens, batch.length, batch.last)),
-        np.asarray(config.score_min, prepared.dtype),
-        count=candidates_per_destination(config.threshold, batch.tokens.shape[1]),
+        count=candidates_per_destination(least, batch.tokens.shape[1]),
         skip_first=config.skip_first,
         all_writers=all_writers(config),
     )
@@ -77,11 +81,14 @@ def watch(prepared: Prepared, batch: Batch, config: TraceConfig) -> Observed:
 class Following:
     """A batch whose firings are being attributed: all calls are dispatched, their results still to come.
 
-    `root_heads` [prompt layer head] are there for roots from the output alone.
+    `candidates` and `sizes` say which pairs rounding decides; `root_heads` [prompt layer head] are there for roots from
+    the output alone.
     """
 
     batch: Batch
     firings: FiringList
+    candidates: Candidates
+    sizes: Sizes
     chunks: list[Chunk]
     logit_difference: Array
     root_heads: Array | None
@@ -89,7 +96,8 @@ class Following:
 
 def follow(prepared: Prepared, batch: Batch, observed: Observed, config: TraceConfig) -> Following:
     """Stage 2; waits for stage 1, then returns at once, the device computes on."""
-    firings = list_firings(observed.candidates, config.threshold)
+    firings = list_firings(observed.candidates, config.threshold, config.score_min)
+    sizes = query_key_sizes(observed.q, observed.k)
     sides = sides_of(config)
     chunks = [
         chunk
@@ -101,7 +109,8 @@ def follow(prepared: Prepared, batch: Batch, observed: Observed, config: TraceCo
     if config.roots == LOGIT:
         coverage, n_heads = np.asarray(config.coverage, prepared.dtype), prepared.model.config.n_heads
         heads = logit_heads(params, observed, batch.last, *asked, coverage, n_heads=n_heads)
-    return Following(batch, firings, chunks, logit_difference(params, observed.final_read, *asked), heads)
+    difference = logit_difference(params, observed.final_read, *asked)
+    return Following(batch, firings, observed.candidates, sizes, chunks, difference, heads)
 
 
 def finish(
@@ -115,6 +124,7 @@ def finish(
         rows = replace(rows, edges=rows.edges.take(np.flatnonzero(keep(batch, rows))))
     start = _root_firings(following, config, roots)
     paths, n_saturated = saturated(count_paths(firings, rows.edges, start, order))
+    undecided = undecided_pairs(prepared, following.candidates, following.sizes, batch.place, config)
     per_head = np.zeros((shape.n_layers, shape.n_heads), np.int64)
     np.add.at(per_head, (firings.layer, firings.head), 1)
     return BatchTrace(
@@ -123,7 +133,7 @@ def finish(
         paths=paths,
         kept=paths > 0,
         logit_difference=np.asarray(following.logit_difference)[: len(batch.prompts)],
-        counts=BatchCounts(firings_per_head=per_head, paths_saturated=n_saturated),
+        counts=BatchCounts(firings_per_head=per_head, paths_saturated=n_saturated, undecided=undecided),
     )
 
 

@@ -29,6 +29,7 @@ from svdtrace.config import TraceConfig
 from svdtrace.decomposition_file import cached_decompose
 from svdtrace.errors import PromptError
 from svdtrace.in_parts import Tables
+from svdtrace.near_ties import near_ties
 from svdtrace.pipeline import BatchCounts, BatchTrace, Following, Keep, batch_tables, finish, follow, watch
 from svdtrace.prepare import Prepared, prepare, spread
 from svdtrace.prompts.hashing import prompts_hash
@@ -389,7 +390,7 @@ def _manifest(
         "model": model_facts(prepared),
         "prompts": {"count": len(prompts), "sha256": prompts_hash(prompts), "rejected": 0},
         "counts": {"firings": firings.num_rows, "edges": edges.num_rows, "firings_per_head": named},
-        "near_ties": {"firings": _count(firings), "edges": _count(edges)},
+        "near_ties": near_ties(firings, edges, [part.undecided for part in parts]),
         "paths_saturated": sum(part.paths_saturated for part in parts),
         "device": device_facts(config),
     }
@@ -401,7 +402,3 @@ def _batch_size(prompts: Sequence[Prompt], config: TraceConfig, n_heads: int) ->
         return int(config.batch_size)
     longest = max(len(prompt.tokens) for prompt in prompts)
     return automatic_batch_size(longest, n_heads, computing_device(config).platform)
-
-
-def _count(table: pa.Table) -> int:
-    return int(np.count_nonzero(table["near_tie"].to_numpy(zero_copy_only=False)))

@@ -94,7 +94,7 @@ def attribution(
         for batch in batches:
             observed = jax.block_until_ready(watch(prepared, batch, config))
             taken[-1] += seconds(partial(_followed, prepared, batch, observed, config), 1)[0]
-            found = list_firings(observed.candidates, config.threshold)
+            found = list_firings(observed.candidates, config.threshold, config.score_min)
             firings.append(np.zeros((shape.n_layers, shape.n_heads), int))
             np.add.at(firings[-1], (found.layer, found.head), 1)
     return taken[1:], firings, batches

@@ -71,7 +71,7 @@ def filtering_of(
     edges: list[HeadEdges] = []
     shown = None
     for batch, observed in observed_batches(prepared, prompts, config):
-        found = list_firings(at_least(observed.candidates, config), config.threshold)
+        found = list_firings(at_least(observed.candidates, config), config.threshold, config.score_min)
         calls = [
             call
             for layer in range(1, prepared.model.config.n_layers)

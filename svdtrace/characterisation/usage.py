@@ -172,10 +172,12 @@ def usage_of(
     drawn = _PairDraw(prompts, config, most_pairs // (shape.n_layers * shape.n_heads), seed)
     parts, done = [], 0
     for batch, observed in observed_batches(prepared, prompts, config):
-        found = list_firings(observed.candidates, config.threshold, first_layer=0)
+        found = list_firings(observed.candidates, config.threshold, -np.inf, first_layer=0)
         np.add.at(any_score, (found.layer, found.head), 1)
         firing = at_least(observed.candidates, config)
-        parts.append(_sliced(observed, list_firings(firing, config.threshold, first_layer=0), batch, config))
+        parts.append(
+            _sliced(observed, list_firings(firing, config.threshold, config.score_min, first_layer=0), batch, config)
+        )
         if most_pairs:
             sizes += _idle_sizes(observed, firing, drawn.pairs(batch), config)
         done += len(batch.prompts)
@@ -201,7 +203,6 @@ def observed_batches(
                 batch.tokens,
                 batch.length,
                 batch.last,
-                np.asarray(-np.inf, prepared.dtype),
                 count=candidates_per_destination(config.threshold, n_tokens),
                 skip_first=config.skip_first,
                 all_writers=False,

@@ -81,7 +81,8 @@ def show(console: Console, content: dict[str, Any]) -> None:
     parts = ", ".join(f"{stage} {spent:.1f}" for stage, spent in seconds.items() if stage != "total")
     console.print(
         f"{counted(content['prompts'], 'prompt')}, {counted(content['firings'], 'firing')}, "
-        f"{counted(content['edges'], 'edge')}, {mean}; {counted(content['near_ties']['firings'], 'firing')} and "
+        f"{counted(content['edges'], 'edge')}, {mean}; {counted(content['near_ties']['pairs'], 'pair')} near the "
+        f"threshold, {counted(content['near_ties']['firings'], 'firing')} and "
         f"{counted(content['near_ties']['edges'], 'edge')} near a tie; {seconds['total']:.1f} s ({parts})"
     )
     if content["firings"] < content["firings_in_all"]:

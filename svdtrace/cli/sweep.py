@@ -155,7 +155,8 @@ def _closing(content: dict[str, Any]) -> Iterator[str]:
     out = content["out"]
     yield (
         f"{content['prompts']:,} prompts ({content['rejected']:,} rejected), {content['firings']:,} firings, "
-        f"{content['edges']:,} edges; {content['near_ties']['firings']:,} firings and "
+        f"{content['edges']:,} edges; {content['near_ties']['pairs']:,} pairs near the threshold, "
+        f"{content['near_ties']['firings']:,} firings and "
         f"{content['near_ties']['edges']:,} edges near a tie"
     )
     if content["resumed_prompts"]:

@@ -69,7 +69,7 @@ def buckets(
         length = np.concatenate([batch.length for batch in its])
         yield Bucket(
             observed=observed,
-            firings=list_firings(observed.candidates, config.threshold),
+            firings=list_firings(observed.candidates, config.threshold, config.score_min),
             length=length,
             place=np.concatenate([batch.place for batch in its]),
             role=np.concatenate([role_numbers(batch.prompts, names, batch.tokens.shape) for batch in its]),

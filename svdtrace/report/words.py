@@ -217,6 +217,8 @@ def _shown(value: Any) -> str:
         return "yes" if value else "no"
     if isinstance(value, int):
         return f"{value:,}"
+    if isinstance(value, list):
+        return ", ".join(map(str, value)) or "–"
     return "–" if value is None else str(value)
 
 

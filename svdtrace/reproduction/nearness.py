@@ -47,12 +47,11 @@ def find_near(prepared: Prepared, prompts: Sequence[Prompt], config: TraceConfig
             batch.tokens,
             batch.length,
             batch.last,
-            np.asarray(-np.inf, prepared.dtype),
             count=candidates_per_destination(least, batch.tokens.shape[1]),
             skip_first=config.skip_first,
             all_writers=False,
         )
-        found = list_firings(observed.candidates, least, first_layer=0)
+        found = list_firings(observed.candidates, least, -np.inf, first_layer=0)
         reach = found.pattern >= found.pattern.dtype.type(config.threshold)
         np.add.at(per_head, (found.layer[reach], found.head[reach]), 1)
         close = np.abs(found.pattern - config.threshold) <= near

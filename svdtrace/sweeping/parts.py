@@ -6,6 +6,7 @@ import json
 import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +16,8 @@ import pyarrow.parquet as pq
 
 from svdtrace import tables
 from svdtrace.errors import OutputError, TraceFolderError
-from svdtrace.sweeping.windows import Rejected
+from svdtrace.near_ties import NAMED, renumbered
+from svdtrace.sweeping.windows import Rejected, Window
 
 if TYPE_CHECKING:
     from svdtrace.tracing import Trace
@@ -38,6 +40,8 @@ class Tally:
     edges: int = 0
     near_tie_firings: int = 0
     near_tie_edges: int = 0
+    near_tie_pairs: int = 0
+    near_tie_places: int = 0
     paths_saturated: int = 0
 
     def __add__(self, other: Tally) -> Tally:
@@ -50,12 +54,14 @@ class Part:
     """A part that is written: the digest of its window, what is counted of it, the firings of each head `9.6`.
 
     `rounding`: what bfloat16 weights change, in the one part that was traced with the float32 weights too.
+    `near_ties`: the names of the first of them, see `svdtrace.near_ties`.
     """
 
     digest: str
     tally: Tally
     firings_per_head: dict[str, int]
     rounding: dict[str, Any] | None = None
+    near_ties: tuple[str, ...] = ()
 
 
 def path(folder: Path, name: str, number: int) -> Path:
@@ -117,7 +123,13 @@ def read(folder: Path, number: int) -> Part:
     file = path(folder, "prompts", number)
     try:
         said = json.loads((pq.read_schema(file).metadata or {})[_KEY])
-        return Part(said["digest"], Tally(**said["tally"]), said["firings_per_head"], said.get("rounding"))
+        return Part(
+            digest=said["digest"],
+            tally=Tally(**said["tally"]),
+            firings_per_head=said["firings_per_head"],
+            rounding=said.get("rounding"),
+            near_ties=tuple(said.get("near_ties", ())),
+        )
     except (OSError, pa.ArrowException, KeyError, TypeError, ValueError) as error:
         raise TraceFolderError(f"{file}: no part of a sweep ({error}); remove it and give the command again") from None
 
@@ -138,7 +150,20 @@ def in_all(each: Sequence[Part]) -> Part:
         tally=sum((part.tally for part in each), Tally()),
         firings_per_head=summed([part.firings_per_head for part in each]),
         rounding=next((part.rounding for part in each if part.rounding is not None), None),
+        near_ties=tuple(chain.from_iterable(part.near_ties for part in each))[:NAMED],
     )
+
+
+def near_ties(part: Part) -> dict[str, Any]:
+    """What a manifest says of decisions within rounding, as `svdtrace.near_ties.near_ties` says it of a trace."""
+    tally = part.tally
+    return {
+        "pairs": tally.near_tie_pairs,
+        "firings": tally.near_tie_firings,
+        "edges": tally.near_tie_edges,
+        "places": tally.near_tie_places,
+        "named": list(part.near_ties),
+    }
 
 
 def clear_unfinished(folder: Path) -> None:
@@ -190,19 +215,23 @@ def summed(parts: Sequence[dict[str, int]]) -> dict[str, int]:
     return dict(sorted(total.items(), key=lambda item: [int(each) for each in item[0].split(".")]))
 
 
-def part_of(trace: Trace, digest: str, rejected: int, rounding: dict[str, Any] | None = None) -> Part:
+def part_of(trace: Trace, window: Window, rounding: dict[str, Any] | None = None) -> Part:
     """What is to be remembered of a window's trace."""
     manifest: dict[str, Any] = trace.manifest
+    ties = manifest["near_ties"]
     tally = Tally(
         prompts=trace.prompts.num_rows,
-        rejected=rejected,
+        rejected=len(window.rejected),
         firings=trace.firings.num_rows,
         edges=trace.edges.num_rows,
-        near_tie_firings=manifest["near_ties"]["firings"],
-        near_tie_edges=manifest["near_ties"]["edges"],
+        near_tie_firings=ties["firings"],
+        near_tie_edges=ties["edges"],
+        near_tie_pairs=ties["pairs"],
+        near_tie_places=ties["places"],
         paths_saturated=manifest["paths_saturated"],
     )
-    return Part(digest, tally, manifest["counts"]["firings_per_head"], rounding)
+    named = renumbered(ties["named"], window.places)
+    return Part(window.digest, tally, manifest["counts"]["firings_per_head"], rounding, tuple(named))
 
 
 def _aside(target: Path) -> Path:

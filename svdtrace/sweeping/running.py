@@ -270,7 +270,7 @@ class _Run:
             return part
         trace = trace_settled(self.prepared, window.prompts, self.config, self.settled)
         changed = self.changed(trace, window.prompts) if compared else None
-        part = parts.part_of(trace, window.digest, len(window.rejected), changed)
+        part = parts.part_of(trace, window, changed)
         parts.write(self.folder, window.number, parts.tables_of(trace, window.places), part)
         return part
 
@@ -289,7 +289,7 @@ class _Run:
                 "source": self.source,
             },
             "counts": {"firings": tally.firings, "edges": tally.edges, "firings_per_head": done.firings_per_head},
-            "near_ties": {"firings": tally.near_tie_firings, "edges": tally.near_tie_edges},
+            "near_ties": parts.near_ties(done),
             "paths_saturated": tally.paths_saturated,
             **({} if done.rounding is None else {ROUNDING: done.rounding}),
             "sweep": {

@@ -73,7 +73,7 @@ def opened(folder: Path, manifest: dict[str, Any]) -> Swept:
             "edges": tally.edges,
             "firings_per_head": there.firings_per_head,
         },
-        "near_ties": {"firings": tally.near_tie_firings, "edges": tally.near_tie_edges},
+        "near_ties": parts.near_ties(there),
         "paths_saturated": tally.paths_saturated,
         **({} if there.rounding is None else {ROUNDING: there.rounding}),
     }

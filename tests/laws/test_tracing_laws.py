@@ -62,7 +62,7 @@ def test_exact_explains_everything(processing: str, drawn: Drawn, seed: int) -> 
     prepared = prepare(model, config)
     batch = one_batch(random_prompts(seed))
     observed = watch(prepared, batch, config)
-    firings = list_firings(observed.candidates, config.threshold)
+    firings = list_firings(observed.candidates, config.threshold, config.score_min)
     root = np.sqrt(np.asarray(prepared.decomposition.S[..., 0]))
     seen = 0
     for layer in range(1, CONFIG.n_layers):

@@ -30,8 +30,8 @@ def test_equals_a_loop(skip_first: bool, threshold: float, score_min: float) -> 
     score, pattern = attention(1)
     eligible = eligible_pairs(jnp.asarray(LENGTH), jnp.asarray(LAST), TOKENS, skip_first)
     count = candidates_per_destination(threshold, TOKENS)
-    found = find_candidates(jnp.asarray(pattern), jnp.asarray(score), eligible, score_min, count)
-    firings = list_firings(jax.tree.map(lambda each: each[None], found), threshold, first_layer=0)
+    found = find_candidates(jnp.asarray(pattern), jnp.asarray(score), eligible, count)
+    firings = list_firings(jax.tree.map(lambda each: each[None], found), threshold, score_min, first_layer=0)
     mine = list(zip(firings.prompt, firings.head, firings.dest, firings.src, strict=True))
     expected = [
         (prompt, head, dest, src)
@@ -71,7 +71,7 @@ def test_the_threshold_is_included_and_rows_are_sorted() -> None:
     ]:
         pattern[layer, prompt, 0, dest, candidate] = strength
         src[layer, prompt, 0, dest, candidate] = at
-    found = list_firings(Candidates(*map(jnp.asarray, (src, pattern, pattern))), 0.5)
+    found = list_firings(Candidates(*map(jnp.asarray, (src, pattern, pattern))), 0.5, 0.0)
     rows = list(zip(found.prompt, found.layer, found.head, found.dest, found.src, strict=True))
     assert rows == [(0, 2, 0, 1, 0), (0, 2, 0, 1, 1), (1, 1, 0, 0, 0)]
     assert found.pattern.tolist() == [0.5, 0.5, np.float32(0.7)]

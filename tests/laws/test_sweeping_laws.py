@@ -1,0 +1,106 @@
+"""What tables do not depend on: batches, buckets and their order, parts, and where a sweep was stopped."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import pyarrow as pa
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import svdtrace
+from laws.comparison import FIRING, assert_same, by_key
+from laws.examples import LENGTHS, Rounding, few, random_model, random_prompts, seeds, shortened
+from svdtrace import tracing
+from svdtrace.batching import Plan, planned_batches
+from svdtrace.config import TraceConfig
+from svdtrace.prepare import Prepared, prepare
+from svdtrace.tracing import Settled, Trace, trace_prepared, trace_settled
+
+# Few shapes, since each is compiled: two lengths to pad to, two batch sizes.
+EDGES = ((12,), (7, 12))
+SIZES = (2, 3)
+CONFIG = TraceConfig()
+MODEL = shortened(random_model(3), 5)
+
+
+@pytest.fixture(scope="module")
+def prepared() -> Prepared:
+    return prepare(MODEL, CONFIG)
+
+
+def tables(trace: Trace) -> tuple[pa.Table, pa.Table]:
+    return trace.firings, trace.edges
+
+
+def assert_alike(one: Trace, other: Trace, rounding: Rounding) -> None:
+    """The same tables; whatever fires in one alone is counted in both manifests."""
+    assert assert_same(tables(one), tables(other), rounding) > 0
+    apart = by_key(one.firings, FIRING).keys() ^ by_key(other.firings, FIRING).keys()
+    for each in (one, other):
+        assert len(apart) <= each.manifest["near_ties"]["pairs"]
+    assert one.prompts.drop_columns("logit_difference").equals(other.prompts.drop_columns("logit_difference"))
+    assert one.manifest["prompts"]["sha256"] == other.manifest["prompts"]["sha256"]
+
+
+@few
+@given(seed=seeds, edges=st.sampled_from(EDGES), sizes=st.tuples(*[st.sampled_from(SIZES)] * 2), turned=st.booleans())
+def test_batches_and_buckets_change_nothing(
+    prepared: Prepared, seed: int, edges: tuple[int, ...], sizes: tuple[int, int], turned: bool
+) -> None:
+    """Catches rows of another bucket's prompts, and values that depend on how far a prompt is padded."""
+    prompts = random_prompts(seed)
+    plan = Plan(edges, sizes[: len(edges)])
+    with pytest.MonkeyPatch.context() as patch:
+        if turned:
+            patch.setattr(tracing, "planned_batches", lambda *given: reversed(list(planned_batches(*given))))
+        other = trace_settled(prepared, prompts, CONFIG, Settled(roots=(), plan=plan))
+    assert_alike(trace_prepared(prepared, prompts, CONFIG), other, Rounding.of(prepared, prompts, CONFIG))
+
+
+class StoppedError(Exception):
+    """What a test does to a sweep between two parts."""
+
+
+@few
+@given(
+    seed=seeds,
+    part_size=st.sampled_from([1, 2, 4]),
+    size=st.sampled_from(SIZES),
+    stops=st.lists(st.integers(1, 3), max_size=2),
+)
+def test_parts_and_restarts_change_nothing(
+    prepared: Prepared, seed: int, part_size: int, size: int, stops: list[int]
+) -> None:
+    """Catches prompts numbered within their part, parts lost or done twice, and a plan that a restart settles anew."""
+    prompts = random_prompts(seed)
+    config = TraceConfig(batch_size=size)
+    with TemporaryDirectory() as folder:
+        for stop in stops:
+            calls = 0
+
+            def told(_progress: Any, stop: int = stop) -> None:
+                nonlocal calls
+                calls += 1
+                if calls == stop:
+                    raise StoppedError
+
+            # What is there already is told of too, so a later stop may come before anything new is done, or never.
+            try:
+                svdtrace.sweep(MODEL, prompts, folder, config, part_size=part_size, progress=told)
+            except StoppedError:
+                assert calls == stop
+        svdtrace.sweep(MODEL, prompts, folder, config, part_size=part_size)
+        swept = svdtrace.read(folder)
+        assert len(list((Path(folder) / "prompts").iterdir())) == -(-len(LENGTHS) // part_size)
+    assert_alike(trace_prepared(prepared, prompts, CONFIG), swept, Rounding.of(prepared, prompts, CONFIG))
+    ties = swept.manifest["near_ties"]
+    assert ties["firings"] == sum(swept.firings["near_tie"].to_pylist())
+    slices = [row for row in swept.firings.to_pylist() if row["near_tie"]]
+    wanted = ["prompt {prompt}: {layer}.{head}@{dest}:{src} (slice)".format(**row) for row in slices]
+    assert [name for name in ties["named"] if name.endswith("(slice)")] == wanted[
+        : sum("(slice)" in n for n in ties["named"])
+    ]

@@ -34,7 +34,7 @@ class Options:
     """Hugging Face GPT-2 folder, hub id, or "bundled"; by default random weights of GPT-2 small's shape."""
     full: Flag[bool] = False
     """Run everything seven times instead of three; also more firings, long prompts, large weights' first result, and
-    whether a sweep's time grows with the prompts alone. About half an hour on two cores."""
+    whether a sweep's time grows with the prompts alone. Takes several times as long."""
     interventions: Flag[bool] = False
     """Measure 500 interventions on 64 sentences instead; by default on the bundled model."""
     out: Annotated[Path | None, tyro.conf.arg(metavar="DIR", help_behavior_hint="")] = None

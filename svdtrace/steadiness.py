@@ -20,11 +20,12 @@ from gpt2jax.numerics import einsum
 from gpt2jax.params import Model
 from svdtrace.config import TraceConfig
 from svdtrace.decomposition import Decomposition, decompose
+from svdtrace.devices import precision
 from svdtrace.nulls.draws import close_groups, random_rotations
 from svdtrace.prepare import Prepared, prepare
 from svdtrace.prompts.prompt import Prompt
 from svdtrace.rows import SIDES, WriterOrder
-from svdtrace.tracing import Clock, Progress, Trace, check_prompts, precision, prepare_cached, trace_prepared
+from svdtrace.tracing import Clock, Progress, Trace, check_prompts, prepare_cached, trace_prepared
 
 CLOSE = 1e-3
 STEP = 0.02

@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -24,21 +24,20 @@ from jax.sharding import Mesh
 from gpt2jax.fingerprint import fingerprint
 from gpt2jax.params import Model
 from svdtrace import graph as graphs
-from svdtrace.batching import Plan, automatic_batch_size, plan_for, planned_batches
+from svdtrace.batching import Plan, plan_for, planned_batches
 from svdtrace.config import TraceConfig
 from svdtrace.decomposition_file import cached_decompose
+from svdtrace.devices import computing_device, computing_devices, precision
 from svdtrace.errors import PromptError
 from svdtrace.in_parts import Tables
-from svdtrace.near_ties import near_ties
-from svdtrace.pipeline import BatchCounts, BatchTrace, Following, Keep, batch_tables, finish, follow, watch
+from svdtrace.manifest import trace_manifest
+from svdtrace.pipeline import BatchTrace, Following, Keep, batch_tables, finish, follow, watch
 from svdtrace.prepare import Prepared, prepare, spread
-from svdtrace.prompts.hashing import prompts_hash
 from svdtrace.prompts.prompt import Prompt
 from svdtrace.roots import Root, parse_roots
 from svdtrace.rounding import PROMPTS, ROUNDED, ROUNDING, WHOLE, changes
 from svdtrace.rows import WriterOrder
 from svdtrace.sharding import device_mesh
-from svdtrace.versions import versions
 
 Progress = Callable[[int, int], None]
 
@@ -233,29 +232,9 @@ def trace_settled(
         parts.append(part.counts)
     with clock("tables"):
         prompt_table, firing_table, edge_table = _joined(tables)
-    manifest = _manifest(prepared, prompts, config, parts, (firing_table, edge_table))
+    manifest = trace_manifest(prepared, prompts, config, parts, (firing_table, edge_table))
     manifest["seconds"] = clock.rounded()
     return Trace(prompt_table, firing_table, edge_table, manifest)
-
-
-@contextmanager
-def precision(config: TraceConfig) -> Iterator[None]:
-    """Within it float64 exists, if the config asks for it, on the CPU alone."""
-    with ExitStack() as stack:
-        if config.dtype == "float64":
-            stack.enter_context(jax.enable_x64(True))
-            stack.enter_context(jax.default_device(computing_device(config)))
-        yield
-
-
-def computing_devices(config: TraceConfig) -> list[Any]:
-    """The devices that a trace runs on; float64 runs on the CPU (METHOD.md, section 13)."""
-    return jax.local_devices(backend="cpu" if config.dtype == "float64" else None)
-
-
-def computing_device(config: TraceConfig) -> Any:
-    """The first of them; they are all of one kind."""
-    return computing_devices(config)[0]
 
 
 class Clock:
@@ -306,24 +285,6 @@ def check_prompts(model: Model, prompts: Sequence[Prompt]) -> None:
                 raise PromptError(f'{name}: role "{role}" is position {position}, but the prompt has {length} tokens')
 
 
-def model_facts(prepared: Prepared) -> dict[str, Any]:
-    """What a manifest says of the model."""
-    shape = prepared.model.config
-    sizes = {name: getattr(shape, name) for name in ("n_layers", "n_heads", "d_model", "d_head", "n_ctx", "d_vocab")}
-    return {
-        "fingerprint": prepared.fingerprint,
-        "processing": prepared.model.processing,
-        "shape": sizes,
-        **sizes,
-    }
-
-
-def device_facts(config: TraceConfig) -> dict[str, Any]:
-    """What a manifest says of the device."""
-    device = computing_device(config)
-    return {"platform": device.platform, "kind": device.device_kind, "count": jax.device_count()}
-
-
 def _parts(
     prepared: Prepared,
     prompts: Sequence[Prompt],
@@ -370,35 +331,3 @@ def _joined(parts: Sequence[tuple[pa.Table, ...]]) -> tuple[pa.Table, ...]:
             table = table.take(pa.array(np.argsort(prompt, kind="stable")))
         joined.append(table)
     return tuple(joined)
-
-
-def _manifest(
-    prepared: Prepared,
-    prompts: Sequence[Prompt],
-    config: TraceConfig,
-    parts: Sequence[BatchCounts],
-    tables: tuple[pa.Table, pa.Table],
-) -> dict[str, Any]:
-    firings, edges = tables
-    shape = prepared.model.config
-    per_head = np.sum([part.firings_per_head for part in parts], axis=0)
-    named = {f"{layer}.{head}": int(per_head[layer, head]) for layer, head in zip(*np.nonzero(per_head), strict=True)}
-    return {
-        **versions(),
-        "command": "trace",
-        "config": config.to_dict() | {"batch_size": _batch_size(prompts, config, shape.n_heads)},
-        "model": model_facts(prepared),
-        "prompts": {"count": len(prompts), "sha256": prompts_hash(prompts), "rejected": 0},
-        "counts": {"firings": firings.num_rows, "edges": edges.num_rows, "firings_per_head": named},
-        "near_ties": near_ties(firings, edges, [part.undecided for part in parts]),
-        "paths_saturated": sum(part.paths_saturated for part in parts),
-        "device": device_facts(config),
-    }
-
-
-def _batch_size(prompts: Sequence[Prompt], config: TraceConfig, n_heads: int) -> int:
-    """What `auto` comes to for the longest prompts, so that a manifest repeats a run elsewhere."""
-    if config.batch_size != "auto":
-        return int(config.batch_size)
-    longest = max(len(prompt.tokens) for prompt in prompts)
-    return automatic_batch_size(longest, n_heads, computing_device(config).platform)

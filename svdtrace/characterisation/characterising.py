@@ -20,18 +20,13 @@ from svdtrace.characterisation.signals import signals_between, strongest_kinds
 from svdtrace.characterisation.task_tokens import name_tokens, token_norms
 from svdtrace.characterisation.usage import MOST_PAIRS, HeadUsage, usage_of
 from svdtrace.config import TraceConfig
+from svdtrace.devices import precision
+from svdtrace.manifest import device_facts, model_facts
 from svdtrace.output import replaced_folder, write_manifest
 from svdtrace.prepare import Prepared
 from svdtrace.prompts.hashing import prompts_hash
 from svdtrace.prompts.prompt import Prompt
-from svdtrace.tracing import (
-    Clock,
-    check_prompts,
-    device_facts,
-    model_facts,
-    precision,
-    prepare_cached,
-)
+from svdtrace.tracing import Clock, check_prompts, prepare_cached
 from svdtrace.versions import versions
 
 PROMPTS, CONTRAST = "prompts", "contrast"

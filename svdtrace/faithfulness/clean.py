@@ -9,6 +9,7 @@ from jaxtyping import Bool, Float
 
 from svdtrace.batching import Batch, batches, bucket_edges
 from svdtrace.config import TraceConfig
+from svdtrace.devices import computing_device
 from svdtrace.faithfulness.given import Given, reading
 from svdtrace.faithfulness.means import mean_over, token_sums
 from svdtrace.faithfulness.measuring import Bench
@@ -16,7 +17,6 @@ from svdtrace.pipeline import watch
 from svdtrace.prepare import Prepared
 from svdtrace.roots import head_effects, logit_heads
 from svdtrace.rows import SIDES, WriterOrder
-from svdtrace.tracing import computing_device
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ import pyarrow as pa
 
 from gpt2jax.params import Model
 from svdtrace.config import TraceConfig
+from svdtrace.devices import precision
 from svdtrace.errors import ModelError, TraceFolderError
 from svdtrace.faithfulness import tables
 from svdtrace.faithfulness.clean import DirectEffects, clean_run
@@ -21,9 +22,10 @@ from svdtrace.faithfulness.measured import CLEAN, Measured, Settings, measure
 from svdtrace.faithfulness.measuring import attribution_scores
 from svdtrace.faithfulness.output_heads import head_ablations
 from svdtrace.faithfulness.summary import heads_summary, summary
+from svdtrace.manifest import device_facts, model_facts
 from svdtrace.prepare import Prepared
 from svdtrace.rows import WriterOrder
-from svdtrace.tracing import Clock, Trace, device_facts, model_facts, precision, prepare_cached
+from svdtrace.tracing import Clock, Trace, prepare_cached
 from svdtrace.versions import versions
 
 Progress = Callable[[int, int], None]

@@ -24,6 +24,7 @@ from svdtrace.bounds import RoundingScale, rounding_scale
 from svdtrace.config import TraceConfig
 from svdtrace.decomposition import Decomposition, gauged
 from svdtrace.decomposition_file import cached_decompose
+from svdtrace.devices import computing_device, precision
 from svdtrace.edge_names import EdgeName, parse_edge
 from svdtrace.errors import EdgeError, SettingError
 from svdtrace.interventions.clean import run_clean
@@ -38,7 +39,7 @@ from svdtrace.interventions.windows import logit_difference
 from svdtrace.prepare import processed
 from svdtrace.prompts.hashing import prompts_hash
 from svdtrace.prompts.prompt import Prompt
-from svdtrace.tracing import Clock, check_prompts, computing_device, precision
+from svdtrace.tracing import Clock, check_prompts
 from svdtrace.versions import versions
 
 Progress = Callable[[int, int], None]

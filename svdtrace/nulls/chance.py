@@ -17,6 +17,7 @@ from jaxtyping import Float
 from gpt2jax.params import Model
 from svdtrace.bounds import ACTIVATION_ERROR
 from svdtrace.config import TraceConfig
+from svdtrace.devices import computing_device, precision
 from svdtrace.errors import SettingError
 from svdtrace.nulls.candidates import Candidates, draw, look, question
 from svdtrace.nulls.summary import EVERY, summary_of
@@ -25,15 +26,7 @@ from svdtrace.pipeline import Keep
 from svdtrace.prompts.prompt import Prompt
 from svdtrace.sharding import device_mesh
 from svdtrace.statistics import benjamini_hochberg
-from svdtrace.tracing import (
-    Clock,
-    Progress,
-    Trace,
-    check_prompts,
-    computing_device,
-    precision,
-    prepare_cached,
-)
+from svdtrace.tracing import Clock, Progress, Trace, check_prompts, prepare_cached
 
 FEWEST = 99
 PER_EDGE = 20

@@ -9,11 +9,11 @@ import numpy as np
 
 from svdtrace.batching import plan_for, planned_batches
 from svdtrace.config import TraceConfig
+from svdtrace.devices import computing_device
 from svdtrace.firings import FiringList, candidates_per_destination, list_firings
 from svdtrace.observe import observe
 from svdtrace.prepare import Prepared
 from svdtrace.prompts.prompt import Prompt
-from svdtrace.tracing import computing_device
 
 NEAR = 1e-3
 """How far from the threshold, or a score from its least, two implementations in float32 may disagree."""

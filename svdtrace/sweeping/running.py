@@ -24,7 +24,9 @@ from svdtrace import decomposition_file
 from svdtrace.batching import Plan, streaming_plan
 from svdtrace.config import TraceConfig
 from svdtrace.decomposition import Decomposition, decompose
+from svdtrace.devices import computing_device, computing_devices, precision
 from svdtrace.errors import OutputError, PromptError, SettingError
+from svdtrace.manifest import device_facts, model_facts
 from svdtrace.output import MANIFEST
 from svdtrace.prepare import Prepared, prepare, spread
 from svdtrace.prompts.hashing import hash_prompts
@@ -47,17 +49,7 @@ from svdtrace.sweeping.folder import (
 from svdtrace.sweeping.parts import Part, RejectedWriter, Tally
 from svdtrace.sweeping.processes import Processes
 from svdtrace.sweeping.windows import Window, windows
-from svdtrace.tracing import (
-    Settled,
-    Trace,
-    computing_device,
-    computing_devices,
-    device_facts,
-    model_facts,
-    precision,
-    rounding,
-    trace_settled,
-)
+from svdtrace.tracing import Settled, Trace, rounding, trace_settled
 from svdtrace.versions import versions
 
 PART_SIZE = 2048

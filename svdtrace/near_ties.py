@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
+from functools import partial
 from typing import Any
 
 import jax
@@ -14,6 +15,7 @@ from flax import struct
 from jaxtyping import Array, Float
 
 from gpt2jax.blocks import attn_scale
+from gpt2jax.config import GPT2Config
 from svdtrace.bounds import pattern_bounds, score_bounds
 from svdtrace.config import TraceConfig
 from svdtrace.firings import Candidates, near_threshold
@@ -45,20 +47,22 @@ class UndecidedPairs:
 
 @struct.dataclass
 class Sizes:
-    """|q̂|, |k̂|, and the largest |k̂| up to each token, which is all that it attends to."""
+    """|q̂|, |k̂|, the largest |k̂| up to each token, which is all that it attends to, and the layers' `attn_scale`."""
 
     q: Float[Array, "layer prompt tok head"]
     k: Float[Array, "layer prompt tok head"]
     largest: Float[Array, "layer prompt tok head"]
+    scale: Float[Array, " layer"]
 
 
-@jax.jit
+@partial(jax.jit, static_argnames="config")
 def query_key_sizes(
-    q: Float[Array, "layer prompt tok head d_head"], k: Float[Array, "layer prompt tok head d_head"]
+    config: GPT2Config, q: Float[Array, "layer prompt tok head d_head"], k: Float[Array, "layer prompt tok head d_head"]
 ) -> Sizes:
-    """The norms that scores' bounds are made of, so that queries and keys need not come to the host."""
+    """What scores' bounds are made of, so that queries and keys need not come to the host."""
     norms = [jnp.sqrt(jnp.sum(jnp.square(each), axis=-1)) for each in (q, k)]
-    return Sizes(q=norms[0], k=norms[1], largest=jax.lax.cummax(norms[1], axis=2))
+    scale = jnp.stack([attn_scale(config, layer, q.dtype) for layer in range(config.n_layers)])
+    return Sizes(q=norms[0], k=norms[1], largest=jax.lax.cummax(norms[1], axis=2), scale=scale)
 
 
 def undecided_pairs(
@@ -80,9 +84,8 @@ def undecided_pairs(
     at = (layer, prompt, head, dest, rank)
     src, score, pattern = np.asarray(candidates.src)[at], np.asarray(candidates.score)[at], strength[at]
     q, k, largest = (np.asarray(each) for each in (sizes.q, sizes.k, sizes.largest))
-    root = np.sqrt(np.asarray(prepared.decomposition.S[..., 0]))[layer, head]
-    shape = prepared.model.config
-    scale = np.asarray([attn_scale(shape, each, prepared.dtype) for each in range(shape.n_layers)])[layer]
+    root = np.sqrt(np.asarray(prepared.decomposition.S)[layer, head, 0])
+    scale = np.asarray(sizes.scale)[layer]
     query = q[layer, prompt, dest, head]
     of_score = score_bounds(query, k[layer, prompt, src, head], root, scale)
     of_row = score_bounds(query, largest[layer, prompt, dest, head], root, scale)

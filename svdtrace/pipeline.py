@@ -97,7 +97,7 @@ class Following:
 def follow(prepared: Prepared, batch: Batch, observed: Observed, config: TraceConfig) -> Following:
     """Stage 2; waits for stage 1, then returns at once, the device computes on."""
     firings = list_firings(observed.candidates, config.threshold, config.score_min)
-    sizes = query_key_sizes(observed.q, observed.k)
+    sizes = query_key_sizes(prepared.model.config, observed.q, observed.k)
     sides = sides_of(config)
     chunks = [
         chunk

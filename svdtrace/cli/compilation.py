@@ -29,7 +29,8 @@ def keep_compiled() -> None:
         return
     if os.access(folder, os.W_OK):
         jax.config.update("jax_compilation_cache_dir", str(folder))
-        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
+        # Of some hundred programs most are small; compiling them anew would take most of a second start.
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
 
 
 def _processor() -> str:

@@ -78,7 +78,7 @@ def expected(prepared: Prepared, seen: dict[str, np.ndarray], config: TraceConfi
 def listed(prepared: Prepared, prompts: list[Prompt], config: TraceConfig) -> dict[tuple[int, ...], bool]:
     (batch,) = batches(prompts, (N_TOKENS,), "auto", prepared.model.config.n_heads, "cpu")
     observed = watch(prepared, batch, config)
-    sizes = query_key_sizes(observed.q, observed.k)
+    sizes = query_key_sizes(prepared.model.config, observed.q, observed.k)
     pairs = undecided_pairs(prepared, observed.candidates, sizes, batch.place, config)
     columns = (getattr(pairs, name).tolist() for name in FIRING)
     return dict(zip(zip(*columns, strict=True), pairs.by_pattern.tolist(), strict=True))

@@ -143,9 +143,9 @@ def attribute(
 
     Args:
         filled: which slots hold a firing.
-        layer: the readers' layer; the writers gathered may belong to more layers than lie below it.
-        cores: with the heads of the layers gathered; b_O: of all layers.
-        sides: which of `dest`, `src` to compute; their order is the leading axis of what comes back.
+        layer: the readers'; the writers gathered may belong to more layers than lie below it.
+        cores: with the heads of the layers gathered.
+        sides: those to compute; their order is the leading axis of what comes back.
         all_writers: whether MLPs, embeddings, biases and the constant are writers too (`exact` alone).
         at_once: how many blocks' cores are gathered at a time, see `svdtrace.batching.blocks_at_once`.
     """

@@ -5,7 +5,7 @@ from __future__ import annotations
 import jax.numpy as jnp
 import numpy as np
 from flax import struct
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 
 from svdtrace.decomposition import FLOAT32_EPS, Decomposition
 
@@ -73,7 +73,9 @@ def score_bounds(
 
 
 def pattern_bounds(
-    pattern: Float[np.ndarray, "*pair"], score_bound: Float[np.ndarray, "*pair"], n_tokens: int
+    pattern: Float[np.ndarray, "*pair"],
+    score_bound: Float[np.ndarray, "*pair"],
+    n_tokens: Int[np.ndarray, "*pair"] | int,
 ) -> Float[np.ndarray, "*pair"]:
     """Bound of a pattern a whose row's scores are off by at most e: `a (2 (1 − a) e + T eps)`, to first order in e.
 
@@ -82,6 +84,6 @@ def pattern_bounds(
 
     Args:
         score_bound: e, the largest of the row.
-        n_tokens: T.
+        n_tokens: T, what the destination may attend to.
     """
     return pattern * (2 * (1 - pattern) * score_bound + n_tokens * float(np.finfo(pattern.dtype).eps))

@@ -1,8 +1,9 @@
-"""The one rule behind slices and edges: sort descending, add up, stop at the first running sum beyond a goal.
+"""The rule behind slices: sort descending, add up, stop at the first running sum beyond a goal.
 
-Written without a sort: for the few dozen values at hand, comparing all pairs is one fused loop, while XLA's sort on CPU
-calls a comparator per pair. A value of -inf stands for none: it comes last and adds nothing, so that rows of different
-lengths share one shape.
+Written without a sort: for the few dozen values of a head, comparing all pairs is one fused loop, while XLA's sort on
+CPU calls a comparator per pair. Edges, cut from many more writers, need no places and find their cut by bisection
+(`svdtrace.edges.cut_beyond`). A value of -inf stands for none: it comes last and adds nothing, so that rows of
+different lengths share one shape.
 """
 
 from __future__ import annotations

@@ -1,4 +1,8 @@
-"""Where rounding may decide otherwise (METHOD.md, section 4): all counted, the first of them named, in the manifest."""
+"""Where rounding may decide otherwise: all counted, the first of them named, in the manifest.
+
+Slices and cuts near a tie are those of METHOD.md, section 4; for pairs that fire or not, `svdtrace.bounds` derives the
+bounds of scores and patterns.
+"""
 
 from __future__ import annotations
 
@@ -89,7 +93,8 @@ def undecided_pairs(
     query = q[layer, prompt, dest, head]
     of_score = score_bounds(query, k[layer, prompt, src, head], root, scale)
     of_row = score_bounds(query, largest[layer, prompt, dest, head], root, scale)
-    of_pattern = np.minimum(pattern_bounds(pattern, of_row, q.shape[2]), window)
+    # A destination attends to what stands up to it, however far its prompt was padded.
+    of_pattern = np.minimum(pattern_bounds(pattern, of_row, dest + 1), window)
     above = [pattern - config.threshold, score - config.score_min]
     bounds = [of_pattern, of_score]
     may = np.all([each >= -bound for each, bound in zip(above, bounds, strict=True)], axis=0)

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pyarrow as pa
 
-if TYPE_CHECKING:
-    from svdtrace.report.traced import Traced
+from svdtrace.in_parts import Tables
 
 ROUNDED, WHOLE = "bfloat16", "float32"
 PROMPTS = 256
@@ -19,7 +18,7 @@ FIRING = ("prompt", "layer", "head", "dest", "src")
 EDGE = (*FIRING, "writer", "side")
 
 
-def changes(rounded: Traced, whole: Traced) -> dict[str, Any]:
+def changes(rounded: Tables, whole: Tables) -> dict[str, Any]:
     """Hold a trace with bfloat16 weights against one with the float32 weights, by which firings and edges are there.
 
     Args:

@@ -144,7 +144,8 @@ def rounding(
     """What bfloat16 weights change: the first prompts are traced once more, with the weights as float32.
 
     What is rounded are the weights as processed. Those of a bfloat16 checkpoint are float32 here without loss, so that
-    for them the results of folding alone are rounded; under processing raw nothing is, and nothing changes.
+    for them the results of folding alone are rounded; under processing raw nothing is, and nothing changes. While it is
+    compared, the float32 model is held beside the other.
 
     Args:
         found: the trace with bfloat16 weights.
@@ -238,7 +239,7 @@ def trace_settled(
 
 
 class Clock:
-    """Seconds per stage."""
+    """Seconds of the host per stage; what a device does meanwhile counts under the stage that the host is at."""
 
     def __init__(self) -> None:
         self.seconds: dict[str, float] = {}
@@ -293,7 +294,10 @@ def _parts(
     clock: Clock,
     progress: Progress | None,
 ) -> Iterator[BatchTrace]:
-    """Batch by batch. While the device computes, the host turns the batch before into rows."""
+    """Batch by batch. While the device computes, the host turns the batch before into rows.
+
+    The stage `forward` is what the host waits for of the pass: not what goes by while it makes rows and tables.
+    """
     done = 0
     following: Following | None = None
 
@@ -315,6 +319,7 @@ def _parts(
             jax.block_until_ready(observed)
         with clock("attribute"):
             following = follow(prepared, batch, observed, config)
+            del observed
             jax.block_until_ready([chunk.result for chunk in following.chunks])
     if following is not None:
         yield finished(following)

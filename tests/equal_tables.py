@@ -15,8 +15,9 @@ BOUND = 5e-5
 
 @dataclass(frozen=True)
 class Differences:
-    """How many firings and edges one run has and the other has not, or that differ in an integer."""
+    """How many pairs fire in one run alone, firings differ in their slice, edges are in one run alone."""
 
+    pairs: int
     firings: int
     edges: int
 
@@ -42,7 +43,7 @@ def compare(one: Any, other: Any, threshold: float) -> Differences:
     assert all((edges[0].get(key) or edges[1][key])["near_tie"] for key in lost), "an edge differs, but is near no tie"
     same = {key for key in set(edges[0]) & set(edges[1]) if key[:5] not in unequal}
     _close(edges, same, ("weight",))
-    return Differences(len(apart) + len(unequal), len(lost))
+    return Differences(len(apart), len(unequal), len(lost))
 
 
 def _rows(table: pa.Table, key: tuple[str, ...]) -> dict[tuple[Any, ...], dict[str, Any]]:

@@ -1,7 +1,8 @@
 """The least that each stage must compute and move: FLOP and bytes as functions of shapes and firings.
 
-A product of an m × n and an n × p matrix is 2 m n p FLOP. Values have 4 bytes (float32). What is not counted makes the
-share of the roof come out lower, never higher: element-wise work, decisions, and whatever is moved more than once.
+A product of an m × n and an n × p matrix is 2 m n p FLOP. Values have 4 bytes (float32). Not counted, so that
+a stage looks no busier than it must be: element-wise work, decisions, and what is moved more than once; a writer's z is
+taken to be read for every firing, though heads of one layer may share it.
 """
 
 from __future__ import annotations

@@ -32,11 +32,6 @@ class Record:
         """Note a target: the value should reach the limit."""
         self._target(measure, value, f"≥ {limit:g}", met=value >= limit)
 
-    def within(self, measure: str, value: float, centre: float, spread: float) -> None:
-        """Note a target: the value should lie within a relative spread around the centre."""
-        met = abs(value / centre - 1) <= spread
-        self._target(measure, value, f"{centre:g} ± {spread:.0%}", met=met)
-
     def _target(self, measure: str, value: float, target: str, *, met: bool) -> None:
         self.targets.append({"measure": measure, "value": value, "target": target, "met": met})
 

@@ -27,7 +27,7 @@ from svdtrace.prepare import Prepared, prepare
 from svdtrace.prompts.prompt import Prompt
 
 GIGA, GIB = 1e9, 2**30
-TRIES = 5
+TRIES = 7
 
 
 @dataclass(frozen=True)

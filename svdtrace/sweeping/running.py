@@ -225,7 +225,8 @@ class _Run:
         if window.number in known:
             return count.plus(self._known(window.number, window.digest), was_there=True)
         # Once for a sweep: the part remembers it, so that it is there exactly when the part is.
-        compared = self.config.dtype == ROUNDED and self.together.leads and count.done.rounding is None
+        lacking = self.config.dtype == ROUNDED and self.together.leads and count.done.rounding is None
+        compared = lacking and parts.counted(self.folder).rounding is None
         return count.plus(self._traced(window, compared=compared), was_there=False)
 
     def _all_parts(self, digests: Sequence[str]) -> Part:

@@ -17,6 +17,7 @@ from laws.examples import LENGTHS, Rounding, few, random_model, random_prompts, 
 from svdtrace import tracing
 from svdtrace.batching import Plan, planned_batches
 from svdtrace.config import TraceConfig
+from svdtrace.near_ties import NAMED
 from svdtrace.prepare import Prepared, prepare
 from svdtrace.tracing import Settled, Trace, trace_prepared, trace_settled
 
@@ -101,6 +102,6 @@ def test_parts_and_restarts_change_nothing(
     assert ties["firings"] == sum(swept.firings["near_tie"].to_pylist())
     slices = [row for row in swept.firings.to_pylist() if row["near_tie"]]
     wanted = ["prompt {prompt}: {layer}.{head}@{dest}:{src} (slice)".format(**row) for row in slices]
-    assert [name for name in ties["named"] if name.endswith("(slice)")] == wanted[
-        : sum("(slice)" in n for n in ties["named"])
-    ]
+    named = [name for name in ties["named"] if name.endswith("(slice)")]
+    assert named == wanted[: len(named)]
+    assert len(named) == len(wanted) or len(ties["named"]) == NAMED < ties["places"]

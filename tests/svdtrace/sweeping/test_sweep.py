@@ -83,7 +83,7 @@ def test_the_parts_hold_a_traces_tables(model: Any, undisturbed: Path):
         assert getattr(trace, name).schema.equals(getattr(swept, name).schema)
     assert trace.prompts.drop_columns("logit_difference").equals(swept.prompts.drop_columns("logit_difference"))
     # Other batches, other rounding; of these prompts none lies within it of a threshold.
-    assert compare(trace, swept, CONFIG.threshold) == Differences(0, 0)
+    assert compare(trace, swept, CONFIG.threshold) == Differences(0, 0, 0)
     for name in ("counts", "near_ties", "config", "model", "paths_saturated"):
         one, other = trace.manifest[name], swept.manifest[name]
         if name == "config":

@@ -56,11 +56,12 @@ class Collected:
     written: tuple[Written, ...]
 
 
-def in_blocks(rows: np.ndarray, head: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def in_blocks(rows: np.ndarray, head: np.ndarray, size: int = BLOCK_SIZE) -> tuple[np.ndarray, np.ndarray]:
     """Arrange rows of one layer in blocks of one head each, whole calls of them.
 
     Args:
         rows: the firings' rows; head: their heads.
+        size: slots of a block.
 
     Returns:
         Rows [call block slot], -1 in empty slots, and heads [call block].
@@ -68,15 +69,15 @@ def in_blocks(rows: np.ndarray, head: np.ndarray) -> tuple[np.ndarray, np.ndarra
     order = np.argsort(head, kind="stable")
     rows, head = rows[order], head[order]
     heads, start, count = np.unique(head, return_index=True, return_counts=True)
-    blocks_of = -(-count // BLOCK_SIZE)
+    blocks_of = -(-count // size)
     first_block = np.concatenate([[0], np.cumsum(blocks_of)])
     total = -(-first_block[-1] // BLOCKS_PER_CALL) * BLOCKS_PER_CALL
-    slots = np.full(total * BLOCK_SIZE, -1, np.int32)
+    slots = np.full(total * size, -1, np.int32)
     which = np.searchsorted(heads, head)
-    slots[first_block[which] * BLOCK_SIZE + np.arange(len(rows)) - start[which]] = rows
+    slots[first_block[which] * size + np.arange(len(rows)) - start[which]] = rows
     block_heads = np.zeros(total, np.int32)
     block_heads[: first_block[-1]] = np.repeat(heads, blocks_of)
-    return slots.reshape(-1, BLOCKS_PER_CALL, BLOCK_SIZE), block_heads.reshape(-1, BLOCKS_PER_CALL)
+    return slots.reshape(-1, BLOCKS_PER_CALL, size), block_heads.reshape(-1, BLOCKS_PER_CALL)
 
 
 @partial(jax.jit, static_argnames=("n_layers", "sides"))
@@ -122,7 +123,7 @@ def collect(
     )
 
 
-@partial(jax.jit, static_argnames=("method", "sides", "all_writers", "at_once"))
+@partial(jax.jit, static_argnames=("method", "sides", "all_writers"))
 def attribute(
     collected: Collected,
     filled: Bool[Array, "block slot"],
@@ -137,7 +138,6 @@ def attribute(
     method: str,
     sides: tuple[str, ...],
     all_writers: bool,
-    at_once: int,
 ) -> Attributed:
     """Slices, contributions and edges of firings of one layer.
 
@@ -147,7 +147,6 @@ def attribute(
         cores: with the heads of the layers gathered.
         sides: those to compute; their order is the leading axis of what comes back.
         all_writers: whether MLPs, embeddings, biases and the constant are writers too (`exact` alone).
-        at_once: how many blocks' cores are gathered at a time, see `svdtrace.batching.blocks_at_once`.
     """
     q, k = collected.q, collected.k
     slices, products, relative = sliced(q, k, head, reader, tau, method)
@@ -155,18 +154,20 @@ def attribute(
     coefficient = coefficients(method, q, k, members)
     present = present_writers(cores.shape[2], cores.shape[3], layer, all_writers)
 
-    def weigh(part: tuple[Array, Array, Array, tuple[Written, ...]]) -> list[tuple[Array, Array]]:
-        head, coefficient, relative, written = part
+    def read_by(head: Array) -> list[HeadReader]:
+        return [one_reader(reader, cores, SIDES.index(side), head) for side in sides]
+
+    def weigh(readers: list[HeadReader], part: tuple[Array, Array, tuple[Written, ...]]) -> list[tuple[Array, Array]]:
+        coefficient, relative, written = part
         both = []
-        for side, each in zip(sides, written, strict=True):
-            z = SIDES.index(side)
-            terms = writer_terms(each, z, head, reader, cores, b_O, method=method, all_writers=all_writers)
-            found = contribute(terms, coefficient[:, z], relative, present)
+        for side, read, each in zip(sides, readers, written, strict=True):
+            terms = writer_terms(each, read, b_O, method=method, all_writers=all_writers)
+            found = contribute(terms, coefficient[:, SIDES.index(side)], relative, present)
             both.append((found.weight, found.bound))
         return both
 
-    parts = (head, jnp.swapaxes(coefficient, 0, 1), relative, collected.written)
-    each = block_by_block(weigh, parts, jnp.any(filled, axis=-1), at_once)
+    parts = (jnp.swapaxes(coefficient, 0, 1), relative, collected.written)
+    each = head_by_head(read_by, weigh, parts, head, jnp.any(filled, axis=-1))
     weight, bound = (jnp.stack(of_sides) for of_sides in zip(*each, strict=True))
     edges = choose_edges(Contributions(weight, bound), coverage)
     return Attributed(
@@ -177,54 +178,80 @@ def attribute(
     )
 
 
-def block_by_block(work: Callable[[Any], Any], blocks: Any, filled: Bool[Array, " block"], at_once: int) -> Any:
-    """Work on blocks, `at_once` of them at a time, up to the last one that is filled; zeros beyond it.
+def head_by_head(
+    load: Callable[[Array], Any],
+    work: Callable[[Any, Any], Any],
+    blocks: Any,
+    head: Int[Array, " block"],
+    filled: Bool[Array, " block"],
+) -> Any:
+    """Work on blocks one by one, those of a head after another; zeros where none is filled.
 
-    A loop, so that what one block needs much room for (its heads' cores, the terms of every writer and vector) stays in
-    the cache; what is empty costs nothing.
+    A loop, so that what a block needs much room for (the terms of every writer and vector) stays in the cache; what a
+    head needs (its cores) is taken out of all heads' once for its blocks, and what is empty costs nothing.
 
     Args:
-        work: from arrays [at_once …] to arrays [at_once …].
-        blocks: arrays [block …], the number of blocks a multiple of `at_once`.
+        load: from a head to what its blocks need.
+        work: from that and a block, arrays [1 …], to arrays [1 …].
+        blocks: arrays [block …], filled ones first, those of a head together.
     """
+    n = len(filled)
 
-    def cut(start: Array) -> Any:
-        return jax.tree.map(lambda array: jax.lax.dynamic_slice_in_dim(array, start, at_once), blocks)
+    def cut(block: Array) -> Any:
+        return jax.tree.map(lambda array: jax.lax.dynamic_slice_in_dim(array, block, 1), blocks)
 
-    def step(index: Array, found: Any) -> Any:
-        start = index * at_once
-        part = work(cut(start))
-        return jax.tree.map(
-            lambda whole, each: jax.lax.dynamic_update_slice_in_dim(whole, each, start, axis=0), found, part
-        )
+    def one_head(run: Array, found: Any) -> Any:
+        loaded = load(head[first[run]])
 
-    shapes = jax.eval_shape(lambda: work(cut(jnp.int32(0))))
-    empty = jax.tree.map(lambda each: jnp.zeros((len(filled), *each.shape[1:]), each.dtype), shapes)
-    last = jnp.max(jnp.where(filled, jnp.arange(len(filled)), -1))
-    return jax.lax.fori_loop(0, last // at_once + 1, step, empty)
+        def step(block: Array, found: Any) -> Any:
+            part = work(loaded, cut(block))
+            return jax.tree.map(
+                lambda whole, each: jax.lax.dynamic_update_slice_in_dim(whole, each, block, axis=0), found, part
+            )
+
+        return jax.lax.fori_loop(first[run], beyond[run], step, found)
+
+    starts = filled & jnp.concatenate([jnp.ones(1, bool), head[1:] != head[:-1]])
+    first = jnp.nonzero(starts, size=n, fill_value=n)[0]
+    beyond = jnp.minimum(jnp.append(first[1:], n), jnp.sum(filled))
+    shapes = jax.eval_shape(lambda: work(load(head[0]), cut(jnp.int32(0))))
+    empty = jax.tree.map(lambda each: jnp.zeros((n, *each.shape[1:]), each.dtype), shapes)
+    return jax.lax.fori_loop(0, jnp.sum(starts), one_head, empty)
+
+
+@struct.dataclass
+class HeadReader:
+    """What blocks' heads read one side with: of a `Reader` and its cores, the block's own."""
+
+    cores: Float[Array, "block layer writer_head d_head sv"]
+    weights: Float[Array, "block d_model sv"]
+    bias: Float[Array, "block sv"]
+    shift: Float[Array, "block sv"]
+
+
+def one_reader(reader: Reader, cores: Array, side: int, head: Int[Array, ""]) -> HeadReader:
+    """The reader of one head, for a single block."""
+
+    def own(array: Array) -> Array:
+        start = (side, head, *[0] * (array.ndim - 2))
+        return jax.lax.dynamic_slice(array, start, (1, 1, *array.shape[2:]))[0]
+
+    return HeadReader(*(own(each) for each in (cores, reader.weights, reader.bias, reader.shift)))
+
+
+def readers_of(reader: Reader, cores: Array, side: int, head: Int[Array, " block"]) -> HeadReader:
+    """The readers of several blocks, gathered."""
+    return HeadReader(*(each[side, head] for each in (cores, reader.weights, reader.bias, reader.shift)))
 
 
 def writer_terms(
-    written: Written,
-    side: int,
-    head: Int[Array, " block"],
-    reader: Reader,
-    cores: Float[Array, "side head layer writer_head d_head sv"],
-    b_O: Float[Array, "all_layers d_model"],
-    *,
-    method: str,
-    all_writers: bool,
+    written: Written, read: HeadReader, b_O: Float[Array, "all_layers d_model"], *, method: str, all_writers: bool
 ) -> Float[Array, "block writer slot sv"]:
-    """What every writer gathered put along the reader's vectors, before the method's coefficients weigh it.
-
-    Args:
-        side: 0 destination, 1 source.
-    """
-    bias = reader.bias[side, head]
-    terms = head_terms(written, cores[side, head], bias, 0.0 if method == "exact" else 1.0)
+    """What every writer gathered put along the reader's vectors, before the method's coefficients weigh it."""
+    terms = head_terms(written, read.cores, read.bias, 0.0 if method == "exact" else 1.0)
     if not all_writers:
         return terms
-    rest = other_terms(written, b_O[: cores.shape[2]], reader.weights[side, head], bias, reader.shift[side, head])
+    rest = other_terms(written, b_O[: read.cores.shape[1]], read.weights, read.bias, read.shift)
     return jnp.concatenate([terms, rest], axis=1)
 
 

@@ -79,12 +79,12 @@ def automatic_batch_size(n_tokens: int, n_heads: int, device_kind: str) -> int:
     return max(1, min(tokens // n_tokens, pattern_values // (n_heads * n_tokens**2)))
 
 
-def blocks_at_once(platform: str) -> int:
-    """How many blocks of firings `svdtrace.attribute` works on at a time.
+def block_size(platform: str) -> int:
+    """How many firings of a head `svdtrace.attribute` works on at a time.
 
-    A core's cache holds what one block needs; an accelerator wants work for all of its units.
+    A core's cache holds what few need; an accelerator wants work for all of its units.
     """
-    return 1 if platform == "cpu" else 16
+    return 16 if platform == "cpu" else 128
 
 
 def plan_for(lengths: Sequence[int], batch_size: int | str, n_heads: int, device_kind: str, devices: int = 1) -> Plan:

@@ -23,7 +23,7 @@ from gpt2jax.params import Params
 from gpt2jax.residual import unembedding
 from svdtrace import tables
 from svdtrace.attribute import Attributed, Blocks, Collected, attribute, collect
-from svdtrace.batching import Batch, blocks_at_once
+from svdtrace.batching import Batch, block_size
 from svdtrace.config import TraceConfig
 from svdtrace.firings import Candidates, FiringList, candidates_per_destination, list_firings, near_threshold
 from svdtrace.near_ties import Sizes, UndecidedPairs, query_key_sizes, undecided_pairs
@@ -181,9 +181,13 @@ def _attributed(
         np.asarray(config.coverage, prepared.dtype),
     )
     options: dict[str, Any] = {"method": config.method, "sides": sides, "all_writers": all_writers(config)}
-    options["at_once"] = blocks_at_once(prepared.platform)
     arranged = in_blocks_by_device(
-        rows, firings.head[rows], firings.prompt[rows], observed.scale.shape[1], prepared.devices
+        rows,
+        firings.head[rows],
+        firings.prompt[rows],
+        observed.scale.shape[1],
+        prepared.devices,
+        block_size(prepared.platform),
     )
     gather: Callable[..., Collected] = collect
     explain: Callable[..., Attributed] = attribute

@@ -23,7 +23,7 @@ from svdtrace.sharding import PROMPT, replicate, spread_params
 # Composition cores of all layers are held when they fit here; beyond it (GPT-2 large and XL) each layer's are made anew
 # for every batch.
 MOST_CORE_BYTES = 2**31
-MOST_PROGRAMS = 3
+MOST_PROGRAMS = 4
 
 
 @dataclass(frozen=True)

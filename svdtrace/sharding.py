@@ -18,7 +18,7 @@ from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from gpt2jax.params import Blocks, Params
-from svdtrace.attribute import Attributed, Collected, attribute, collect, in_blocks
+from svdtrace.attribute import BLOCK_SIZE, Attributed, Collected, attribute, collect, in_blocks
 from svdtrace.attribute import Blocks as FiringBlocks
 from svdtrace.errors import SettingError
 from svdtrace.observe import Observed
@@ -86,19 +86,20 @@ def by_prompt(array: Any, mesh: Mesh | None) -> Any:
 
 
 def in_blocks_by_device(
-    rows: np.ndarray, head: np.ndarray, prompt: np.ndarray, n_prompts: int, devices: int
+    rows: np.ndarray, head: np.ndarray, prompt: np.ndarray, n_prompts: int, devices: int, size: int = BLOCK_SIZE
 ) -> tuple[np.ndarray, np.ndarray]:
     """`svdtrace.attribute.in_blocks` of each device's own prompts, side by side.
 
     Args:
         rows, head, prompt: the firings' rows, heads and prompts.
         n_prompts: rows of the batch, a multiple of `devices`.
+        size: slots of a block.
 
     Returns:
         Rows [call block slot], heads [call block]; the block axis holds a call's blocks of each device.
     """
     owner = prompt // (n_prompts // devices)
-    parts = [in_blocks(rows[owner == device], head[owner == device]) for device in range(devices)]
+    parts = [in_blocks(rows[owner == device], head[owner == device], size) for device in range(devices)]
     calls = max(len(each) for each, _ in parts)
 
     def filled(array: np.ndarray, filler: int) -> np.ndarray:

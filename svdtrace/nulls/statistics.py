@@ -17,7 +17,7 @@ from flax import struct
 from jaxtyping import Array, Bool, Float, Int, Key, UInt
 
 from gpt2jax.numerics import einsum
-from svdtrace.attribute import SIDES, Blocks, Collected, collect, present_writers, sliced, writer_terms
+from svdtrace.attribute import SIDES, Blocks, Collected, collect, present_writers, readers_of, sliced, writer_terms
 from svdtrace.contributions import Reader, Written, coefficients, contribute
 from svdtrace.edges import covering
 from svdtrace.nulls.draws import random_slices
@@ -186,16 +186,8 @@ def under_prompts(
 
 
 def _terms(written: Written, side: str, head: Array, given: Layer, method: str, all_writers: bool) -> Array:
-    return writer_terms(
-        written,
-        SIDES.index(side),
-        head,
-        given.reader,
-        given.cores,
-        given.b_O,
-        method=method,
-        all_writers=all_writers,
-    )
+    read = readers_of(given.reader, given.cores, SIDES.index(side), head)
+    return writer_terms(written, read, given.b_O, method=method, all_writers=all_writers)
 
 
 def _by_role(

@@ -1,4 +1,4 @@
-"""Blocks of firings: what is worked on, and how many at a time."""
+"""Blocks of firings: which are worked on, and with which head's values."""
 
 from __future__ import annotations
 
@@ -7,25 +7,21 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from svdtrace.attribute import block_by_block
+from svdtrace.attribute import head_by_head
+
+OF_HEAD = jnp.asarray([1.0, 10.0, 100.0])
 
 
-@pytest.mark.parametrize("at_once", [1, 2, 4])
-@pytest.mark.parametrize("filled", [[], [0], [0, 1, 2], [0, 5], [7]])
-def test_every_filled_block_is_worked_on(at_once: int, filled: list[int]) -> None:
-    """Catches a last block left out, and blocks put in another's place."""
-    marked = np.isin(np.arange(8), filled)
-    values = jnp.arange(1.0, 25.0).reshape(8, 3)
-    worked = jax.jit(
-        lambda blocks, marked: block_by_block(lambda part: (part[0] * part[1][:, None],), blocks, marked, at_once)
-    )
-    (found,) = worked((values, jnp.arange(8.0)), jnp.asarray(marked))
-    expected = np.asarray(values) * np.arange(8)[:, None]
-    assert np.array_equal(np.asarray(found)[marked], expected[marked])
+@jax.jit
+def worked(blocks: jax.Array, head: jax.Array, filled: jax.Array) -> jax.Array:
+    return head_by_head(lambda head: OF_HEAD[head], lambda own, part: (part * own,), blocks, head, filled)[0]
 
 
-def test_empty_blocks_cost_nothing() -> None:
-    """Catches a loop over all blocks: beyond the last filled one there are zeros."""
-    marked = jnp.asarray([True, True, False, False])
-    found = block_by_block(lambda part: part + 1.0, jnp.ones((4, 2)), marked, 1)
-    assert found.tolist() == [[2, 2], [2, 2], [0, 0], [0, 0]]
+@pytest.mark.parametrize("heads", [[], [0], [2], [0, 0, 0], [0, 1, 2], [0, 0, 2, 2, 2], [1, 1, 2], [0] * 4 + [2] * 4])
+def test_every_filled_block_is_worked_on_with_its_head(heads: list[int]) -> None:
+    """Catches a last block left out, another head's values, and a loop over what is empty."""
+    blocks = jnp.arange(1.0, 25.0).reshape(8, 3)
+    head, filled = np.zeros(8, np.int32), np.arange(8) < len(heads)
+    head[: len(heads)] = heads
+    expected = np.asarray(blocks) * np.where(filled, np.asarray(OF_HEAD)[head], 0)[:, None]
+    assert np.array_equal(worked(blocks, jnp.asarray(head), jnp.asarray(filled)), expected)

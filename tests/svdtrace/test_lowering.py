@@ -113,7 +113,7 @@ def run_on_a_mesh() -> None:
     sharding._mapped.cache_clear()
     collected = sharding.collect_by_device(observed, blocks, np.int32(1), mesh, n_layers=1, sides=sides)
     given = (np.int32(1), prepared.readers[0], prepared.cores(1), prepared.model.params.blocks.b_O)
-    options = {"method": "exact", "sides": sides, "all_writers": False, "at_once": 1}
+    options = {"method": "exact", "sides": sides, "all_writers": False}
     share = np.float32(0.7)
     sharding.attribute_by_device(
         collected, np.ones((1, 2), bool), blocks.head, *given, share, share, mesh=mesh, **options

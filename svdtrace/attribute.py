@@ -233,7 +233,8 @@ def one_reader(reader: Reader, cores: Array, side: int, head: Int[Array, ""]) ->
     """The reader of one head, for a single block."""
 
     def own(array: Array) -> Array:
-        start = (side, head, *[0] * (array.ndim - 2))
+        # Numbers of one type, where float64 would make those written here longer.
+        start = [jnp.asarray(each, head.dtype) for each in (side, head, *[0] * (array.ndim - 2))]
         return jax.lax.dynamic_slice(array, start, (1, 1, *array.shape[2:]))[0]
 
     return HeadReader(*(own(each) for each in (cores, reader.weights, reader.bias, reader.shift)))

@@ -61,7 +61,7 @@ OPTIONS = [
     (["trace", "--threshold", "-1"], "threshold is -1.0; it must be above 0 and at most 1"),
     (["trace", "--batch-size", "0"], "batch_size is 0; give a whole number of prompts, 1 or more, or auto"),
     (["trace", "stray"], "unrecognized options: stray; see svdtrace trace --help"),
-    (["graph"], "missing from svdtrace graph: DIR Folder of a trace. (required); see svdtrace graph --help"),
+    (["graph"], "missing from svdtrace graph: DIR Folder of a trace or a sweep. (required); see svdtrace graph --help"),
     (["graph", "a" * 300, "b"], "unrecognized options: b; see svdtrace graph --help"),
     (
         ["trace", "--config", "no.json"],

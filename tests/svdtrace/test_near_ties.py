@@ -58,7 +58,7 @@ def bounds(prepared: Prepared, seen: dict[str, np.ndarray], place: tuple[int, ..
     of_row = ACTIVATION_ERROR * float(attn_scale(prepared.model.config, layer, np.dtype("f4"))) * query * keys
     pattern = seen["pattern"][layer, prompt, head, dest, src]
     eps = float(np.finfo("f4").eps)
-    return pattern * (2 * (1 - pattern) * of_row.max() + N_TOKENS * eps), of_row[src]
+    return pattern * (2 * (1 - pattern) * of_row.max() + (dest + 1) * eps), of_row[src]
 
 
 def expected(prepared: Prepared, seen: dict[str, np.ndarray], config: TraceConfig) -> dict[tuple[int, ...], bool]:

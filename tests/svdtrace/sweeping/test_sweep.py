@@ -20,6 +20,7 @@ import pytest
 from equal_tables import Differences, compare
 from safetensors.numpy import load_file
 from small_model import jax_model, small_model
+from sweep_prompts import prompt
 
 import svdtrace
 from svdtrace import tracing
@@ -34,20 +35,7 @@ PART = 4
 TABLES = ("prompts", "firings", "edges")
 
 
-def prompt(number: int) -> Prompt:
-    """A prompt of 4 to 7 tokens."""
-    length = 4 + number % 4
-    tokens = tuple((number * 7 + 3 * place * place) % 19 for place in range(length))
-    return Prompt(f"p{number}", tokens, tuple(map(str, tokens)), {"IO": 1, "end": length - 1}, 3, 5)
-
-
 PROMPTS = [prompt(number) for number in range(10)]
-
-
-@pytest.fixture(scope="module")
-def model() -> Any:
-    params, config = small_model(seed=3)
-    return jax_model(params, config)
 
 
 @pytest.fixture(scope="module")

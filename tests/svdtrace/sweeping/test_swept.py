@@ -11,13 +11,12 @@ import networkx as nx
 import pyarrow as pa
 import pytest
 from equal_tables import BOUND
-from small_model import jax_model, small_model
+from sweep_prompts import prompt
 
 import svdtrace
 from svdtrace import graph
 from svdtrace.errors import TraceFolderError
 from svdtrace.graphs.published import published_form
-from svdtrace.prompts.prompt import Prompt
 from svdtrace.report import render
 from svdtrace.report.data import page_data
 from svdtrace.report.numbers import size_of
@@ -29,21 +28,8 @@ PART = 3
 CONFIG = svdtrace.TraceConfig(threshold=0.3, roots="1.0@*:*,1.1@*:IO")
 
 
-def prompt(number: int) -> Prompt:
-    """A prompt of 4 to 7 tokens; of the last part none has the first role."""
-    length = 4 + number % 4
-    tokens = tuple((number * 7 + 3 * place * place) % 19 for place in range(length))
-    roles = {"IO": 1, "end": length - 1} if number < 3 * PART else {"end": length - 1}
-    return Prompt(f"p{number}", tokens, tuple(map(str, tokens)), roles, 3, 5)
-
-
-PROMPTS = [prompt(number) for number in range(10)]
-
-
-@pytest.fixture(scope="module")
-def model() -> Any:
-    params, config = small_model(seed=3)
-    return jax_model(params, config)
+# Of the last part none has the first role.
+PROMPTS = [prompt(number, *(() if number < 3 * PART else ("end",))) for number in range(10)]
 
 
 @pytest.fixture(scope="module")

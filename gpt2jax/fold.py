@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
@@ -22,18 +23,19 @@ def fold(model: Model) -> Model:
     """
     if model.processing == "folded":
         return model
-    params = model.params
+    return replace(model, params=_folded(model.params), processing="folded")
+
+
+# One program: a model's first fold would take longer to compile, step by step, than to compute.
+@jax.jit
+def _folded(params: Params) -> Params:
     final = params.ln_final
     W_U = params.W_U if params.W_U is not None else None if params.W_E is None else params.W_E.T
     if W_U is not None and final is not None:
-        b_U = jnp.zeros(W_U.shape[1], W_U.dtype) if params.b_U is None else params.b_U
-        W_U, b_U = _folded_reader(W_U, b_U, final, "d,dv->v")
-        # A constant over the vocabulary leaves log-probabilities alone; without it directions of the unembedding
-        # are differences between tokens.
-        W_U, b_U = centre(W_U), centre(b_U)
+        W_U, b_U = _folded_unembedding(W_U, params.b_U, final)
     else:
         W_U, b_U = None, None
-    folded = Params(
+    return Params(
         W_E=_centred(params.W_E),
         W_pos=_centred(params.W_pos),
         blocks=_folded_blocks(params.blocks),
@@ -41,7 +43,17 @@ def fold(model: Model) -> Model:
         W_U=W_U,
         b_U=b_U,
     )
-    return replace(model, params=folded, processing="folded")
+
+
+def _folded_unembedding(W_U: Array, b_U: Array | None, final: LayerNorm) -> tuple[Array, Array]:
+    """As a token's row: a tied unembedding lies in memory so, and columns of it would be far apart."""
+    W = W_U.T
+    b_U = jnp.zeros(len(W), W.dtype) if b_U is None else b_U
+    b_U = b_U + einsum("vd,d->v", W, final.b)
+    W = centre(final.w * W)
+    # A constant over the vocabulary leaves log-probabilities alone; without it directions of the unembedding are
+    # differences between tokens.
+    return (W - jnp.mean(W, axis=0)).T, centre(b_U)
 
 
 def _folded_blocks(blocks: Blocks) -> Blocks:

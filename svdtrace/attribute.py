@@ -258,7 +258,7 @@ def writer_terms(
 
 def present_writers(n_layers: int, n_heads: int, layer: Int[Array, ""], all_writers: bool) -> Bool[Array, " writer"]:
     """Which of the writers gathered lie below the reader's layer."""
-    below = jnp.arange(n_layers) < layer
+    below = jnp.arange(n_layers, dtype=layer.dtype) < layer
     if not all_writers:
         return jnp.repeat(below, n_heads)
     return jnp.concatenate([jnp.repeat(below, n_heads), below, below, jnp.ones(3, bool)])

@@ -157,6 +157,14 @@ def gauged(model: Model, decomposition: Decomposition) -> Model:
     """The same model with its queries and keys in the singular gauge: no logit changes, and tracing needs no second
     projection, since the forward pass's own queries and keys, multiplied entry by entry, are the products.
     """
-    A, B = singular_gauge(decomposition)
-    blocks = replace(model.params.blocks, W_Q=A[..., :-1, :], b_Q=A[..., -1, :], W_K=B[..., :-1, :], b_K=B[..., -1, :])
+    blocks = replace(model.params.blocks, **_gauge_weights(decomposition))
     return replace(model, params=replace(model.params, blocks=blocks))
+
+
+def gauge_weights(decomposition: Decomposition) -> dict[str, Array]:
+    """The parameters that differ in the singular gauge, by their names."""
+    A, B = singular_gauge(decomposition)
+    return {"W_Q": A[..., :-1, :], "b_Q": A[..., -1, :], "W_K": B[..., :-1, :], "b_K": B[..., -1, :]}
+
+
+_gauge_weights = jax.jit(gauge_weights)

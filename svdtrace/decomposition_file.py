@@ -19,7 +19,7 @@ from svdtrace.errors import OutputError, TraceFolderError
 
 NAMES = ("U", "S", "V")
 # Raised whenever the same weights would be decomposed to other numbers, so that older files are made anew.
-FORMAT = "svdtrace decomposition 2"
+FORMAT = "svdtrace decomposition 3"
 CACHE_VARIABLE = "SVDTRACE_CACHE"
 
 

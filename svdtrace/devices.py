@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
@@ -29,3 +30,8 @@ def computing_devices(config: TraceConfig) -> list[Any]:
 def computing_device(config: TraceConfig) -> Any:
     """The first of them; they are all of one kind."""
     return computing_devices(config)[0]
+
+
+def usable_cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -8,21 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
-from functools import partial
 from typing import Any
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 import pyarrow as pa
-from flax import struct
-from jaxtyping import Array, Float
 
-from gpt2jax.blocks import attn_scale
-from gpt2jax.config import GPT2Config
 from svdtrace.bounds import pattern_bounds, score_bounds
 from svdtrace.config import TraceConfig
 from svdtrace.firings import Candidates, near_threshold
+from svdtrace.observe import Sizes
 from svdtrace.prepare import Prepared
 
 NAMED = 20
@@ -49,26 +43,6 @@ class UndecidedPairs:
         return len(self.prompt)
 
 
-@struct.dataclass
-class Sizes:
-    """|q̂|, |k̂|, the largest |k̂| up to each token, which is all that it attends to, and the layers' `attn_scale`."""
-
-    q: Float[Array, "layer prompt tok head"]
-    k: Float[Array, "layer prompt tok head"]
-    largest: Float[Array, "layer prompt tok head"]
-    scale: Float[Array, " layer"]
-
-
-@partial(jax.jit, static_argnames="config")
-def query_key_sizes(
-    config: GPT2Config, q: Float[Array, "layer prompt tok head d_head"], k: Float[Array, "layer prompt tok head d_head"]
-) -> Sizes:
-    """What scores' bounds are made of, so that queries and keys need not come to the host."""
-    norms = [jnp.sqrt(jnp.sum(jnp.square(each), axis=-1)) for each in (q, k)]
-    scale = jnp.stack([attn_scale(config, layer, q.dtype) for layer in range(config.n_layers)])
-    return Sizes(q=norms[0], k=norms[1], largest=jax.lax.cummax(norms[1], axis=2), scale=scale)
-
-
 def undecided_pairs(
     prepared: Prepared, candidates: Candidates, sizes: Sizes, place: np.ndarray, config: TraceConfig
 ) -> UndecidedPairs:
@@ -87,9 +61,11 @@ def undecided_pairs(
     layer, prompt, head, dest, rank = (found[0] + 1, *found[1:])
     at = (layer, prompt, head, dest, rank)
     src, score, pattern = np.asarray(candidates.src)[at], np.asarray(candidates.score)[at], strength[at]
-    q, k, largest = (np.asarray(each) for each in (sizes.q, sizes.k, sizes.largest))
+    q, k = np.asarray(sizes.q), np.asarray(sizes.k)
+    # The largest key up to each token, which is all that it attends to.
+    largest = np.maximum.accumulate(k, axis=2)
     root = np.sqrt(np.asarray(prepared.decomposition.S)[layer, head, 0])
-    scale = np.asarray(sizes.scale)[layer]
+    scale = np.asarray(prepared.score_scale)[layer]
     query = q[layer, prompt, dest, head]
     of_score = score_bounds(query, k[layer, prompt, src, head], root, scale)
     of_row = score_bounds(query, largest[layer, prompt, dest, head], root, scale)

@@ -8,9 +8,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -22,12 +22,13 @@ from gpt2jax.numerics import einsum
 from gpt2jax.params import Params
 from gpt2jax.residual import unembedding
 from svdtrace import tables
-from svdtrace.attribute import Attributed, Blocks, Collected, attribute, collect
+from svdtrace.attribute import BLOCKS_PER_CALL, Attributed, Blocks, Collected, attribute, collect
 from svdtrace.batching import Batch, block_size
 from svdtrace.config import TraceConfig
+from svdtrace.devices import precision
 from svdtrace.firings import Candidates, FiringList, candidates_per_destination, list_firings, near_threshold
-from svdtrace.near_ties import Sizes, UndecidedPairs, query_key_sizes, undecided_pairs
-from svdtrace.observe import Observed, observe
+from svdtrace.near_ties import UndecidedPairs, undecided_pairs
+from svdtrace.observe import Observed, Room, Sizes, observe
 from svdtrace.paths import count_paths, saturated
 from svdtrace.prepare import Prepared, writer_layers
 from svdtrace.roots import ALL, LOGIT, Root, logit_heads, named_roots
@@ -64,13 +65,19 @@ class BatchTrace:
     counts: BatchCounts
 
 
-def watch(prepared: Prepared, batch: Batch, config: TraceConfig) -> Observed:
-    """Stage 1; returns at once, the device computes on."""
+def watch(prepared: Prepared, batch: Batch, config: TraceConfig, before: Observed | None = None) -> Observed:
+    """Stage 1; returns at once, the device computes on.
+
+    Args:
+        before: an earlier batch's, needed no more: if it has this one's shape, its memory is taken over.
+    """
+    room = Room.of(before) if before is not None and before.scale.shape[1:] == batch.tokens.shape else None
     least = config.threshold - near_threshold(config.threshold)
     return observe(
         prepared.model.config,
         prepared.model.params,
         *(by_prompt(each, prepared.mesh) for each in (batch.tokens, batch.length, batch.last)),
+        room=room,
         count=candidates_per_destination(least, batch.tokens.shape[1]),
         skip_first=config.skip_first,
         all_writers=all_writers(config),
@@ -97,20 +104,14 @@ class Following:
 def follow(prepared: Prepared, batch: Batch, observed: Observed, config: TraceConfig) -> Following:
     """Stage 2; waits for stage 1, then returns at once, the device computes on."""
     firings = list_firings(observed.candidates, config.threshold, config.score_min)
-    sizes = query_key_sizes(prepared.model.config, observed.q, observed.k)
-    sides = sides_of(config)
-    chunks = [
-        chunk
-        for layer in range(1, prepared.model.config.n_layers)
-        for chunk in _attributed(prepared, observed, firings, layer, config, sides)
-    ]
+    chunks = _all_layers(prepared, observed, firings, config)
     params, asked = prepared.model.params, (batch.answer, batch.distractor)
     heads = None
     if config.roots == LOGIT:
         coverage, n_heads = np.asarray(config.coverage, prepared.dtype), prepared.model.config.n_heads
         heads = logit_heads(params, observed, batch.last, *asked, coverage, n_heads=n_heads)
     difference = logit_difference(params, observed.final_read, *asked)
-    return Following(batch, firings, observed.candidates, sizes, chunks, difference, heads)
+    return Following(batch, firings, observed.candidates, observed.sizes, chunks, difference, heads)
 
 
 def finish(
@@ -164,23 +165,40 @@ def logit_difference(
     return jnp.where((answer >= 0) & (distractor >= 0), difference, jnp.nan)
 
 
+def _all_layers(prepared: Prepared, observed: Observed, firings: FiringList, config: TraceConfig) -> list[Chunk]:
+    """Stage 2 for all layers, dispatched by as many threads as can be of use."""
+
+    def of_layer(layer: int) -> list[Chunk]:
+        # What JAX computes in is a setting of the thread.
+        with precision(config):
+            return _attributed(prepared, observed, firings, layer, config)
+
+    layers = range(1, prepared.model.config.n_layers)
+    with ThreadPoolExecutor(prepared.threads) as pool:
+        return [chunk for chunks in pool.map(of_layer, layers) for chunk in chunks]
+
+
+def warm(prepared: Prepared, observed: Observed, config: TraceConfig) -> None:
+    """Compile stage 2 for a batch's shape while the device is still at its stage 1: calls without any firing.
+
+    Returns when all is compiled; the calls wait for the device.
+    """
+    n_layers = prepared.model.config.n_layers
+    # One layer of each program.
+    layers = {writer_layers(layer, n_layers): layer for layer in range(n_layers - 1, 0, -1)}.values()
+    place = np.zeros((BLOCKS_PER_CALL * prepared.devices, block_size(prepared.platform)), np.int32)
+    nowhere = Blocks(prompt=place, dest=place, src=place, head=place[:, 0])
+    for layer in layers:
+        _explained(prepared, observed, nowhere, place - 1, layer, config)
+
+
 def _attributed(
-    prepared: Prepared, observed: Observed, firings: FiringList, layer: int, config: TraceConfig, sides: tuple[str, ...]
+    prepared: Prepared, observed: Observed, firings: FiringList, layer: int, config: TraceConfig
 ) -> list[Chunk]:
     """Stage 2 for one layer, dispatched call by call."""
     rows = np.nonzero(firings.layer == layer)[0]
     if not len(rows):
         return []
-    n_layers = writer_layers(layer, prepared.model.config.n_layers)
-    given = (
-        np.int32(layer),
-        prepared.readers[layer - 1],
-        prepared.cores(layer),
-        prepared.model.params.blocks.b_O,
-        np.asarray(config.tau, prepared.dtype),
-        np.asarray(config.coverage, prepared.dtype),
-    )
-    options: dict[str, Any] = {"method": config.method, "sides": sides, "all_writers": all_writers(config)}
     arranged = in_blocks_by_device(
         rows,
         firings.head[rows],
@@ -189,20 +207,41 @@ def _attributed(
         prepared.devices,
         block_size(prepared.platform),
     )
-    gather: Callable[..., Collected] = collect
-    explain: Callable[..., Attributed] = attribute
-    if prepared.mesh is not None:
-        gather = partial(collect_by_device, mesh=prepared.mesh)
-        explain = partial(attribute_by_device, mesh=prepared.mesh)
     chunks = []
     for row, head in zip(*arranged, strict=True):
         # An empty slot repeats row 0; what comes of it is masked.
         at = np.maximum(row, 0)
         blocks = Blocks(prompt=firings.prompt[at], dest=firings.dest[at], src=firings.src[at], head=head)
-        collected = gather(observed, blocks, np.int32(layer), n_layers=n_layers, sides=sides)
-        result = explain(collected, row >= 0, head, *given, **options)
-        chunks.append(Chunk(row=row, writer_layers=n_layers, result=result))
+        chunks.append(_explained(prepared, observed, blocks, row, layer, config))
     return chunks
+
+
+def _explained(
+    prepared: Prepared, observed: Observed, blocks: Blocks, row: np.ndarray, layer: int, config: TraceConfig
+) -> Chunk:
+    """Stage 2 for one call: the firings of one layer that stand in `blocks`, `row` -1 in empty slots."""
+    n_layers, sides = writer_layers(layer, prepared.model.config.n_layers), sides_of(config)
+    gather: Callable[..., Collected] = collect
+    explain: Callable[..., Attributed] = attribute
+    if prepared.mesh is not None:
+        gather = partial(collect_by_device, mesh=prepared.mesh)
+        explain = partial(attribute_by_device, mesh=prepared.mesh)
+    collected = gather(observed, blocks, np.int32(layer), n_layers=n_layers, sides=sides)
+    result = explain(
+        collected,
+        row >= 0,
+        blocks.head,
+        np.int32(layer),
+        prepared.readers[layer - 1],
+        prepared.cores(layer),
+        prepared.model.params.blocks.b_O,
+        np.asarray(config.tau, prepared.dtype),
+        np.asarray(config.coverage, prepared.dtype),
+        method=config.method,
+        sides=sides,
+        all_writers=all_writers(config),
+    )
+    return Chunk(row=row, writer_layers=n_layers, result=result)
 
 
 def _root_firings(following: Following, config: TraceConfig, roots: Sequence[Root]) -> np.ndarray:

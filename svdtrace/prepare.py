@@ -4,19 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 
 import jax
 import jax.numpy as jnp
 from jax.sharding import Mesh
-from jaxtyping import Array
+from jaxtyping import Array, Float
 
+from gpt2jax.blocks import attn_scale
+from gpt2jax.config import GPT2Config
 from gpt2jax.fold import fold
 from gpt2jax.numerics import compute_dtype
-from gpt2jax.params import Model
+from gpt2jax.params import Blocks, Model
 from svdtrace.bounds import rounding_scale
 from svdtrace.config import TraceConfig
 from svdtrace.contributions import Reader, composition_cores, reader
-from svdtrace.decomposition import Decomposition, decompose, gauged, singular_gauge
+from svdtrace.decomposition import Decomposition, decompose, gauge_weights, singular_gauge
+from svdtrace.devices import usable_cores
 from svdtrace.errors import ModelError, SettingError
 from svdtrace.sharding import PROMPT, replicate, spread_params
 
@@ -24,14 +28,18 @@ from svdtrace.sharding import PROMPT, replicate, spread_params
 # for every batch.
 MOST_CORE_BYTES = 2**31
 MOST_PROGRAMS = 4
+MOST_THREADS = 8
 
 
 @dataclass(frozen=True)
 class Prepared:
-    """`model` computes in the singular gauge; `readers[l - 1]` and `cores[l - 1]` belong to layer l ≥ 1."""
+    """`model` computes in the singular gauge; `readers[l - 1]` and `cores[l - 1]` belong to layer l ≥ 1; `score_scale`
+    is the factor between q·k and the score.
+    """
 
     model: Model
     decomposition: Decomposition
+    score_scale: Float[Array, " layer"]
     readers: tuple[Reader, ...]
     held_cores: tuple[Array, ...] | None
     fingerprint: str = ""
@@ -51,6 +59,17 @@ class Prepared:
     def dtype(self) -> jnp.dtype:
         """The dtype of activations and products: float32 for bfloat16 weights too."""
         return self.decomposition.S.dtype
+
+    @property
+    def threads(self) -> int:
+        """How many threads may hand work to the devices at the same time.
+
+        A CPU does what one thread hands over in its order, and many small products leave cores idle. Accelerators keep
+        themselves busy, devices of a mesh must all get their programs in one order, and cores made anew for every batch
+        would be in memory together.
+        """
+        alone = self.platform != "cpu" or self.mesh is not None or self.held_cores is None
+        return 1 if alone else min(usable_cores(), MOST_THREADS)
 
     def cores(self, layer: int) -> Array:
         """The composition cores of one layer's readers with the heads of all `writer_layers` below it."""
@@ -101,28 +120,49 @@ def _cast(model: Model, dtype: jnp.dtype) -> Model:
 
 
 def prepare(model: Model, config: TraceConfig, decomposer: Callable[[Model], Decomposition] = decompose) -> Prepared:
-    """Make a model ready. `decomposer` may answer from a cache.
+    """Make a model ready. `decomposer` gets it as processed, which the device may still be at.
 
     Raises:
         SettingError, ModelError: see `processed`.
     """
     model = processed(model, config)
-    decomposition = decomposer(model)
-    A, B = singular_gauge(decomposition)
-    rank, scale = decomposition.within_rank(), rounding_scale(decomposition)
-    blocks = model.params.blocks
-    readers = tuple(
-        reader(blocks, A[layer], B[layer], rank[layer], jax.tree.map(lambda each, at=layer: each[at], scale), layer)
-        for layer in range(1, model.config.n_layers)
+    return in_gauge(model, decomposer(model))
+
+
+def in_gauge(model: Model, decomposition: Decomposition) -> Prepared:
+    """A processed model, ready by its own decomposition."""
+    hold = _core_bytes(model) <= MOST_CORE_BYTES
+    gauge, readers, cores, scale = _ready(model.config, model.params.blocks, decomposition, hold=hold)
+    blocks = replace(model.params.blocks, **gauge)
+    return Prepared(
+        model=replace(model, params=replace(model.params, blocks=blocks)),
+        decomposition=decomposition,
+        score_scale=scale,
+        readers=readers,
+        held_cores=cores,
     )
-    in_gauge = gauged(model, decomposition)
-    held = None
-    if _core_bytes(model) <= MOST_CORE_BYTES:
-        held = tuple(
-            _cores(blocks.W_O[: writer_layers(layer, model.config.n_layers)], readers[layer - 1].weights)
-            for layer in range(1, model.config.n_layers)
-        )
-    return Prepared(model=in_gauge, decomposition=decomposition, readers=readers, held_cores=held)
+
+
+@partial(jax.jit, static_argnames=("config", "hold"))
+def _ready(
+    config: GPT2Config, blocks: Blocks, decomposition: Decomposition, *, hold: bool
+) -> tuple[dict[str, Array], tuple[Reader, ...], tuple[Array, ...] | None, Array]:
+    """Queries and keys in the singular gauge, readers, their cores if they are to be held, and the scores' scale: one
+    program, since compiling (or reading) one for every step would take longer than the steps.
+    """
+    A, B = singular_gauge(decomposition)
+    rank, bounds = decomposition.within_rank(), rounding_scale(decomposition)
+
+    def of_layer(layer: int) -> Reader:
+        return reader(blocks, A[layer], B[layer], rank[layer], jax.tree.map(lambda each: each[layer], bounds), layer)
+
+    readers = tuple(of_layer(layer) for layer in range(1, config.n_layers))
+    cores = tuple(
+        composition_cores(blocks.W_O[: writer_layers(layer, config.n_layers)], each.weights)
+        for layer, each in enumerate(readers, 1)
+    )
+    scale = jnp.stack([attn_scale(config, layer, A.dtype) for layer in range(config.n_layers)])
+    return gauge_weights(decomposition), readers, cores if hold else None, scale
 
 
 def _core_bytes(model: Model) -> int:

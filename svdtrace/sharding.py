@@ -16,6 +16,7 @@ import jax
 import numpy as np
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
+from jaxtyping import Array
 
 from gpt2jax.params import Blocks, Params
 from svdtrace.attribute import BLOCK_SIZE, Attributed, Collected, attribute, collect, in_blocks
@@ -129,7 +130,7 @@ def collect_by_device(
 
 
 def attribute_by_device(
-    collected: Collected, filled: np.ndarray, head: np.ndarray, *given: Any, mesh: Mesh, **options: Any
+    collected: Collected, filled: np.ndarray, head: np.ndarray | Array, *given: Any, mesh: Mesh, **options: Any
 ) -> Attributed:
     """`svdtrace.attribute.attribute`, each device its own blocks, in a loop of its own."""
     by_block = len(jax.tree.leaves((collected, filled, head)))

@@ -11,7 +11,6 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -31,8 +30,9 @@ from svdtrace.devices import computing_device, computing_devices, precision
 from svdtrace.errors import PromptError
 from svdtrace.in_parts import Tables
 from svdtrace.manifest import trace_manifest
-from svdtrace.pipeline import BatchTrace, Following, Keep, batch_tables, finish, follow, watch
-from svdtrace.prepare import Prepared, prepare, spread
+from svdtrace.observe import Observed
+from svdtrace.pipeline import BatchTrace, Following, Keep, batch_tables, finish, follow, warm, watch
+from svdtrace.prepare import Prepared, in_gauge, processed, spread
 from svdtrace.prompts.prompt import Prompt
 from svdtrace.roots import Root, parse_roots
 from svdtrace.rounding import PROMPTS, ROUNDED, ROUNDING, WHOLE, changes
@@ -174,8 +174,10 @@ def prepare_cached(model: Model, config: TraceConfig, mesh: Mesh | None = None) 
     Raises:
         SettingError, ModelError: see `svdtrace.prepare.prepare`.
     """
+    ready = processed(model, config)
+    # Hashed while the device folds.
     name = fingerprint(model)
-    prepared = prepare(model, config, partial(cached_decompose, key=f"{name}-{config.processing}-{config.dtype}"))
+    prepared = in_gauge(ready, cached_decompose(ready, key=f"{name}-{config.processing}-{config.dtype}"))
     return replace(spread(prepared, mesh or device_mesh(computing_devices(config))), fingerprint=name)
 
 
@@ -299,6 +301,8 @@ def _parts(
     The stage `forward` is what the host waits for of the pass: not what goes by while it makes rows and tables.
     """
     done = 0
+    shapes: set[tuple[int, ...]] = set()
+    observed: Observed | None = None
     following: Following | None = None
 
     def finished(following: Following) -> BatchTrace:
@@ -312,14 +316,16 @@ def _parts(
 
     for batch in planned_batches(prompts, settled.plan):
         with clock("forward"):
-            observed = watch(prepared, batch, config)
+            observed = watch(prepared, batch, config, observed)
+            if batch.tokens.shape not in shapes:
+                warm(prepared, observed, config)
+            shapes.add(batch.tokens.shape)
         if following is not None:
             yield finished(following)
         with clock("forward"):
             jax.block_until_ready(observed)
         with clock("attribute"):
             following = follow(prepared, batch, observed, config)
-            del observed
             jax.block_until_ready([chunk.result for chunk in following.chunks])
     if following is not None:
         yield finished(following)

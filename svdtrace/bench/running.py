@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import statistics
 import tempfile
 from collections.abc import Callable
@@ -22,6 +21,7 @@ from svdtrace.bench.sizes import Sizes
 from svdtrace.bench.subject import Subject, gain_for, random_prompts
 from svdtrace.bundle import bundled_folder
 from svdtrace.config import TraceConfig
+from svdtrace.devices import usable_cores
 from svdtrace.prepare import processed
 from svdtrace.prompts.prompt import Prompt
 from svdtrace.versions import versions
@@ -102,7 +102,7 @@ def _in_order(record: Record, setting: Setting) -> dict[str, Any]:
         "device": device.device_kind,
         "platform": device.platform,
         "devices": jax.local_device_count(),
-        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "cores": usable_cores(),
         "stages": record.stages,
         "targets": record.targets,
         "model": setting.subject.source or "random weights",

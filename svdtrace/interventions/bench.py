@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import statistics
 import time
 from collections.abc import Callable, Sequence
@@ -14,6 +13,7 @@ import numpy as np
 from gpt2jax.params import Model
 from svdtrace.bench.forward import plain_forward
 from svdtrace.config import TraceConfig
+from svdtrace.devices import usable_cores
 from svdtrace.interventions.choice import named_edges
 from svdtrace.interventions.intervening import intervene_ready, make_ready, parse_specs
 from svdtrace.interventions.settings import InterventionConfig
@@ -74,7 +74,7 @@ def run(
         "tokens": tokens.shape[1],
         "device": device.device_kind,
         "platform": device.platform,
-        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "cores": usable_cores(),
         "stages": {
             name: {"median": medians[name], "min": min(seconds), "max": max(seconds)} for name, seconds in taken.items()
         },

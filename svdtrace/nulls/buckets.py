@@ -84,7 +84,7 @@ def _joined(parts: Sequence[Observed]) -> Observed:
         join = partial(_end_to_end, axis)
         return {name: jax.tree.map(join, *(getattr(each, name) for each in parts)) for name in names}
 
-    by_layer = along(1, "candidates", "q", "k", "z", "scale", "mlp_out")
+    by_layer = along(1, "candidates", "sizes", "q", "k", "z", "scale", "mlp_out")
     return Observed(**by_layer, **along(0, "embed", "pos", "final_read", "final_scale"))
 
 

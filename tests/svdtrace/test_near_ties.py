@@ -18,7 +18,7 @@ from svdtrace.batching import batches
 from svdtrace.bounds import ACTIVATION_ERROR, pattern_bounds
 from svdtrace.config import TraceConfig
 from svdtrace.firings import candidates_per_destination, near_threshold
-from svdtrace.near_ties import NAMED, UndecidedPairs, near_ties, query_key_sizes, renumbered, undecided_pairs
+from svdtrace.near_ties import NAMED, UndecidedPairs, near_ties, renumbered, undecided_pairs
 from svdtrace.pipeline import watch
 from svdtrace.prepare import Prepared, prepare
 from svdtrace.prompts import Prompt
@@ -78,8 +78,7 @@ def expected(prepared: Prepared, seen: dict[str, np.ndarray], config: TraceConfi
 def listed(prepared: Prepared, prompts: list[Prompt], config: TraceConfig) -> dict[tuple[int, ...], bool]:
     (batch,) = batches(prompts, (N_TOKENS,), "auto", prepared.model.config.n_heads, "cpu")
     observed = watch(prepared, batch, config)
-    sizes = query_key_sizes(prepared.model.config, observed.q, observed.k)
-    pairs = undecided_pairs(prepared, observed.candidates, sizes, batch.place, config)
+    pairs = undecided_pairs(prepared, observed.candidates, observed.sizes, batch.place, config)
     columns = (getattr(pairs, name).tolist() for name in FIRING)
     return dict(zip(zip(*columns, strict=True), pairs.by_pattern.tolist(), strict=True))
 

@@ -66,7 +66,7 @@ def test_exact_explains_everything(processing: str, drawn: Drawn, seed: int) -> 
     root = np.sqrt(np.asarray(prepared.decomposition.S[..., 0]))
     seen = 0
     for layer in range(1, CONFIG.n_layers):
-        for chunk in _attributed(prepared, observed, firings, layer, config, ("dest", "src")):
+        for chunk in _attributed(prepared, observed, firings, layer, config):
             row = chunk.row[chunk.row >= 0]
             result = jax.tree.map(
                 lambda each, filled=chunk.row >= 0: np.asarray(each)[..., filled, :], chunk.result.weight

@@ -30,18 +30,27 @@ def main(argv: Sequence[str] | None = None) -> int:
         status = _run(arguments)
         sys.stdout.flush()
         return status
-    except KeyboardInterrupt:
-        print("interrupted; nothing unfinished was kept", file=sys.stderr)
-        return INTERRUPTED
     except BrokenPipeError:
         # Whoever read our output has seen enough; Python would complain once more while closing it.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return DONE
-    except Exception as error:
-        if os.environ.get(DEBUG_VARIABLE):
-            raise
-        print(f"error: {one_line(error)}", file=sys.stderr)
-        return CANNOT
+    except (Exception, KeyboardInterrupt) as error:
+        return tell(error)
+
+
+def tell(error: BaseException) -> int:
+    """Say on one line of standard error why a command ended early; the exit status.
+
+    Raises:
+        BaseException: the error itself, where it is to be seen whole.
+    """
+    if isinstance(error, KeyboardInterrupt):
+        print("interrupted; nothing unfinished was kept", file=sys.stderr)
+        return INTERRUPTED
+    if os.environ.get(DEBUG_VARIABLE):
+        raise error
+    print(f"error: {one_line(error)}", file=sys.stderr)
+    return CANNOT
 
 
 def _run(arguments: list[str]) -> int:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
+from svdtrace.cli import tell
 from svdtrace.cli.options import ConfigChoice, Flag, Flat, Folder, ModelChoice, PromptChoice, Voice
 from svdtrace.config import TraceConfig
 
@@ -82,23 +83,29 @@ def run(options: Options) -> int:
         raise OptionError(f"--seed is {choice.seed}; give 0 or more")
     check_folder(options.out)
 
+    together = options.together
+    if not together.distributed and together.coordinator is None:
+        return _swept(options, choice.prompts)
+
+    from svdtrace.sweeping.processes import join, leaving
+
+    with leaving(tell):
+        join(together.coordinator, together.processes, together.process)
+        return _swept(options, choice.prompts)
+
+
+def _swept(options: Options, source: str) -> int:
+    """This process's share of the sweep, or all of it."""
     from svdtrace.cli.loading import load_model
     from svdtrace.cli.terminal import console, print_json
     from svdtrace.prompts.expected import expected
-    from svdtrace.sweeping.running import sweep
-
-    together = options.together
-    if together.distributed or together.coordinator is not None:
-        from svdtrace.sweeping.processes import join
-
-        join(together.coordinator, together.processes, together.process)
-
     from svdtrace.sharding import device_mesh
     from svdtrace.sweeping.processes import Processes
+    from svdtrace.sweeping.running import sweep
 
     model = load_model(options.inputs.model)
     mesh = None if options.model_axis == 1 else device_mesh(model_axis=options.model_axis)
-    with _shown(options.voice, expected(choice.prompts)) as show:
+    with _shown(options.voice, expected(source)) as show:
         last: list[Progress] = []
 
         def follow(progress: Progress) -> None:
@@ -107,13 +114,13 @@ def run(options: Options) -> int:
 
         swept = sweep(
             model,
-            choice.prompts,
+            source,
             options.out,
             options.settings,
             part_size=options.part_size,
             strict=options.strict,
-            bos=choice.bos,
-            seed=choice.seed,
+            bos=options.prompts.bos,
+            seed=options.prompts.seed,
             progress=follow,
             mesh=mesh,
         )

@@ -89,11 +89,8 @@ def page_data(trace: InParts, results: Sequence[Result] = (), limit: int = BYTES
         "chance": chance_json(trace.manifest),
         "stability": stability_json(trace.manifest),
     }
-    of_results = []
-    for result in results:
-        section, made = SECTIONS[result.command]
-        data[section], sentences = made(result)
-        of_results += sentences
+    sections, of_results = _sections(results)
+    data |= sections
     views = prompt_views(trace.parts(), prompts.texts, writers, limit - size_of(data))
     data["prompts"] = views.packed
     left_out = [
@@ -113,6 +110,16 @@ def page_data(trace: InParts, results: Sequence[Result] = (), limit: int = BYTES
         d_head=by_head.n_vectors,
         left_out=tuple(each for each in left_out if each),
     )
+
+
+def _sections(results: Sequence[Result]) -> tuple[dict[str, Any], list[str]]:
+    """What stands beside the trace, by section, and what is left out of it."""
+    sections, left_out = {}, []
+    for result in results:
+        section, made = SECTIONS[result.command]
+        sections[section], sentences = made(result)
+        left_out += sentences
+    return sections, left_out
 
 
 def _shape(model: Mapping[str, Any], by_head: Heads) -> dict[str, int]:

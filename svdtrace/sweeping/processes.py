@@ -5,6 +5,10 @@ Each has its own devices and its own slice of the parts; nothing but waiting goe
 
 from __future__ import annotations
 
+import os
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import jax
@@ -38,6 +42,24 @@ class Processes:
         """Go on when all processes are here."""
         if self.count > 1:
             multihost_utils.sync_global_devices(name)
+
+
+@contextmanager
+def leaving(tell: Callable[[BaseException], int]) -> Iterator[None]:
+    """Where what happens within fails, this process ends at once.
+
+    Ended as usual it would first wait for the others, who wait for it; when it is gone they fail, too.
+
+    Args:
+        tell: says what failed, and the exit status.
+    """
+    try:
+        yield
+    except (Exception, KeyboardInterrupt) as error:
+        status = tell(error)
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(status)
 
 
 def join(coordinator: str | None = None, count: int | None = None, index: int | None = None) -> None:

@@ -84,23 +84,49 @@ def test_eight_devices_give_the_tables_of_one(model_folder: Path, prompt_file: P
         assert found.edges <= near["edges"]
 
 
-@pytest.mark.full
-def test_two_processes_give_the_tables_of_one(model_folder: Path, prompt_file: Path, tmp_path: Path):
+def options_of(model_folder: Path, prompt_file: Path) -> list[str]:
+    return ["--model", str(model_folder), "--prompts", str(prompt_file), "--threshold", "0.3", "--part-size", "3"]
+
+
+def started_together(tmp_path: Path, *options: list[str]) -> list[subprocess.Popen[str]]:
+    """A process for each list of options, all sweeping into one folder."""
     with socket.socket() as free:
         free.bind(("localhost", 0))
         port = free.getsockname()[1]
-    options = ["--model", str(model_folder), "--prompts", str(prompt_file), "--threshold", "0.3", "--part-size", "3"]
-    together = ["--out", str(tmp_path / "two"), "--coordinator", f"localhost:{port}", "--processes", "2"]
-    processes = [
+    together = ["--coordinator", f"localhost:{port}", "--processes", str(len(options)), "--quiet"]
+    return [
         subprocess.Popen(
-            [*COMMAND, "sweep", *options, *together, "--process", str(index), "--quiet"],
+            [*COMMAND, "sweep", *its, "--out", str(tmp_path / "two"), *together, "--process", str(index)],
             env=environment(tmp_path),
             stderr=subprocess.PIPE,
             text=True,
         )
-        for index in range(2)
+        for index, its in enumerate(options)
     ]
-    for process in processes:
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("failing", [0, 1])
+def test_a_process_that_fails_leaves_none_waiting(model_folder: Path, prompt_file: Path, tmp_path: Path, failing: int):
+    options = [options_of(model_folder, prompt_file) for _ in range(2)]
+    options[failing][1] = str(tmp_path / "missing")
+    processes = started_together(tmp_path, *options)
+    try:
+        _, said = processes[failing].communicate(timeout=60)
+        assert processes[failing].returncode == 2
+        assert said.splitlines()[-1].startswith("error: ")
+        assert "missing" in said
+        processes[1 - failing].communicate(timeout=180)
+        assert processes[1 - failing].returncode != 0
+    finally:
+        for process in processes:
+            process.kill()
+
+
+@pytest.mark.full
+def test_two_processes_give_the_tables_of_one(model_folder: Path, prompt_file: Path, tmp_path: Path):
+    options = options_of(model_folder, prompt_file)
+    for process in started_together(tmp_path, options, options):
         _, said = process.communicate(timeout=250)
         assert process.returncode == 0, said
     assert main(["sweep", *options, "--out", str(tmp_path / "one"), "--quiet"]) == 0

@@ -73,6 +73,7 @@ def test_eight_devices_give_the_tables_of_one(model_folder: Path, prompt_file: P
     arguments = [sys.executable, "-c", SPREAD, str(model_folder), str(prompt_file), *outs]
     run = subprocess.run(arguments, env=flags, capture_output=True, text=True, timeout=250)
     assert run.returncode == 0, run.stderr
+    assert "donated" not in run.stderr
     for out, writers in zip(outs, ("heads", "all"), strict=True):
         spread, alone = svdtrace.read(out), traced(model_folder, prompt_file, writers)
         assert alone.firings.num_rows > 50

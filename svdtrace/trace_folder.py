@@ -87,7 +87,10 @@ def _manifest(folder: Path) -> dict[str, Any]:
     try:
         manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise TraceFolderError(f"{folder}: holds no trace ({error}); name a folder that svdtrace trace wrote") from None
+        reason = f"{MANIFEST}: {error.strerror}" if isinstance(error, OSError) else error
+        raise TraceFolderError(
+            f"{folder}: holds no trace ({reason}); name a folder that svdtrace trace or sweep wrote"
+        ) from None
     missing = NEEDED - manifest.keys() if isinstance(manifest, dict) else NEEDED
     if missing:
         lacking = ", ".join(sorted(missing))

@@ -65,11 +65,12 @@ class Options:
 def run(options: Options) -> int:
     """Build the graph and write it; print its strongest edges."""
     from svdtrace.cli.summary import edges_table, strongest
-    from svdtrace.cli.terminal import console, print_json
+    from svdtrace.cli.terminal import console, print_json, tell_unfinished
     from svdtrace.trace_folder import opened
 
     _check(options)
     whole = opened(options.folder)
+    tell_unfinished(whole.manifest, options.voice)
     trace = _prompt(whole, options.prompt)
     other = None if options.against is None else opened(options.against)
     circuit, found = _circuit(whole, trace, other, options)

@@ -39,8 +39,17 @@ def run(options: Options) -> int:
     elif not options.voice.quiet:
         shown = rows[: options.rows]
         title = f"{len(rows):,} rows" + (f", the first {len(shown):,}" if len(shown) < len(rows) else "")
-        console().print(table(title, columns, [["" if value is None else value for value in row] for row in shown]))
+        console().print(table(title, columns, [[_shown(value) for value in row] for row in shown]))
     return 0
+
+
+def _shown(value: Any) -> str:
+    """A value as a table has it: numbers to the digits that float32 holds."""
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    if isinstance(value, (list, tuple)):
+        return f"[{', '.join(_shown(each) for each in value)}]"
+    return "" if value is None else str(value)
 
 
 def _plain(value: Any) -> Any:

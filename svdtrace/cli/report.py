@@ -38,13 +38,14 @@ class Options:
 
 def run(options: Options) -> int:
     """Render and write; print where."""
-    from svdtrace.cli.terminal import print_json
+    from svdtrace.cli.terminal import print_json, tell_unfinished
     from svdtrace.output import names_file, replaced_file, replaced_folder, write_manifest
     from svdtrace.report import read_results, render
     from svdtrace.trace_folder import opened
     from svdtrace.versions import versions
 
     trace = opened(options.folder)
+    tell_unfinished(trace.manifest, options.voice)
     results = read_results(options.others, trace.manifest["model"].get("fingerprint"))
     page = render(trace, results)
     if names_file(options.out, (".html",), options.folder):

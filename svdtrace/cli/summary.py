@@ -106,11 +106,11 @@ def edges_table(edges: list[dict[str, Any]], title: str = "Strongest edges") -> 
             in_our_form(edge["reader"]),
             edge.get("prompts", edge.get("count", "")),
             f"{edge['weight']:.3f}",
-            f"{edge['share']:.2f}" if "share" in edge else "",
+            f"{edge['total']:.1f}",
         )
         for edge in edges
     ]
     # The published graphs count meetings, not prompts.
     times = "count" if any("count" in edge for edge in edges) else "prompts"
-    columns = ("writer", "reader @ token", times, "mean weight", "mean share")
+    columns = ("writer", "reader @ token", times, "mean weight", "total")
     return table(title, columns, rows, left=("writer", "reader @ token"))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
@@ -84,6 +84,13 @@ def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]], 
     for row in rows:
         shown.add_row(*(Text(str(value)) for value in row))
     return Group(Text(title, style="bold"), shown)
+
+
+def tell_unfinished(manifest: Mapping[str, Any], voice: Voice) -> None:
+    """Say on standard error that a sweep has not ended, where what is shown is of its first parts alone."""
+    if not voice.quiet and manifest.get("sweep", {}).get("complete") is False:
+        so_far = counted(manifest["prompts"]["count"], "prompt")
+        print(f"note: the sweep is not finished; this is of the {so_far} done so far", file=sys.stderr)
 
 
 def counted(many: int, what: str) -> str:

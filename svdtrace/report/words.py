@@ -104,9 +104,9 @@ def _lede(manifest: Mapping[str, Any], data: PageData) -> tuple[str, ...]:
     in_all, reached = _firings_in_all(manifest, data), data.totals.firings
     by_roots = f" {reached:,} of these firings are roots or lead to one: those are shown." if reached < in_all else ""
     fired = (
-        f"{read} {_plural(in_all, 'time')}, a head gave at least {threshold:.0%} of its attention to one token: it "
-        f"fired.{by_roots} On average {data.totals.mean_size()} of a head's {data.d_head} singular vectors carry such "
-        "a choice."
+        f"{read} {_plural(in_all, 'time')}, a head above the first layer gave at least {threshold:.0%} of its "
+        f"attention to one token, as the settings below ask: it fired.{by_roots} On "
+        f"average {data.totals.mean_size()} of a head's {data.d_head} singular vectors carry such a choice."
     )
     if not data.totals.edges:
         return (fired,)

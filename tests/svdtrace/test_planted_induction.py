@@ -284,7 +284,8 @@ def with_random_heads() -> gpt2jax.Model:
 @pytest.mark.full
 def test_nulls_tell_the_circuit_from_random_heads() -> None:
     model, config = with_random_heads(), svdtrace.TraceConfig(writers="all")
-    found = svdtrace.chance(model, PROMPTS, config, nulls=999)
+    # With fewer draws the weakest of the circuit's p-values, about 0.0005, would hang on a single draw.
+    found = svdtrace.chance(model, PROMPTS, config, nulls=2999)
     whole = found.annotate(svdtrace.trace(model, PROMPTS, config))
     kept = found.annotate(svdtrace.trace(model, PROMPTS, config, keep=found.survivors(0.05)))
     circuit = {("embed", "2.0@end"), ("1.0", "2.0@B"), ("pos", "1.0@B"), ("pos", "1.0@A")}

@@ -6,7 +6,12 @@ function roleOf(prompt, position) {
 
 const Prompts = (() => {
   const LISTED = 60;
-  const named = (prompt) => `${prompt.prompt} · ${visible(prompt.strings.join("")).trim().slice(0, 70)}`;
+  // Ids, where there is no tokenizer, would run together.
+  const between = (prompt) => (prompt.strings.every((text) => /^\d+$/.test(text)) ? " " : "");
+  const named = (prompt) =>
+    [prompt.prompt, prompt.id, visible(prompt.strings.join(between(prompt))).trim().slice(0, 70)]
+      .filter((each) => each !== null)
+      .join(" · ");
   const current = () => PROMPTS.find((prompt) => String(prompt.prompt) === State.get("prompt")) || PROMPTS[0];
 
   // The head shown: the one asked for, else a root that fires here, else the uppermost that fires.

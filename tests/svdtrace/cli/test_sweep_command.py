@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -40,6 +41,41 @@ def test_it_prints_what_it_did(
     text = capsys.readouterr().out
     assert "3 prompts (0 rejected)" in text
     assert "3 of the prompts were there from an earlier run" in text
+    assert "Nothing was left to do" in text
+    assert "prompts/s" not in text
+
+
+def test_prompts_of_which_none_can_be_used(model_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    (tmp_path / "prompts.jsonl").write_text('{"tokens": [99999]}\n{"tokens": []}\n')
+    options = ["--prompts", str(tmp_path / "prompts.jsonl"), "--out", str(tmp_path / "out")]
+    assert main(["sweep", "--model", str(model_folder), *options]) == 1
+    assert "0 prompts (2 rejected)" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("complete", "note"), [(True, ""), (False, "the 3 prompts done so far")])
+def test_what_is_made_of_a_sweep_that_has_not_ended_says_so(
+    swept: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], complete: bool, note: str
+):
+    folder = tmp_path / "sweep"
+    shutil.copytree(swept, folder)
+    manifest = json.loads((folder / "manifest.json").read_text())
+    manifest["sweep"]["complete"] = complete
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    for asked in (["graph", str(folder)], ["report", str(folder)]):
+        assert main([*asked, "--out", str(tmp_path / asked[0])]) == 0
+        said = capsys.readouterr().err
+        assert note in said
+        assert bool(note) == bool(said)
+
+
+def test_answers_are_rounded_for_reading_alone(swept: Path, capsys: pytest.CaptureFixture[str]):
+    sql = "select 1::double / 3 as third, [0.1::float, null] as listed, null as nothing"
+    assert main(["query", str(swept), sql]) == 0
+    shown = capsys.readouterr().out
+    assert "0.333333 " in shown
+    assert "[0.1, ]" in shown
+    assert main(["query", str(swept), sql, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["rows"][0][0] == 1 / 3
 
 
 def test_bfloat16_says_what_it_changes(

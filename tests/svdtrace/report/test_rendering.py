@@ -109,7 +109,9 @@ def test_the_headline_says_the_numbers_of_the_tables():
     fired = {(row["layer"], row["head"]) for row in trace().firings.select(["layer", "head"]).to_pylist()}
     assert f"{len(fired)} heads work through {mean} of 16 dimensions at a time" in text
     assert "A model of 5 layers with 8 heads each read 12 prompts." in text
-    assert f"{trace().firings.num_rows:,} times, a head gave at least 50% of its attention" in text
+    assert (
+        f"{trace().firings.num_rows:,} times, a head above the first layer gave at least 50% of its attention" in text
+    )
     assert f"gives {trace().edges.num_rows:,} edges" in text
     differences = trace().prompts["logit_difference"].to_pylist()
     right = sum(each > 0 for each in differences) / len(differences)

@@ -98,7 +98,7 @@ def observe(
     resid = embed(params, tokens, positions, stem)
 
     if room is None:
-        room = _new_room(config, params, tokens.shape, all_writers)
+        room = new_room(config, compute_dtype(params.blocks.W_Q), tokens.shape, all_writers)
 
     def look(seen: dict[str, Array]) -> dict[str, Any]:
         pattern, score = seen["attn.hook_pattern"], seen["attn.hook_attn_scores"]
@@ -132,8 +132,8 @@ def observe(
     )
 
 
-def _new_room(config: GPT2Config, params: Params, shape: tuple[int, ...], all_writers: bool) -> Room:
-    dtype = compute_dtype(params.blocks.W_Q)
+def new_room(config: GPT2Config, dtype: jnp.dtype, shape: tuple[int, ...], all_writers: bool) -> Room:
+    """Room for a batch of a shape, [prompt tok]."""
     by_head = (config.n_layers, *shape, config.n_heads, config.d_head)
     written = jnp.zeros((*by_head[:3], config.d_model), dtype) if all_writers else None
     return Room(**{name: jnp.zeros(by_head, dtype) for name in ("q", "k", "z")}, mlp_out=written)

@@ -28,7 +28,7 @@ from svdtrace.config import TraceConfig
 from svdtrace.devices import precision
 from svdtrace.firings import Candidates, FiringList, candidates_per_destination, list_firings, near_threshold
 from svdtrace.near_ties import UndecidedPairs, undecided_pairs
-from svdtrace.observe import Observed, Room, Sizes, observe
+from svdtrace.observe import Observed, Room, Sizes, new_room, observe
 from svdtrace.paths import count_paths, saturated
 from svdtrace.prepare import Prepared, writer_layers
 from svdtrace.roots import ALL, LOGIT, Root, logit_heads, named_roots
@@ -71,7 +71,13 @@ def watch(prepared: Prepared, batch: Batch, config: TraceConfig, before: Observe
     Args:
         before: an earlier batch's, needed no more: if it has this one's shape, its memory is taken over.
     """
-    room = Room.of(before) if before is not None and before.scale.shape[1:] == batch.tokens.shape else None
+    if before is not None and before.scale.shape[1:] == batch.tokens.shape:
+        room = Room.of(before)
+    else:
+        # Made here, so that the first batch of a shape is compiled as the later ones; over several devices XLA decides
+        # how it lies.
+        new = partial(new_room, prepared.model.config, prepared.dtype, batch.tokens.shape, all_writers(config))
+        room = new() if prepared.mesh is None else None
     least = config.threshold - near_threshold(config.threshold)
     return observe(
         prepared.model.config,
@@ -181,8 +187,11 @@ def _all_layers(prepared: Prepared, observed: Observed, firings: FiringList, con
 def warm(prepared: Prepared, observed: Observed, config: TraceConfig) -> None:
     """Compile stage 2 for a batch's shape while the device is still at its stage 1: calls without any firing.
 
-    Returns when all is compiled; the calls wait for the device.
+    Returns when all is compiled; the calls wait for the device. Cores that are made anew for every call are not made
+    for this: those of several layers would be in memory together.
     """
+    if prepared.held_cores is None:
+        return
     n_layers = prepared.model.config.n_layers
     # One layer of each program.
     layers = {writer_layers(layer, n_layers): layer for layer in range(n_layers - 1, 0, -1)}.values()

@@ -296,7 +296,7 @@ def _parts(
     clock: Clock,
     progress: Progress | None,
 ) -> Iterator[BatchTrace]:
-    """Batch by batch. While the device computes, the host turns the batch before into rows.
+    """Batch by batch. While the device computes, the host turns the batch before into rows, or compiles what follows.
 
     The stage `forward` is what the host waits for of the pass: not what goes by while it makes rows and tables.
     """
@@ -315,11 +315,15 @@ def _parts(
         return part
 
     for batch in planned_batches(prompts, settled.plan):
+        if observed is not None and observed.scale.shape[1:] != batch.tokens.shape:
+            # Let go before the next is made, since that cannot take its memory over.
+            observed = None
         with clock("forward"):
             observed = watch(prepared, batch, config, observed)
-            if batch.tokens.shape not in shapes:
-                warm(prepared, observed, config)
+        if batch.tokens.shape not in shapes:
             shapes.add(batch.tokens.shape)
+            with clock("attribute"):
+                warm(prepared, observed, config)
         if following is not None:
             yield finished(following)
         with clock("forward"):

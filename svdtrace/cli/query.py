@@ -44,9 +44,9 @@ def run(options: Options) -> int:
 
 
 def _shown(value: Any) -> str:
-    """A value as a table has it: numbers to the digits that float32 holds."""
+    """A value as a table has it: numbers to six digits, or to the first decimal."""
     if isinstance(value, float):
-        return f"{value:.6g}"
+        return f"{value:.6g}" if abs(value) < 1e6 else f"{value:.1f}"
     if isinstance(value, (list, tuple)):
         return f"[{', '.join(_shown(each) for each in value)}]"
     return "" if value is None else str(value)

@@ -106,7 +106,7 @@ def edges_table(edges: list[dict[str, Any]], title: str = "Strongest edges") -> 
             in_our_form(edge["reader"]),
             edge.get("prompts", edge.get("count", "")),
             f"{edge['weight']:.3f}",
-            f"{edge['total']:.1f}",
+            f"{edge['total']:.4g}",
         )
         for edge in edges
     ]

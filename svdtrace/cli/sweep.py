@@ -19,8 +19,6 @@ from svdtrace.config import TraceConfig
 if TYPE_CHECKING:
     from svdtrace.sweeping.running import Progress
 
-FOUND_WANTING = 1
-"""Exit status where no prompt at all could be used."""
 LINE_EVERY = 60.0
 """Seconds between lines where standard error is no terminal."""
 
@@ -134,7 +132,7 @@ def _swept(options: Options, source: str) -> int:
     elif not options.voice.quiet:
         for line in _closing(content):
             console().print(line)
-    return 0 if content["prompts"] else FOUND_WANTING
+    return 0
 
 
 def _summary(manifest: dict[str, Any], last: Progress) -> dict[str, Any]:
@@ -171,7 +169,7 @@ def _closing(content: dict[str, Any]) -> Iterator[str]:
     if content["resumed_prompts"]:
         yield f"{content['resumed_prompts']:,} of the prompts were there from an earlier run"
     yield f"Padded to at most {lengths} tokens; each length that occurs was compiled once"
-    if content["resumed_prompts"] == content["prompts"] > 0:
+    if content["resumed_prompts"] and not content["prompts_per_second"]:
         yield "Nothing was left to do"
     else:
         yield (

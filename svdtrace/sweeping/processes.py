@@ -7,14 +7,17 @@ from __future__ import annotations
 
 import os
 import sys
+import traceback
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
 import jax
 from jax.experimental import multihost_utils
 
 from svdtrace.errors import SettingError
+
+FAILED = 2
 
 
 @dataclass(frozen=True)
@@ -55,10 +58,18 @@ def leaving(tell: Callable[[BaseException], int]) -> Iterator[None]:
     """
     try:
         yield
+    except BrokenPipeError:
+        # Whoever read the output has seen enough; nothing failed.
+        raise
     except (Exception, KeyboardInterrupt) as error:
-        status = tell(error)
-        sys.stdout.flush()
-        sys.stderr.flush()
+        status = FAILED
+        try:
+            status = tell(error)
+        except BaseException:  # it is to be seen whole
+            traceback.print_exc()
+        with suppress(OSError):
+            sys.stdout.flush()
+            sys.stderr.flush()
         os._exit(status)
 
 

@@ -25,7 +25,7 @@ from svdtrace.batching import Plan, streaming_plan
 from svdtrace.config import TraceConfig
 from svdtrace.decomposition import Decomposition, decompose
 from svdtrace.devices import computing_device, computing_devices, precision
-from svdtrace.errors import OutputError, PromptError, SettingError
+from svdtrace.errors import OutputError, PromptError, SettingError, TraceFolderError
 from svdtrace.manifest import device_facts, model_facts
 from svdtrace.output import MANIFEST
 from svdtrace.prepare import Prepared, prepare, spread
@@ -310,7 +310,13 @@ def _decomposition(model: Model, folder: Path, mark: str) -> Decomposition:
     """The decomposition that the sweep began with: another library or machine may round its vectors otherwise."""
     path = folder / DECOMPOSITION
     if path.exists():
-        found, of_model = decomposition_file.read(path)
+        try:
+            found, of_model = decomposition_file.read(path)
+        except TraceFolderError:
+            raise OutputError(
+                f"{path}: is damaged, or of another version; end the sweep with the version that began it, or name "
+                "another folder with --out"
+            ) from None
         if of_model == mark:
             return found
     return decompose(model)

@@ -10,12 +10,15 @@ import pytest
 from small_model import jax_model, random_tokens, small_model
 
 import svdtrace.prepare
+import svdtrace.tracing
 from svdtrace.attribute import attribute, collect
-from svdtrace.batching import Batch, batches
+from svdtrace.batching import Batch, Plan, batches
 from svdtrace.config import TraceConfig
+from svdtrace.observe import Observed, observe
 from svdtrace.pipeline import follow, warm, watch
 from svdtrace.prepare import Prepared, prepare
 from svdtrace.prompts import Prompt
+from svdtrace.tracing import Settled, trace_settled
 
 CONFIG = TraceConfig(threshold=0.3, writers="all")
 LENGTHS = (8, 5, 7)
@@ -92,5 +95,25 @@ def test_what_is_compiled_beforehand_is_what_is_called(prepared: Prepared, metho
     warm(prepared, observed, config)
     compiled = collect._cache_size(), attribute._cache_size()
     chunks = follow(prepared, batch, observed, config).chunks
+    forward = observe._cache_size()
+    watch(prepared, batch, config, observed)
+    assert observe._cache_size() == forward
     assert len({chunk.writer_layers for chunk in chunks}) == 3
     assert (collect._cache_size(), attribute._cache_size()) == compiled
+
+
+def test_memory_is_let_go_before_a_batch_of_another_length(prepared: Prepared, monkeypatch: pytest.MonkeyPatch):
+    """Catches two batches in memory where the second cannot take over the first one's."""
+    passed = []
+
+    def watched(prepared: Prepared, batch: Batch, config: TraceConfig, before: Observed | None) -> Observed:
+        passed.append(None if before is None else before.scale.shape[2])
+        return watch(prepared, batch, config, before)
+
+    monkeypatch.setattr(svdtrace.tracing, "watch", watched)
+    rows = random_tokens(8, 8, {"d_vocab": prepared.model.config.d_vocab}).tolist()
+    prompts = [
+        Prompt(None, tuple(row[:length]), tuple(map(str, row[:length])), {}) for row in rows for length in (5, 8)
+    ]
+    trace_settled(prepared, prompts, CONFIG, Settled(roots=(), plan=Plan((5, 8), (4, 4))))
+    assert passed == [None, 5, None, 8]

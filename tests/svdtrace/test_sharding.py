@@ -31,7 +31,7 @@ from svdtrace.sharding import device_mesh
 model = gpt2jax.load(sys.argv[1])
 prompts = svdtrace.prompts.read(sys.argv[2], None, config=model.config)
 for model_axis, writers, out in ((1, "heads", sys.argv[3]), (2, "all", sys.argv[4])):
-    config = svdtrace.TraceConfig(threshold=0.3, writers=writers)
+    config = svdtrace.TraceConfig(threshold=0.3, writers=writers, batch_size=8)
     mesh = device_mesh(model_axis=model_axis)
     assert mesh.size == 8
     svdtrace.trace(model, prompts, config, mesh=mesh).save(out)

@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ from small_model import jax_model, small_model
 from sweep_prompts import prompt
 
 import svdtrace
-from svdtrace import tracing
+from svdtrace import decomposition_file, tracing
 from svdtrace.errors import OutputError, PromptError, TraceFolderError
 from svdtrace.prompts.prompt import Prompt
 from svdtrace.sweeping import parts, running
@@ -307,6 +308,15 @@ def test_the_place_of_another_result_is_taken_and_no_more(model: Any, tmp_path: 
 def test_no_prompts(model: Any, tmp_path: Path):
     with pytest.raises(PromptError, match="holds no prompts"):
         svdtrace.sweep(model, [], tmp_path / "out", CONFIG)
+
+
+def test_a_decomposition_of_another_version_is_named(model: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Catches a sweep that would go on with other vectors, or that tells to write over them."""
+    sweep = partial(svdtrace.sweep, model, [prompt(0)], tmp_path / "out", svdtrace.TraceConfig(threshold=0.3))
+    sweep()
+    monkeypatch.setattr(decomposition_file, "FORMAT", "svdtrace decomposition 0")
+    with pytest.raises(OutputError, match=r"of another version; end the sweep with the version that began it, or name"):
+        sweep()
 
 
 def test_a_damaged_part_is_named(model: Any, tmp_path: Path):

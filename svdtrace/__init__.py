@@ -14,20 +14,20 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from svdtrace import prompts
-    from svdtrace.bundle import bundled_model
+    from svdtrace.bundled.model import bundled_model
     from svdtrace.characterisation import Characterisation, characterise, head_usage, task_tokens
     from svdtrace.config import TraceConfig
-    from svdtrace.decomposition import Decomposition, decompose
     from svdtrace.faithfulness.result import Circuit, circuit
+    from svdtrace.folders.reading import read
     from svdtrace.interventions.intervening import Interventions, intervene
     from svdtrace.interventions.settings import InterventionConfig
+    from svdtrace.method.decomposition import Decomposition, decompose
     from svdtrace.nulls.chance import Chance, chance
     from svdtrace.nulls.figure import random_bases
+    from svdtrace.nulls.stability import stability
     from svdtrace.reproduction.protocol import Reproduction, reproduce
-    from svdtrace.steadiness import stability
     from svdtrace.sweeping.running import Sweep, sweep
-    from svdtrace.trace_folder import read
-    from svdtrace.tracing import Trace, trace
+    from svdtrace.tracing.trace import Trace, trace
 
 __all__ = [
     "Chance",
@@ -61,27 +61,27 @@ _HOMES = {
     "Characterisation": "svdtrace.characterisation",
     "Chance": "svdtrace.nulls.chance",
     "Circuit": "svdtrace.faithfulness.result",
-    "Decomposition": "svdtrace.decomposition",
+    "Decomposition": "svdtrace.method.decomposition",
     "InterventionConfig": "svdtrace.interventions.settings",
     "Interventions": "svdtrace.interventions.intervening",
     "Reproduction": "svdtrace.reproduction.protocol",
     "Sweep": "svdtrace.sweeping.running",
-    "Trace": "svdtrace.tracing",
+    "Trace": "svdtrace.tracing.trace",
     "TraceConfig": "svdtrace.config",
-    "bundled_model": "svdtrace.bundle",
+    "bundled_model": "svdtrace.bundled.model",
     "chance": "svdtrace.nulls.chance",
     "characterise": "svdtrace.characterisation",
     "circuit": "svdtrace.faithfulness.result",
-    "decompose": "svdtrace.decomposition",
+    "decompose": "svdtrace.method.decomposition",
     "head_usage": "svdtrace.characterisation",
     "intervene": "svdtrace.interventions.intervening",
     "random_bases": "svdtrace.nulls.figure",
-    "read": "svdtrace.trace_folder",
+    "read": "svdtrace.folders.reading",
     "reproduce": "svdtrace.reproduction.protocol",
-    "stability": "svdtrace.steadiness",
+    "stability": "svdtrace.nulls.stability",
     "sweep": "svdtrace.sweeping.running",
     "task_tokens": "svdtrace.characterisation",
-    "trace": "svdtrace.tracing",
+    "trace": "svdtrace.tracing.trace",
 }
 
 

@@ -12,11 +12,11 @@ import pytest
 
 import gpt2jax
 from svdtrace.config import TraceConfig
-from svdtrace.edge_names import parse_edge
 from svdtrace.interventions.intervening import Interventions
 from svdtrace.interventions.settings import InterventionConfig
 from svdtrace.interventions.signals import drawn
 from svdtrace.prompts import Prompt
+from svdtrace.prompts.edge_names import parse_edge
 
 SETS = [
     "0.1:2.1@3:1/dest",

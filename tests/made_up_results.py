@@ -11,8 +11,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from made_up_trace import INJECTIONS, MadeUpTrace
 
-from svdtrace.output import write_manifest
-from svdtrace.report.results import Result
+from svdtrace.output.writing import write_manifest
+from svdtrace.report.answers import Result
 
 SETS = ("1.2:2.5@S2:S1+1/src", "2.5:3.1@end:S2/src", "3.1:4.3@end:IO/dest", "3.6:4.3@end:IO/dest,2.5:3.6@end:S2/src")
 

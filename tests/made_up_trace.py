@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from svdtrace import tables
+from svdtrace.tracing import tables
 
 NAMES = (" Mary", " John", " Tom", " Anna", " Kate", " Paul", " Ruby", " Jack", " Rose", " Adam")
 INJECTIONS = ("</script><img src=x onerror=\"document.title='pwned'\">", "<b>&amp;", "\u2028\n\t", "'\"`${1}")

@@ -13,12 +13,33 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGES = ("gpt2jax", "svdtrace", "weights_tools")
 
+# The rooms of svdtrace, lowest first; those in one row do not know each other. What lies at the root is below them all.
+ROOMS = [
+    "errors",
+    "config statistics",
+    "prompts bundled output",
+    "method",
+    "results",
+    "tracing",
+    "pictures",
+    "graphs report",
+    "sweeping",
+    "folders",
+    "interventions nulls faithfulness characterisation",
+    "reproduction bench",
+    "cli",
+]
+FLOOR = {room: floor for floor, row in enumerate(ROOMS) for room in row.split()}
+# The one arrow upwards: a trace writes its own folder.
+UPWARDS = {("svdtrace.tracing.trace", "svdtrace.folders.writing")}
+
 # What computes: arrays in, arrays out.
 NUMERICS = {
     "gpt2jax": "activations blocks edits fold forward generate numerics params random residual sites",
-    "svdtrace": "attribute bounds contributions cuts decomposition edges firings observe paths prepare roots slices "
-    "statistics characterisation.concentration characterisation.directions characterisation.projections "
-    "characterisation.slice_sizes nulls.draws nulls.statistics "
+    "svdtrace": "statistics method.bounds method.contributions method.cuts method.decomposition method.edges "
+    "method.firings method.slices tracing.attribute tracing.observe tracing.paths tracing.prepare tracing.roots "
+    "characterisation.concentration characterisation.directions characterisation.projections "
+    "characterisation.slice_sizes nulls.draws nulls.edge_statistic "
     "interventions.clean interventions.edits interventions.pairs interventions.planning interventions.scene "
     "interventions.signals interventions.windows faithfulness.agreement faithfulness.curves faithfulness.means",
 }
@@ -36,12 +57,12 @@ def modules(package: str) -> Iterator[tuple[str, Path]]:
         yield ".".join(parts[:-1] if parts[-1] == "__init__" else parts), path
 
 
-def imports(path: Path) -> set[str]:
-    """What a module imports anywhere, imports for annotations alone aside."""
+def imports(path: Path, *, annotations: bool = False) -> set[str]:
+    """What a module imports anywhere, imports for annotations alone aside unless asked for."""
     tree = ast.parse(path.read_text(encoding="utf-8"))
     for node in ast.walk(tree):
         if isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING":
-            node.body = []
+            node.body = node.body if annotations else []
     found = set()
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
@@ -50,6 +71,13 @@ def imports(path: Path) -> set[str]:
             assert node.level == 0, f"{path}: relative import; name the module in full"
             found |= {node.module or ""} | {f"{node.module}.{alias.name}" for alias in node.names}
     return found
+
+
+def all_imports() -> dict[str, set[str]]:
+    """Every module of ours with the modules of ours that it names, for annotations too; packages' fronts aside."""
+    paths = dict(each for package in PACKAGES for each in modules(package))
+    inner = {name: path for name, path in paths.items() if path.name != "__init__.py"}
+    return {name: (imports(path, annotations=True) & inner.keys()) - {name} for name, path in inner.items()}
 
 
 def within(name: str, package: str) -> bool:
@@ -91,13 +119,30 @@ def test_numerics_touch_nothing_but_arrays(name: str):
     assert not calls & {"print", "open", "input"}
 
 
-def test_numerics_import_only_from_their_left():
-    order = "decomposition firings slices contributions edges paths".split()
-    for place, stage in enumerate(order):
-        later = {f"svdtrace.{each}" for each in order[place + 1 :]}
-        ends = {f"svdtrace.{each}" for each in ("tracing", "tables", "graph", "cli", "report", "figures", "output")}
-        taken = imports(ROOT / "svdtrace" / f"{stage}.py")
-        assert not {each for each in taken if any(within(each, other) for other in later | ends)}, stage
+def room(name: str) -> str:
+    return name.split(".")[1]
+
+
+def test_every_module_stands_in_a_room():
+    here = {path.name for path in (ROOT / "svdtrace").iterdir() if path.is_dir() and any(path.glob("*.py"))}
+    loose = {path.stem for path in (ROOT / "svdtrace").glob("*.py")} - {"__init__"}
+    assert here | loose == FLOOR.keys()
+    assert loose == {"config", "errors", "statistics"}
+
+
+def test_a_room_imports_only_from_rooms_below_it():
+    taken = {(name, each) for name, those in all_imports().items() for each in those}
+    within_svdtrace = {pair for pair in taken if all(within(each, "svdtrace") for each in pair)}
+    between = {pair for pair in within_svdtrace if room(pair[0]) != room(pair[1])}
+    upwards = {pair for pair in between if FLOOR[room(pair[1])] >= FLOOR[room(pair[0])]}
+    assert upwards == UPWARDS
+
+
+def test_nothing_is_imported_in_a_circle():
+    left = all_imports()
+    while ends := {name for name, those in left.items() if not those & left.keys()}:
+        left = {name: those for name, those in left.items() if name not in ends}
+    assert not left
 
 
 @pytest.mark.parametrize(
@@ -109,7 +154,7 @@ def test_numerics_import_only_from_their_left():
             "import svdtrace.cli.parser as p; p.parse(['--version', '--help'])",
             "jax pyarrow networkx matplotlib gpt2jax",
         ),
-        ("import svdtrace.prompts.language", "pyarrow networkx matplotlib tyro svdtrace.tracing svdtrace.config"),
+        ("import svdtrace.prompts.language", "pyarrow networkx matplotlib tyro svdtrace.tracing.trace svdtrace.config"),
     ],
 )
 def test_importing_loads_no_more_than_is_needed(statement: str, unwanted: str):

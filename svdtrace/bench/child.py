@@ -18,9 +18,9 @@ import jax
 
 from svdtrace.bench.subject import Subject, random_prompts
 from svdtrace.config import TraceConfig
+from svdtrace.folders.writing import write_tables
 from svdtrace.sweeping.running import sweep
-from svdtrace.trace_folder import write_tables
-from svdtrace.tracing import trace
+from svdtrace.tracing.trace import trace
 
 GIB = 2**30
 _STATUS = Path("/proc/self/status")

@@ -13,15 +13,15 @@ import jax
 import numpy as np
 
 from gpt2jax.params import Model
-from svdtrace.batching import plan_for
 from svdtrace.bench.forward import plain_forward
 from svdtrace.bench.record import seconds
 from svdtrace.config import TraceConfig
-from svdtrace.decomposition import decompose, query_key_factors
-from svdtrace.prepare import prepare
+from svdtrace.folders.writing import write_tables
+from svdtrace.method.decomposition import decompose, query_key_factors
 from svdtrace.prompts.prompt import Prompt
-from svdtrace.trace_folder import write_tables
-from svdtrace.tracing import Clock, Trace, trace_prepared
+from svdtrace.tracing.batching import plan_for
+from svdtrace.tracing.prepare import prepare
+from svdtrace.tracing.trace import Clock, Trace, trace_prepared
 
 MOST_DENSE = 144
 """Heads whose dense SVD is timed; a model with more has the first of them timed, and the seconds scaled."""

@@ -16,15 +16,15 @@ from jaxtyping import Array
 from gpt2jax.config import GPT2Config
 from gpt2jax.numerics import einsum
 from gpt2jax.params import Model
-from svdtrace.batching import Batch, plan_for, planned_batches
 from svdtrace.bench.counts import VALUE, Work, attribution_work, decomposition_work, forward_work
 from svdtrace.bench.record import seconds
 from svdtrace.config import TraceConfig
-from svdtrace.firings import list_firings
-from svdtrace.observe import Observed
-from svdtrace.pipeline import follow, sides_of, watch
-from svdtrace.prepare import Prepared, prepare
+from svdtrace.method.firings import list_firings
 from svdtrace.prompts.prompt import Prompt
+from svdtrace.tracing.batching import Batch, plan_for, planned_batches
+from svdtrace.tracing.observe import Observed
+from svdtrace.tracing.pipeline import follow, sides_of, watch
+from svdtrace.tracing.prepare import Prepared, prepare
 
 GIGA, GIB = 1e9, 2**30
 TRIES = 7

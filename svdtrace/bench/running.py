@@ -14,17 +14,17 @@ import jax
 
 from gpt2jax.load import save
 from gpt2jax.params import Model
-from svdtrace.batching import automatic_batch_size
 from svdtrace.bench import processes, ratios, roof
 from svdtrace.bench.record import Record
 from svdtrace.bench.sizes import Sizes
 from svdtrace.bench.subject import Subject, gain_for, random_prompts
-from svdtrace.bundle import bundled_folder
+from svdtrace.bundled.model import bundled_folder
 from svdtrace.config import TraceConfig
-from svdtrace.devices import usable_cores
-from svdtrace.prepare import processed
 from svdtrace.prompts.prompt import Prompt
-from svdtrace.versions import versions
+from svdtrace.results.versions import versions
+from svdtrace.tracing.batching import automatic_batch_size
+from svdtrace.tracing.devices import usable_cores
+from svdtrace.tracing.prepare import processed
 
 Progress = Callable[[int, int, str], None]
 COUNTED = 32

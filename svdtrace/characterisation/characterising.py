@@ -20,14 +20,14 @@ from svdtrace.characterisation.signals import signals_between, strongest_kinds
 from svdtrace.characterisation.task_tokens import name_tokens, token_norms
 from svdtrace.characterisation.usage import MOST_PAIRS, HeadUsage, usage_of
 from svdtrace.config import TraceConfig
-from svdtrace.devices import precision
-from svdtrace.manifest import device_facts, model_facts
-from svdtrace.output import replaced_folder, write_manifest
-from svdtrace.prepare import Prepared
+from svdtrace.output.writing import replaced_folder, write_manifest
 from svdtrace.prompts.hashing import prompts_hash
 from svdtrace.prompts.prompt import Prompt
-from svdtrace.tracing import Clock, check_prompts, prepare_cached
-from svdtrace.versions import versions
+from svdtrace.results.versions import versions
+from svdtrace.tracing.devices import precision
+from svdtrace.tracing.manifest import device_facts, model_facts
+from svdtrace.tracing.prepare import Prepared
+from svdtrace.tracing.trace import Clock, check_prompts, prepare_cached
 
 PROMPTS, CONTRAST = "prompts", "contrast"
 Progress = Callable[[str, int, int], None]

@@ -14,11 +14,11 @@ import jax.numpy as jnp
 from flax import struct
 from jaxtyping import Array, Bool, Float, Int
 
-from svdtrace.attribute import Collected
-from svdtrace.contributions import Contributions, Reader, coefficients, contribute, head_terms
-from svdtrace.cuts import running_sums
-from svdtrace.edges import choose_edges
-from svdtrace.slices import choose_slices
+from svdtrace.method.contributions import Contributions, Reader, coefficients, contribute, head_terms
+from svdtrace.method.cuts import running_sums
+from svdtrace.method.edges import choose_edges
+from svdtrace.method.slices import choose_slices
+from svdtrace.tracing.attribute import Collected
 
 MEASURES = ("top1", "top5", "effective", "net")
 SETS = ("slice", "all")
@@ -65,7 +65,7 @@ def compare_contributions(
     """Contributions of the heads below to firings of one layer, by S and by every vector (section 5).
 
     Args:
-        collected: of both sides, dest first (`svdtrace.attribute.collect`).
+        collected: of both sides, dest first (`svdtrace.tracing.attribute.collect`).
         head: the blocks' heads; layer: theirs all.
         method: `exact` or `paper`.
     """

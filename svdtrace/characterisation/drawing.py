@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from svdtrace.picture import BLUES, DEST, INK, PAPER, SRC
+from svdtrace.pictures.style import BLUES, DEST, INK, PAPER, SRC
 
 COLOURS = (DEST, SRC)
 DASHES: tuple[Any, ...] = ("solid", (0, (4.5, 2.2)))

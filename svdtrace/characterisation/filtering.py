@@ -8,15 +8,15 @@ from dataclasses import dataclass, fields
 import jax
 import numpy as np
 
-from svdtrace.attribute import Blocks, collect, in_blocks
 from svdtrace.characterisation.concentration import MEASURES, Compared, compare_contributions
 from svdtrace.characterisation.usage import at_least, observed_batches
 from svdtrace.config import TraceConfig
-from svdtrace.firings import FiringList, list_firings
-from svdtrace.observe import Observed
-from svdtrace.prepare import Prepared, writer_layers
+from svdtrace.method.firings import FiringList, list_firings
 from svdtrace.prompts.prompt import Prompt
-from svdtrace.rows import SIDES
+from svdtrace.tracing.attribute import Blocks, collect, in_blocks
+from svdtrace.tracing.observe import Observed
+from svdtrace.tracing.prepare import Prepared, writer_layers
+from svdtrace.tracing.rows import SIDES
 
 Key = tuple[int, int, int, int, int]
 

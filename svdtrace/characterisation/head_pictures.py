@@ -9,7 +9,7 @@ import pyarrow as pa
 from matplotlib.figure import Figure
 
 from svdtrace.characterisation.drawing import COLOURS, DASHES, bar, column, heat_map, only, plain, written
-from svdtrace.picture import INK, PALE, SOFT, nothing
+from svdtrace.pictures.style import INK, PALE, SOFT, nothing
 
 Tables = Mapping[str, pa.Table]
 MOST_TOKENS = 30

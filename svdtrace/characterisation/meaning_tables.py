@@ -13,9 +13,9 @@ from svdtrace.characterisation.schemas import SCHEMAS, filled, from_rows
 from svdtrace.characterisation.signals import Signals, nearest_tokens
 from svdtrace.characterisation.usage import HeadUsage
 from svdtrace.errors import SettingError
-from svdtrace.prepare import Prepared
-from svdtrace.rows import SIDES
 from svdtrace.statistics import bootstrap_interval
+from svdtrace.tracing.prepare import Prepared
+from svdtrace.tracing.rows import SIDES
 
 _FIRING = ("prompt", "layer", "head", "dest", "src")
 

@@ -18,7 +18,7 @@ from matplotlib.ticker import MaxNLocator
 
 from svdtrace.characterisation import head_pictures
 from svdtrace.characterisation.drawing import COLOURS, DASHES, bar, column, data_sets, heat_map, only, plain
-from svdtrace.picture import PAPER, SOFT, STYLE, nothing, save
+from svdtrace.pictures.style import PAPER, SOFT, STYLE, nothing, save
 
 Tables = Mapping[str, pa.Table]
 

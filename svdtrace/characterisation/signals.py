@@ -14,9 +14,9 @@ from svdtrace.characterisation.directions import signals_of
 from svdtrace.characterisation.filtering import HeadEdges
 from svdtrace.characterisation.usage import HeadUsage, observed_batches
 from svdtrace.config import TraceConfig
-from svdtrace.prepare import Prepared
 from svdtrace.prompts.prompt import Prompt
-from svdtrace.rows import SIDES
+from svdtrace.tracing.prepare import Prepared
+from svdtrace.tracing.rows import SIDES
 
 MOST_SIGNALS = 40
 MOST_OCCURRENCES = 64

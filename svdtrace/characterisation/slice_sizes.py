@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from flax import struct
 from jaxtyping import Array, Bool, Float, Int
 
-from svdtrace.cuts import prefix_beyond, running_sums
+from svdtrace.method.cuts import prefix_beyond, running_sums
 
 # Products held at once while pairs that do not fire are counted: they stay in a processor's cache.
 BLOCK_VALUES = 2**18
@@ -62,7 +62,7 @@ def slice_sizes(products: Float[Array, "*pair sv"], tau: Float[Array, ""]) -> In
     """|S| alone, without sorting: the cut is a value, found by halving the range of positive floats (section 4).
 
     As many sums over k as a float has bits, where comparing all pairs of products would take h of them; what comes out
-    is the same as `svdtrace.slices.choose_slices` finds.
+    is the same as `svdtrace.method.slices.choose_slices` finds.
 
     Args:
         products: p_k of any pairs.

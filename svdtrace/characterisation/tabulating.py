@@ -12,8 +12,8 @@ from svdtrace.characterisation.projections import span_overlaps
 from svdtrace.characterisation.schemas import SCHEMAS, filled, from_rows
 from svdtrace.characterisation.task_tokens import TokenNorms
 from svdtrace.characterisation.usage import TAUS, HeadFirings, HeadUsage
-from svdtrace.decomposition import Decomposition
-from svdtrace.rows import SIDES
+from svdtrace.method.decomposition import Decomposition
+from svdtrace.tracing.rows import SIDES
 
 USED_SHARE = 0.5
 """A head uses a vector that is in at least this share of its firings' slices."""

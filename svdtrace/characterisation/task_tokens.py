@@ -17,14 +17,14 @@ from gpt2jax.params import Model
 from svdtrace.characterisation.projections import read_norms
 from svdtrace.characterisation.usage import observed_batches
 from svdtrace.config import TraceConfig
-from svdtrace.devices import precision
 from svdtrace.errors import SettingError
-from svdtrace.prepare import Prepared
 from svdtrace.prompts.language.words import NAMES
 from svdtrace.prompts.prompt import Prompt
-from svdtrace.rows import SIDES
 from svdtrace.statistics import roc_auc
-from svdtrace.tracing import check_prompts, prepare_cached
+from svdtrace.tracing.devices import precision
+from svdtrace.tracing.prepare import Prepared
+from svdtrace.tracing.rows import SIDES
+from svdtrace.tracing.trace import check_prompts, prepare_cached
 
 CLASS_ROLES = ("IO", "S1", "S2")
 """Roles at which names stand in the paper's prompts."""

@@ -17,17 +17,17 @@ import jax.numpy as jnp
 import numpy as np
 
 from gpt2jax.params import Model
-from svdtrace.batching import Batch, plan_for, planned_batches
 from svdtrace.characterisation.slice_sizes import count_sizes, pairs_per_block, slices_at_taus
 from svdtrace.config import TraceConfig
-from svdtrace.devices import computing_device, precision
 from svdtrace.errors import SettingError
-from svdtrace.firings import Candidates, FiringList, candidates_per_destination, list_firings
-from svdtrace.observe import Observed, observe
-from svdtrace.prepare import Prepared
+from svdtrace.method.firings import Candidates, FiringList, candidates_per_destination, list_firings
 from svdtrace.prompts.prompt import Prompt
-from svdtrace.roots import named_roots, parse_roots
-from svdtrace.tracing import Progress, check_prompts, prepare_cached
+from svdtrace.tracing.batching import Batch, plan_for, planned_batches
+from svdtrace.tracing.devices import computing_device, precision
+from svdtrace.tracing.observe import Observed, observe
+from svdtrace.tracing.prepare import Prepared
+from svdtrace.tracing.roots import named_roots, parse_roots
+from svdtrace.tracing.trace import Progress, check_prompts, prepare_cached
 
 TAUS = tuple(round(0.5 + 0.05 * step, 2) for step in range(11))
 """The τ at which slices are cut to see what it costs, 0.5 to 1.0."""

@@ -55,7 +55,7 @@ def tell(error: BaseException) -> int:
 
 def _run(arguments: list[str]) -> int:
     if arguments[:1] == ["--version"]:
-        from svdtrace.versions import versions
+        from svdtrace.results.versions import versions
 
         print(f"svdtrace {versions()['version']}")
         return DONE

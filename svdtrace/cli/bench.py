@@ -44,7 +44,7 @@ class Options:
 
 def run(options: Options) -> int:
     """Measure; print one JSON object, or tables; write them where asked."""
-    from svdtrace.output import check_folder
+    from svdtrace.output.writing import check_folder
 
     if options.out is not None:
         check_folder(options.out)
@@ -77,20 +77,20 @@ def _tracing(options: Options, advance: Advance | None) -> dict[str, Any]:
 
 
 def _interventions(options: Options, advance: Advance | None) -> dict[str, Any]:
+    from svdtrace.bench import interventions
     from svdtrace.cli.loading import load_model, read_prompts
     from svdtrace.cli.options import PromptChoice
-    from svdtrace.interventions import bench
 
     model = load_model(options.model or BUNDLED)
     prompts = read_prompts(PromptChoice(prompts=INTERVENED), model.tokenizer, model.config)
-    return bench.run(model, prompts, repeats=7 if options.full else 3, progress=advance)
+    return interventions.run(model, prompts, repeats=7 if options.full else 3, progress=advance)
 
 
 def _write(found: dict[str, Any], out: Path) -> None:
     import json
 
-    from svdtrace.output import replaced_folder, write_manifest
-    from svdtrace.versions import versions
+    from svdtrace.output.writing import replaced_folder, write_manifest
+    from svdtrace.results.versions import versions
 
     with replaced_folder(out) as staging:
         (staging / FILE).write_text(json.dumps(found, indent=1, allow_nan=False) + "\n", encoding="utf-8")

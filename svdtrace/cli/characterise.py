@@ -55,7 +55,7 @@ class Options:
 
 def run(options: Options) -> int:
     """Characterise and write; print the closing table."""
-    from svdtrace.output import check_folder
+    from svdtrace.output.writing import check_folder
 
     check_folder(options.out)
 

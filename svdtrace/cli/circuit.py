@@ -66,7 +66,7 @@ class Options:
 
 def run(options: Options) -> int:
     """Measure and write; print the closing table."""
-    from svdtrace.output import check_folder, names_file
+    from svdtrace.output.writing import check_folder, names_file
 
     names_file(options.out, (), options.folder)
     check_folder(options.out)
@@ -75,7 +75,7 @@ def run(options: Options) -> int:
     from svdtrace.cli.terminal import console, print_json, progress
     from svdtrace.faithfulness.measured import Settings
     from svdtrace.faithfulness.result import circuit
-    from svdtrace.trace_folder import read
+    from svdtrace.folders.reading import read
 
     settings = Settings(options.points, options.seeds, options.seed, options.patched)
     trace = read(options.folder)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import jax
 
-from svdtrace.decomposition_file import cache_folder
+from svdtrace.results.decompositions import cache_folder
 
 
 def keep_compiled() -> None:

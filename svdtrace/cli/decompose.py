@@ -45,7 +45,7 @@ class Options:
 
 def run(options: Options) -> int:
     """Decompose and write; print a table with one line a layer."""
-    from svdtrace.output import check_folder
+    from svdtrace.output.writing import check_folder
 
     check_folder(options.out)
 
@@ -53,11 +53,11 @@ def run(options: Options) -> int:
 
     from gpt2jax.fingerprint import fingerprint
     from gpt2jax.fold import fold
-    from svdtrace import decomposition_file
     from svdtrace.cli.terminal import console, print_json, table
-    from svdtrace.decomposition import decompose
-    from svdtrace.output import replaced_folder, write_manifest
-    from svdtrace.versions import versions
+    from svdtrace.method.decomposition import decompose
+    from svdtrace.output.writing import replaced_folder, write_manifest
+    from svdtrace.results import decompositions
+    from svdtrace.results.versions import versions
 
     loaded = _load(options.inputs.model)
     mark = fingerprint(loaded)
@@ -68,7 +68,7 @@ def run(options: Options) -> int:
     layers = [_of_layer(layer, S) for layer, S in enumerate(jax.device_get(found.S))]
     config = model.config
     with replaced_folder(options.out) as staging:
-        decomposition_file.write(staging / FILE, found, mark)
+        decompositions.write(staging / FILE, found, mark)
         shape = {name: getattr(config, name) for name in ("n_layers", "n_heads", "d_model", "d_head")}
         described = {"fingerprint": mark, "processing": model.processing, **shape}
         write_manifest(

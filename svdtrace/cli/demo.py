@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     import gpt2jax
     from svdtrace.cli.findings import NameMover
     from svdtrace.prompts.prompt import Prompt
-    from svdtrace.tracing import Trace
+    from svdtrace.tracing.trace import Trace
 
 TOLD = 3
 """Heads whose sources are told; the page shows all."""
@@ -39,7 +39,7 @@ class Options:
 
 def run(options: Options) -> int:
     """Trace twice: from every firing to find the heads, then from these; write and tell."""
-    from svdtrace.output import check_folder
+    from svdtrace.output.writing import check_folder
 
     check_folder(options.out)
 
@@ -47,7 +47,7 @@ def run(options: Options) -> int:
     from svdtrace.cli.loading import load_model, read_prompts
     from svdtrace.cli.summary import summary
     from svdtrace.cli.terminal import print_json, progress
-    from svdtrace.tracing import trace
+    from svdtrace.tracing.trace import trace
 
     settings = TraceConfig() if options.file.config is None else TraceConfig.from_file(options.file.config)
     model = load_model(options.inputs.model)
@@ -75,8 +75,8 @@ def run(options: Options) -> int:
 
 
 def _save(trace: Trace, out: Path) -> None:
-    from svdtrace.figures import circuit_picture
-    from svdtrace.output import replaced_folder
+    from svdtrace.output.writing import replaced_folder
+    from svdtrace.pictures.figures import circuit_picture
 
     with replaced_folder(out) as staging:
         trace.save(staging)

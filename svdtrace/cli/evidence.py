@@ -9,37 +9,38 @@ from svdtrace.cli.terminal import progress
 
 if TYPE_CHECKING:
     from gpt2jax.params import Model
-    from svdtrace.cli.trace import Options
+    from svdtrace.cli.options import EvidenceChoice, Voice
+    from svdtrace.config import TraceConfig
     from svdtrace.prompts.prompt import Prompt
-    from svdtrace.tracing import Trace
+    from svdtrace.tracing.trace import Trace
 
 
-def examined(options: Options, model: Model, prompts: Sequence[Prompt]) -> Trace:
+def examined(
+    model: Model, prompts: Sequence[Prompt], settings: TraceConfig, asked: EvidenceChoice, seed: int, voice: Voice
+) -> Trace:
     """The trace that the options ask for.
 
     Raises:
         SettingError: an option that cannot be used.
     """
-    from svdtrace.tracing import trace
+    from svdtrace.tracing.trace import trace
 
-    asked, seed, keep, chance = options.evidence, options.prompts.seed, None, None
+    keep, chance = None, None
     if asked.fdr is not None or asked.nulls is not None:
         from svdtrace.nulls.chance import chance as against_chance
 
         rate = {} if asked.fdr is None else {"fdr": asked.fdr}
-        with progress("asking what chance would give", options.voice, len(prompts)) as advance:
-            chance = against_chance(
-                model, prompts, options.settings, nulls=asked.nulls, seed=seed, progress=advance, **rate
-            )
+        with progress("asking what chance would give", voice, len(prompts)) as advance:
+            chance = against_chance(model, prompts, settings, nulls=asked.nulls, seed=seed, progress=advance, **rate)
         keep = None if asked.fdr is None else chance.survivors(asked.fdr)
-    with progress("tracing prompts", options.voice, len(prompts)) as advance:
-        found = trace(model, prompts, options.settings, keep=keep, progress=advance)
+    with progress("tracing prompts", voice, len(prompts)) as advance:
+        found = trace(model, prompts, settings, keep=keep, progress=advance)
     if chance is not None:
         found = chance.annotate(found)
     if asked.stability:
-        from svdtrace.steadiness import stability
+        from svdtrace.nulls.stability import stability
 
-        with progress("tracing with other settings", options.voice) as advance:
+        with progress("tracing with other settings", voice) as advance:
             found = stability(model, prompts, found, seed=seed, progress=advance)
     return found
 

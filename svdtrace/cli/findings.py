@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from svdtrace.errors import PromptError
-from svdtrace.graph import OTHER, token_labels
+from svdtrace.results.circuit_graph import OTHER, token_labels
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
     from svdtrace.prompts.prompt import Prompt
-    from svdtrace.tracing import Trace
+    from svdtrace.tracing.trace import Trace
 
 DEST, SRC = "end", "IO"
 ENOUGH = 0.25

@@ -16,7 +16,7 @@ from svdtrace.graphs.filters import GraphFilter
 if TYPE_CHECKING:
     import networkx as nx
 
-    from svdtrace.in_parts import InParts
+    from svdtrace.results.in_parts import InParts
 
 NAMES = ("graph.json", "graph.graphml")
 FORMS = (".json", ".graphml", ".dot", ".svg", ".png")
@@ -66,7 +66,7 @@ def run(options: Options) -> int:
     """Build the graph and write it; print its strongest edges."""
     from svdtrace.cli.summary import edges_table, strongest
     from svdtrace.cli.terminal import console, print_json, tell_unfinished
-    from svdtrace.trace_folder import opened
+    from svdtrace.folders.reading import opened
 
     _check(options)
     whole = opened(options.folder)
@@ -117,7 +117,7 @@ def _prompt(whole: InParts, prompt: int | None) -> InParts:
     """The trace, or the part of it that belongs to the prompt asked for."""
     import pyarrow.compute as pc
 
-    from svdtrace.tracing import Trace
+    from svdtrace.tracing.trace import Trace
 
     if prompt is None:
         return whole
@@ -151,7 +151,7 @@ def _circuit(
     """The graph asked for, and what is said of it beside its size."""
     from svdtrace.graphs.communities import communities, marked
     from svdtrace.graphs.filters import kept
-    from svdtrace.graphs.published import published_form
+    from svdtrace.graphs.paper import published_form
 
     circuit = published_form(whole, options.prompt) if options.paper else _ours(trace, other, options)
     if options.part != GraphFilter():
@@ -164,10 +164,10 @@ def _circuit(
 
 def _ours(trace: InParts, other: InParts | None, options: Options) -> nx.DiGraph:
     """The trace's graph, or its difference to another trace's."""
-    from svdtrace import graph
     from svdtrace.graphs.difference import difference
+    from svdtrace.results import circuit_graph
 
-    count = graph.heads if options.heads else graph.ours
+    count = circuit_graph.heads if options.heads else circuit_graph.ours
     if other is None:
         return count(trace.parts())
     for where, each in ((options.folder, trace), (options.against, other)):
@@ -192,9 +192,9 @@ def _attribution(trace: InParts, options: Options) -> Mapping[str, Any]:
 def _write(circuit: nx.DiGraph, viewed: Mapping[str, Any], trace: InParts, out: Path, options: Options) -> list[Path]:
     from svdtrace.graphs import attribution, formats
     from svdtrace.graphs.figures import graph_picture
-    from svdtrace.output import names_file, replaced_file, replaced_folder, write_manifest
-    from svdtrace.report.token_roles import role_names
-    from svdtrace.versions import versions
+    from svdtrace.output.writing import names_file, replaced_file, replaced_folder, write_manifest
+    from svdtrace.pictures.token_roles import role_names
+    from svdtrace.results.versions import versions
 
     if names_file(out, FORMS, options.folder):
         with replaced_file(out) as staging:

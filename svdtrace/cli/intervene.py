@@ -16,7 +16,7 @@ from svdtrace.interventions.settings import EditSettings, InterventionConfig
 if TYPE_CHECKING:
     import gpt2jax
     from svdtrace.prompts.prompt import Prompt
-    from svdtrace.tracing import Trace
+    from svdtrace.tracing.trace import Trace
 
 STRONGEST = 10
 SHOWN = 40
@@ -65,15 +65,15 @@ class Options:
 
 def run(options: Options) -> int:
     """Edit, write, print the closing table."""
-    from svdtrace.output import check_folder
+    from svdtrace.output.writing import check_folder
 
     check_folder(options.out)
     _check(options.chosen)
 
     from svdtrace.cli.loading import load_model
     from svdtrace.cli.terminal import console, print_json, progress
+    from svdtrace.folders.reading import read
     from svdtrace.interventions.intervening import intervene
-    from svdtrace.trace_folder import read
 
     trace = None if options.chosen.folder is None else read(options.chosen.folder)
     tracing = TraceConfig() if options.file.config is None else TraceConfig.from_file(options.file.config)
@@ -115,7 +115,7 @@ def _prompts(options: Options, model: gpt2jax.Model, trace: Trace | None) -> lis
     """The prompts given, else those of the trace, which must be of this model."""
     from gpt2jax.fingerprint import fingerprint
     from svdtrace.cli.loading import read_prompts
-    from svdtrace.trace_prompts import prompts_of
+    from svdtrace.results.prompts import prompts_of
 
     if trace is not None and fingerprint(model) != trace.manifest["model"].get("fingerprint"):
         raise OptionError(f"{options.chosen.folder}: is a trace of another model; name its model with --model")

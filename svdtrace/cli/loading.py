@@ -12,7 +12,7 @@ from gpt2jax.json_file import parse_json, read_bytes
 from gpt2jax.layout import CONFIG_FILE
 from gpt2jax.tokenizer import Tokenizer
 from svdtrace import prompts as sources
-from svdtrace.bundle import bundled_folder
+from svdtrace.bundled.model import bundled_folder
 from svdtrace.cli.compilation import keep_compiled
 from svdtrace.cli.options import BUNDLED, PromptChoice
 from svdtrace.errors import OptionError

@@ -54,3 +54,16 @@ class ConfigChoice:
 
     config: Annotated[Path | None, tyro.conf.arg(metavar="FILE", help_behavior_hint="")] = None
     """JSON file of settings, or a trace's manifest.json, whose settings are then used; options override it."""
+
+
+@dataclass(frozen=True)
+class EvidenceChoice:
+    """What further is asked of the edges."""
+
+    fdr: Annotated[float | None, tyro.conf.arg(metavar="RATE", help_behavior_hint="")] = None
+    """Keep only edges that survive this false-discovery rate against random slices, random bases and shuffled prompts,
+    above 0 and at most 1 (METHOD.md, section 12)."""
+    nulls: Annotated[int | None, tyro.conf.arg(metavar="N", help_behavior_hint="")] = None
+    """How many draws of each null; by default enough for --fdr 0.05. Alone: test the edges and keep them all."""
+    stability: Flag[bool] = False
+    """Trace again with other settings and say of each edge in what share of these traces it is (section 13)."""

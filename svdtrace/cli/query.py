@@ -31,7 +31,7 @@ class Options:
 def run(options: Options) -> int:
     """Ask and print."""
     from svdtrace.cli.terminal import console, print_json, table
-    from svdtrace.querying import ask
+    from svdtrace.folders.querying import ask
 
     columns, rows = ask(options.folder, options.sql)
     if options.voice.json:

@@ -39,10 +39,10 @@ class Options:
 def run(options: Options) -> int:
     """Render and write; print where."""
     from svdtrace.cli.terminal import print_json, tell_unfinished
-    from svdtrace.output import names_file, replaced_file, replaced_folder, write_manifest
+    from svdtrace.folders.reading import opened
+    from svdtrace.output.writing import names_file, replaced_file, replaced_folder, write_manifest
     from svdtrace.report import read_results, render
-    from svdtrace.trace_folder import opened
-    from svdtrace.versions import versions
+    from svdtrace.results.versions import versions
 
     trace = opened(options.folder)
     tell_unfinished(trace.manifest, options.voice)

@@ -38,7 +38,7 @@ class Options:
 
 def run(options: Options) -> int:
     """Measure, compare, write; print row by row."""
-    from svdtrace.output import check_folder
+    from svdtrace.output.writing import check_folder
 
     check_folder(options.out)
 

@@ -11,12 +11,12 @@ from rich.console import Console
 from svdtrace.cli.evidence import evidence, lines
 from svdtrace.cli.terminal import counted, table
 from svdtrace.graphs.names import in_our_form
-from svdtrace.rounding import ROUNDING, sentence
+from svdtrace.tracing.rounding import ROUNDING, sentence
 
 if TYPE_CHECKING:
     import networkx as nx
 
-    from svdtrace.tracing import Trace
+    from svdtrace.tracing.trace import Trace
 
 STRONGEST = 10
 

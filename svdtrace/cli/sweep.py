@@ -74,7 +74,7 @@ class Options:
 def run(options: Options) -> int:
     """Sweep; print the closing table."""
     from svdtrace.errors import OptionError
-    from svdtrace.output import check_folder
+    from svdtrace.output.writing import check_folder
 
     choice = options.prompts
     if choice.prompts is None or choice.text:
@@ -99,9 +99,9 @@ def _swept(options: Options, source: str) -> int:
     from svdtrace.cli.loading import load_model
     from svdtrace.cli.terminal import console, print_json
     from svdtrace.prompts.expected import expected
-    from svdtrace.sharding import device_mesh
     from svdtrace.sweeping.processes import Processes
     from svdtrace.sweeping.running import sweep
+    from svdtrace.tracing.sharding import device_mesh
 
     model = load_model(options.inputs.model)
     mesh = None if options.model_axis == 1 else device_mesh(model_axis=options.model_axis)
@@ -136,7 +136,7 @@ def _swept(options: Options, source: str) -> int:
 
 
 def _summary(manifest: dict[str, Any], last: Progress) -> dict[str, Any]:
-    from svdtrace.rounding import ROUNDING
+    from svdtrace.tracing.rounding import ROUNDING
 
     plan, rates = manifest["sweep"], _rates(last)
     return {
@@ -156,7 +156,7 @@ def _summary(manifest: dict[str, Any], last: Progress) -> dict[str, Any]:
 
 
 def _closing(content: dict[str, Any]) -> Iterator[str]:
-    from svdtrace.rounding import ROUNDING, sentence
+    from svdtrace.tracing.rounding import ROUNDING, sentence
 
     lengths = ", ".join(map(str, content["bucket_edges"]))
     out = content["out"]

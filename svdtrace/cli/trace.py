@@ -6,23 +6,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated
 
-import tyro
-
-from svdtrace.cli.options import ConfigChoice, Flag, Flat, Folder, ModelChoice, PromptChoice, Voice
+from svdtrace.cli.options import ConfigChoice, EvidenceChoice, Flat, Folder, ModelChoice, PromptChoice, Voice
 from svdtrace.config import TraceConfig
-
-
-@dataclass(frozen=True)
-class Evidence:
-    """What further is asked of the edges."""
-
-    fdr: Annotated[float | None, tyro.conf.arg(metavar="RATE", help_behavior_hint="")] = None
-    """Keep only edges that survive this false-discovery rate against random slices, random bases and shuffled prompts,
-    above 0 and at most 1 (METHOD.md, section 12)."""
-    nulls: Annotated[int | None, tyro.conf.arg(metavar="N", help_behavior_hint="")] = None
-    """How many draws of each null; by default enough for --fdr 0.05. Alone: test the edges and keep them all."""
-    stability: Flag[bool] = False
-    """Trace again with other settings and say of each edge in what share of these traces it is (section 13)."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +31,7 @@ class Options:
     """Folder to write: new, empty, or an earlier result, which is replaced."""
     file: Annotated[ConfigChoice, Flat] = field(default_factory=ConfigChoice)
     settings: Annotated[TraceConfig, Flat] = field(default_factory=TraceConfig)
-    evidence: Annotated[Evidence, Flat] = field(default_factory=Evidence)
+    evidence: Annotated[EvidenceChoice, Flat] = field(default_factory=EvidenceChoice)
     voice: Annotated[Voice, Flat] = field(default_factory=Voice)
 
     @classmethod
@@ -57,7 +42,7 @@ class Options:
 
 def run(options: Options) -> int:
     """Trace and write; print the closing table."""
-    from svdtrace.output import check_folder
+    from svdtrace.output.writing import check_folder
 
     check_folder(options.out)
 
@@ -68,7 +53,7 @@ def run(options: Options) -> int:
 
     model = load_model(options.inputs.model)
     prompts = read_prompts(options.prompts, model.tokenizer, model.config)
-    found = examined(options, model, prompts)
+    found = examined(model, prompts, options.settings, options.evidence, options.prompts.seed, options.voice)
     found.save(options.out)
     content = {"command": "trace", "out": str(options.out), **summary(found)}
     if options.voice.json:

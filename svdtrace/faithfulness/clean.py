@@ -7,16 +7,16 @@ from dataclasses import dataclass, replace
 import numpy as np
 from jaxtyping import Bool, Float
 
-from svdtrace.batching import Batch, batches, bucket_edges
 from svdtrace.config import TraceConfig
-from svdtrace.devices import computing_device
 from svdtrace.faithfulness.given import Given, reading
 from svdtrace.faithfulness.means import mean_over, token_sums
 from svdtrace.faithfulness.measuring import Bench
-from svdtrace.pipeline import watch
-from svdtrace.prepare import Prepared
-from svdtrace.roots import head_effects, logit_heads
-from svdtrace.rows import SIDES, WriterOrder
+from svdtrace.tracing.batching import Batch, batches, bucket_edges
+from svdtrace.tracing.devices import computing_device
+from svdtrace.tracing.pipeline import watch
+from svdtrace.tracing.prepare import Prepared
+from svdtrace.tracing.roots import head_effects, logit_heads
+from svdtrace.tracing.rows import SIDES, WriterOrder
 
 
 @dataclass(frozen=True)

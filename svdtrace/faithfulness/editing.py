@@ -16,9 +16,9 @@ from gpt2jax.forward import embed, unembed
 from gpt2jax.numerics import einsum
 from gpt2jax.params import Params
 from gpt2jax.sites import Passage
-from svdtrace.contributions import Reader
 from svdtrace.faithfulness.means import Means
-from svdtrace.pipeline import logit_difference
+from svdtrace.method.contributions import Reader
+from svdtrace.tracing.pipeline import logit_difference
 
 MEASURES = ("logit_difference", "log_probability")
 """What is measured at the last traced token: logit[answer] − logit[distractor], and the answer's log-probability."""
@@ -31,7 +31,7 @@ QUERY_AND_KEY = ("attn.hook_q", "attn.hook_k")
 class Reading:
     """A batch of prompts with what the trace says of it.
 
-    `length`, `last`, `answer`, `distractor` as in `svdtrace.batching.Batch`; `role` of every token, as a number;
+    `length`, `last`, `answer`, `distractor` as in `svdtrace.tracing.batching.Batch`; `role` of every token, a number;
     `marks` the k that are in the slice of a firing with this token on this side.
     """
 

@@ -2,24 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import matplotlib
 import numpy as np
+import pyarrow as pa
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from svdtrace.faithfulness.curves import ATTRIBUTION, COMPLETE, FAITHFUL, KINDS, RANDOM, TRACED
 from svdtrace.faithfulness.editing import MEASURES, SUFFIXES
-from svdtrace.picture import DEST, SOFT, SRC, STYLE, nothing, save
+from svdtrace.pictures.style import DEST, SOFT, SRC, STYLE, nothing, save
 
-if TYPE_CHECKING:
-    import pyarrow as pa
-
-    from svdtrace.faithfulness.result import Circuit
-
+Tables = Mapping[str, pa.Table]
+"""The tables of a `circuit` by name (`svdtrace.faithfulness.tables`)."""
 LOOKS: dict[str, dict[str, Any]] = {
     TRACED: {"color": DEST, "marker": "o", "label": "traced, by total weight"},
     ATTRIBUTION: {"color": SRC, "marker": "s", "linestyle": (0, (4.5, 2.2)), "label": "by attribution patching"},
@@ -31,33 +30,33 @@ PAIRS = (("traced", "path_patching"), ("attribution", "path_patching"))
 CORRELATIONS = dict(zip(PAIRS, ("traced_path_patching", "attribution_path_patching"), strict=True))
 
 
-def curves_picture(circuit: Circuit, path: str | Path) -> None:
+def curves_picture(tables: Tables, path: str | Path) -> None:
     """Draw what share of the logit difference survives, over the number of edges kept and removed.
 
     Raises:
         OutputError: another ending, or a place that cannot be written.
     """
     with matplotlib.rc_context(STYLE):
-        save(_curves(circuit), path)
+        save(_curves(tables), path)
 
 
-def agreement_picture(circuit: Circuit, path: str | Path) -> None:
+def agreement_picture(tables: Tables, manifest: Mapping[str, Any], path: str | Path) -> None:
     """Draw path patching against the traced weight and against attribution patching, one point an edge.
 
     Raises:
         OutputError: another ending, or a place that cannot be written.
     """
     with matplotlib.rc_context(STYLE):
-        save(_agreement(circuit), path)
+        save(_agreement(tables, manifest), path)
 
 
-def _curves(circuit: Circuit) -> Figure:
-    if not circuit.faithfulness.num_rows:
+def _curves(tables: Tables) -> Figure:
+    if not tables["faithfulness"].num_rows:
         return nothing("No set of edges was measured.")
     figure = Figure(figsize=(8.6, 6.2), layout="constrained")
     axes = figure.subplots(len(MEASURES), len(KINDS), sharex=True, squeeze=False)
     for row, measure, after in zip(axes, MEASURES, SUFFIXES, strict=True):
-        table = getattr(circuit, f"faithfulness{after}")
+        table = tables[f"faithfulness{after}"]
         for ax, kind in zip(row, KINDS, strict=True):
             for name in LOOKS:
                 _curve(ax, table, (kind, name))
@@ -89,14 +88,14 @@ def _curve(ax: Axes, table: pa.Table, key: tuple[str, str]) -> None:
         ax.fill_between(size, low, high, color=look["color"], alpha=0.2, linewidth=0)
 
 
-def _agreement(circuit: Circuit) -> Figure:
-    if not circuit.agreement.num_rows:
+def _agreement(tables: Tables, manifest: Mapping[str, Any]) -> Figure:
+    if not tables["agreement"].num_rows:
         return nothing("No edge was patched.")
     figure = Figure(figsize=(8.6, 6.6), layout="constrained")
     axes = figure.subplots(len(MEASURES), len(PAIRS), squeeze=False)
     for row, measure, after in zip(axes, MEASURES, SUFFIXES, strict=True):
-        rows = getattr(circuit, f"agreement{after}")
-        ranks = (circuit.manifest["log_probability"] if after else circuit.manifest)["rank_correlations"]
+        rows = tables[f"agreement{after}"]
+        ranks = (manifest["log_probability"] if after else manifest)["rank_correlations"]
         name, unit = MEASURED[measure]
         for ax, (x, y) in zip(row, PAIRS, strict=True):
             ax.axhline(0, color=SOFT, linewidth=0.6, zorder=0)

@@ -3,36 +3,26 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
 import pyarrow.parquet as pq
 
-from svdtrace.faithfulness.figures import agreement_picture, curves_picture
-from svdtrace.output import replaced_folder, write_manifest
+from svdtrace.faithfulness.figures import Tables, agreement_picture, curves_picture
+from svdtrace.output.writing import replaced_folder, write_manifest
 
-if TYPE_CHECKING:
-    from svdtrace.faithfulness.result import Circuit
-
-TABLES = (
-    "faithfulness",
-    "agreement",
-    "output_heads",
-    "faithfulness_log_probability",
-    "agreement_log_probability",
-)
-PICTURES = {"curves": curves_picture, "agreement": agreement_picture}
+ENDINGS = ("svg", "png")
 
 
-def write(circuit: Circuit, folder: str | Path) -> None:
+def write(tables: Tables, manifest: dict[str, Any], folder: str | Path) -> None:
     """Write all files.
 
     Raises:
-        OutputError: see `svdtrace.output.replaced_folder`.
+        OutputError: see `svdtrace.output.writing.replaced_folder`.
     """
     with replaced_folder(folder) as staging:
-        for name in TABLES:
-            pq.write_table(getattr(circuit, name), staging / f"{name}.parquet", compression="zstd")
-        for name, draw in PICTURES.items():
-            for ending in ("svg", "png"):
-                draw(circuit, staging / f"{name}.{ending}")
-        write_manifest(staging, circuit.manifest)
+        for name, table in tables.items():
+            pq.write_table(table, staging / f"{name}.parquet", compression="zstd")
+        for ending in ENDINGS:
+            curves_picture(tables, staging / f"curves.{ending}")
+            agreement_picture(tables, manifest, staging / f"agreement.{ending}")
+        write_manifest(staging, manifest)

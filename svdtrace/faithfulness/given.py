@@ -8,13 +8,13 @@ import jax.numpy as jnp
 import numpy as np
 import pyarrow as pa
 
-from svdtrace.batching import Batch
 from svdtrace.config import TraceConfig
 from svdtrace.errors import PromptError
 from svdtrace.faithfulness.editing import Reading
+from svdtrace.pictures.token_roles import TokenRoles, token_roles
 from svdtrace.prompts.prompt import Prompt
-from svdtrace.report.token_roles import TokenRoles, token_roles
-from svdtrace.rows import SIDES, WriterOrder
+from svdtrace.tracing.batching import Batch
+from svdtrace.tracing.rows import SIDES, WriterOrder
 
 
 @dataclass(frozen=True)

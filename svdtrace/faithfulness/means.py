@@ -9,7 +9,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from gpt2jax.numerics import einsum
 from gpt2jax.params import Params
-from svdtrace.observe import Observed
+from svdtrace.tracing.observe import Observed
 
 
 @struct.dataclass

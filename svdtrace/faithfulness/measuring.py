@@ -13,9 +13,9 @@ from jaxtyping import Array, Bool, Float, Int
 
 from gpt2jax.config import GPT2Config
 from gpt2jax.params import Params
-from svdtrace.contributions import Reader
 from svdtrace.faithfulness.editing import MEASURES, Ablation, Reading, edited_measures
 from svdtrace.faithfulness.means import Means
+from svdtrace.method.contributions import Reader
 
 MOST_BYTES = 2**28
 """Of one compiled call's largest arrays, all sets together."""

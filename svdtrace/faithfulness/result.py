@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,6 @@ import pyarrow as pa
 
 from gpt2jax.params import Model
 from svdtrace.config import TraceConfig
-from svdtrace.devices import precision
 from svdtrace.errors import ModelError, TraceFolderError
 from svdtrace.faithfulness import tables
 from svdtrace.faithfulness.clean import DirectEffects, clean_run
@@ -22,11 +21,12 @@ from svdtrace.faithfulness.measured import CLEAN, Measured, Settings, measure
 from svdtrace.faithfulness.measuring import attribution_scores
 from svdtrace.faithfulness.output_heads import head_ablations
 from svdtrace.faithfulness.summary import heads_summary, summary
-from svdtrace.manifest import device_facts, model_facts
-from svdtrace.prepare import Prepared
-from svdtrace.rows import WriterOrder
-from svdtrace.tracing import Clock, Trace, prepare_cached
-from svdtrace.versions import versions
+from svdtrace.results.versions import versions
+from svdtrace.tracing.devices import precision
+from svdtrace.tracing.manifest import device_facts, model_facts
+from svdtrace.tracing.prepare import Prepared
+from svdtrace.tracing.rows import WriterOrder
+from svdtrace.tracing.trace import Clock, Trace, prepare_cached
 
 Progress = Callable[[int, int], None]
 
@@ -54,7 +54,8 @@ class Circuit:
         """
         from svdtrace.faithfulness.folder import write
 
-        write(self, folder)
+        tables = {each.name: getattr(self, each.name) for each in fields(self) if each.name != "manifest"}
+        write(tables, self.manifest, folder)
 
 
 def circuit(

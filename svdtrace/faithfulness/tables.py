@@ -18,7 +18,7 @@ from svdtrace.faithfulness.curves import KINDS
 from svdtrace.faithfulness.editing import MEASURES
 from svdtrace.faithfulness.measured import CLEAN, Measured
 from svdtrace.statistics import bootstrap_interval
-from svdtrace.tables import defined
+from svdtrace.tracing.tables import defined
 
 FAITHFULNESS, FAITHFULNESS_LOG_PROBABILITY = (
     pa.schema(

@@ -1,6 +1,7 @@
 """What is done with a circuit's graph: parts of it, communities, differences, its files and its picture.
 
-`svdtrace.graph` and `svdtrace.paper_graph` count edges into a graph (METHOD.md, section 8); here one is
+`svdtrace.results.circuit_graph` and `svdtrace.graphs.paper` count edges into a graph (METHOD.md, section 8); here
+one is
 
     names         read from a node's name: the head, its layer, the token's role
     filters       reduced to what weighs enough, stands in enough prompts, layers, roles

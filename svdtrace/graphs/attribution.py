@@ -20,9 +20,9 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from svdtrace.edge_names import writer_layer
 from svdtrace.errors import OutputError
-from svdtrace.graph import token_labels
+from svdtrace.prompts.edge_names import writer_layer
+from svdtrace.results.circuit_graph import token_labels
 
 INPUT = "E"
 _TYPES = {"mlp": "mlp", "attn_bias": "attention bias", "embed": "embedding", "pos": "position", "const": "constant"}

@@ -13,11 +13,11 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
-from svdtrace.graph import OTHER
 from svdtrace.graphs.names import is_tie, node_name
-from svdtrace.layered_picture import Look, canvas, draw_bands, draw_link, draw_node
-from svdtrace.picture import DEST, PAPER, SOFT, SRC, STYLE, nothing, save
-from svdtrace.report.layered import layered
+from svdtrace.pictures.layered_picture import Look, canvas, draw_bands, draw_link, draw_node
+from svdtrace.pictures.layers import layered
+from svdtrace.pictures.style import DEST, PAPER, SOFT, SRC, STYLE, nothing, save
+from svdtrace.results.circuit_graph import OTHER
 
 FILLS = ("#cfe3f1", "#f9dcc4", "#cfeadf", "#f6d9e8", "#fbf3c0", "#dcd6ee", "#d9d9d9")
 """Pale forms of Okabe and Ito's colours; communities beyond these are left white."""

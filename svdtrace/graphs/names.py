@@ -6,7 +6,7 @@ import ast
 from dataclasses import dataclass
 from functools import cache
 
-from svdtrace.edge_names import writer_layer
+from svdtrace.prompts.edge_names import writer_layer
 
 
 @dataclass(frozen=True)

@@ -8,8 +8,8 @@ import numpy as np
 import pyarrow as pa
 
 from svdtrace.errors import EdgeError
-from svdtrace.graph import token_labels
 from svdtrace.interventions.settings import SILENT
+from svdtrace.results.circuit_graph import token_labels
 
 _BREAKING = set(":@/,")
 

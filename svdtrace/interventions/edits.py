@@ -8,8 +8,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from svdtrace.edge_names import EdgeName, writer_layer
 from svdtrace.interventions.windows import ATTENTION, MLP, NOWHERE, STEM
+from svdtrace.prompts.edge_names import EdgeName, writer_layer
 
 QUERY_KEY_VALUE = {"all": (True, True, True), "query": (True, False, False), "key": (False, True, False)}
 

@@ -10,7 +10,7 @@ import pyarrow as pa
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from svdtrace.picture import DEST, INK, SOFT, SRC, STYLE, nothing, save
+from svdtrace.pictures.style import DEST, INK, SOFT, SRC, STYLE, nothing, save
 
 MOST = 30
 LONGEST = 46

@@ -19,13 +19,7 @@ import pyarrow as pa
 from gpt2jax.config import GPT2Config
 from gpt2jax.fingerprint import fingerprint
 from gpt2jax.params import Model
-from svdtrace.batching import Batch, batches, bucket_edges
-from svdtrace.bounds import RoundingScale, rounding_scale
 from svdtrace.config import TraceConfig
-from svdtrace.decomposition import Decomposition, gauged
-from svdtrace.decomposition_file import cached_decompose
-from svdtrace.devices import computing_device, precision
-from svdtrace.edge_names import EdgeName, parse_edge
 from svdtrace.errors import EdgeError, SettingError
 from svdtrace.interventions.clean import run_clean
 from svdtrace.interventions.pairs import find_pairs
@@ -36,11 +30,17 @@ from svdtrace.interventions.schedule import Found, run_all, watched_firing
 from svdtrace.interventions.settings import SILENT, InterventionConfig
 from svdtrace.interventions.tables import VALUES, interventions_table, measures_table
 from svdtrace.interventions.windows import logit_difference
-from svdtrace.prepare import processed
+from svdtrace.method.bounds import RoundingScale, rounding_scale
+from svdtrace.method.decomposition import Decomposition, gauged
+from svdtrace.prompts.edge_names import EdgeName, parse_edge
 from svdtrace.prompts.hashing import prompts_hash
 from svdtrace.prompts.prompt import Prompt
-from svdtrace.tracing import Clock, check_prompts
-from svdtrace.versions import versions
+from svdtrace.results.decompositions import cached_decompose
+from svdtrace.results.versions import versions
+from svdtrace.tracing.batching import Batch, batches, bucket_edges
+from svdtrace.tracing.devices import computing_device, precision
+from svdtrace.tracing.prepare import processed
+from svdtrace.tracing.trace import Clock, check_prompts
 
 Progress = Callable[[int, int], None]
 
@@ -71,7 +71,8 @@ class Interventions:
         """
         from svdtrace.interventions.folder import write
 
-        write(self, folder)
+        tables = {"interventions": self.table, "measures": self.measures, "summary": self.summary()}
+        write(tables, self.manifest, folder)
 
 
 @dataclass(frozen=True)
@@ -128,8 +129,8 @@ def parse_specs(edges: Sequence[str | Sequence[str]], model: GPT2Config, prompts
     """Read sets of edges.
 
     Raises:
-        EdgeError: see `svdtrace.edge_names.parse_edge`; a writer that is no part of what layers write, an end that no
-            prompt has, or no edge at all.
+        EdgeError: see `svdtrace.prompts.edge_names.parse_edge`; a writer that is no part of what layers write, an end
+            that no prompt has, or no edge at all.
     """
     roles = {role for prompt in prompts for role in prompt.roles}
     longest = max(len(prompt.tokens) for prompt in prompts)

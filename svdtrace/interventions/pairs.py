@@ -13,12 +13,12 @@ from jaxtyping import Array, Bool, Float, Int
 from gpt2jax.blocks import attn_scale
 from gpt2jax.config import GPT2Config
 from gpt2jax.numerics import einsum
-from svdtrace.batching import Batch
-from svdtrace.bounds import RoundingScale, product_bounds
 from svdtrace.config import TraceConfig
-from svdtrace.edge_names import EdgeName, position
 from svdtrace.interventions.clean import Clean
-from svdtrace.slices import choose_slices
+from svdtrace.method.bounds import RoundingScale, product_bounds
+from svdtrace.method.slices import choose_slices
+from svdtrace.prompts.edge_names import EdgeName, position
+from svdtrace.tracing.batching import Batch
 
 Firing = tuple[int, int, str, str]
 
@@ -53,7 +53,7 @@ def find_pairs(
     """Look up the firings that edges name.
 
     Args:
-        scale: rounding scale of all heads, see `svdtrace.bounds.rounding_scale`.
+        scale: rounding scale of all heads, see `svdtrace.method.bounds.rounding_scale`.
         config: threshold, tau, score_min and skip_first say what a firing and a slice are; under the method `all` a
             slice is the whole rank.
     """

@@ -8,13 +8,13 @@ from dataclasses import dataclass, replace
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from svdtrace.decomposition import Decomposition
-from svdtrace.edge_names import EdgeName
 from svdtrace.interventions.edits import Edit, make_edit, matched, turned
 from svdtrace.interventions.scene import Scene
 from svdtrace.interventions.settings import InterventionConfig
 from svdtrace.interventions.signals import Sending, drawn, scaled, signals
 from svdtrace.interventions.windows import NOWHERE
+from svdtrace.method.decomposition import Decomposition
+from svdtrace.prompts.edge_names import EdgeName
 
 SIGNS = {"ablate": -1, "boost": 1}
 Substitute = Mapping[EdgeName, Float[np.ndarray, "place d_model"]]

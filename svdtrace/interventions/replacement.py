@@ -7,11 +7,11 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-from svdtrace.edge_names import EdgeName
 from svdtrace.interventions.planning import Spec, Substitute
 from svdtrace.interventions.scene import Scene
 from svdtrace.interventions.settings import InterventionConfig
 from svdtrace.interventions.windows import NOWHERE
+from svdtrace.prompts.edge_names import EdgeName
 
 
 def substitutes(

@@ -11,12 +11,12 @@ from jaxtyping import Bool, Float, Int
 
 from gpt2jax.config import GPT2Config
 from gpt2jax.params import Model
-from svdtrace.batching import Batch
-from svdtrace.edge_names import EdgeName, writer_layer
 from svdtrace.interventions.clean import Aligned, Clean
 from svdtrace.interventions.edits import site_of
 from svdtrace.interventions.pairs import Pairs, firing_of
 from svdtrace.interventions.windows import MLP, NOWHERE, STEM
+from svdtrace.prompts.edge_names import EdgeName, writer_layer
+from svdtrace.tracing.batching import Batch
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 
 from svdtrace.interventions.planning import Run
-from svdtrace.tables import defined
+from svdtrace.tracing.tables import defined
 
 KEYS = pa.schema(
     [

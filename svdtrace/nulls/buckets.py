@@ -11,13 +11,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from svdtrace.batching import Batch, plan_for, planned_batches
 from svdtrace.config import TraceConfig
-from svdtrace.firings import FiringList, list_firings
-from svdtrace.observe import Observed
-from svdtrace.pipeline import watch
-from svdtrace.prepare import Prepared
+from svdtrace.method.firings import FiringList, list_firings
 from svdtrace.prompts.prompt import Prompt
+from svdtrace.tracing.batching import Batch, plan_for, planned_batches
+from svdtrace.tracing.observe import Observed
+from svdtrace.tracing.pipeline import watch
+from svdtrace.tracing.prepare import Prepared
 
 
 @dataclass(frozen=True)

@@ -8,14 +8,14 @@ from dataclasses import dataclass
 import numpy as np
 
 from svdtrace.config import TraceConfig
-from svdtrace.graph import OTHER
 from svdtrace.nulls.buckets import Bucket, buckets, role_names
 from svdtrace.nulls.draws import KINDS
 from svdtrace.nulls.passes import NULLS_AT_ONCE, OBSERVED, LayerSums, Question, layer_sums
-from svdtrace.pipeline import all_writers, sides_of
-from svdtrace.prepare import Prepared
 from svdtrace.prompts.prompt import Prompt
-from svdtrace.rows import SIDES, WriterOrder
+from svdtrace.results.circuit_graph import OTHER
+from svdtrace.tracing.pipeline import all_writers, sides_of
+from svdtrace.tracing.prepare import Prepared
+from svdtrace.tracing.rows import SIDES, WriterOrder
 
 SAME_EVERYWHERE = ("attn_bias.", "pos", "const")
 Looked = Callable[[int, int], None]

@@ -15,18 +15,18 @@ import numpy as np
 from jaxtyping import Float
 
 from gpt2jax.params import Model
-from svdtrace.bounds import ACTIVATION_ERROR
 from svdtrace.config import TraceConfig
-from svdtrace.devices import computing_device, precision
 from svdtrace.errors import SettingError
+from svdtrace.method.bounds import ACTIVATION_ERROR
 from svdtrace.nulls.candidates import Candidates, draw, look, question
 from svdtrace.nulls.summary import EVERY, summary_of
 from svdtrace.nulls.surviving import survivors, with_columns
-from svdtrace.pipeline import Keep
 from svdtrace.prompts.prompt import Prompt
-from svdtrace.sharding import device_mesh
 from svdtrace.statistics import benjamini_hochberg
-from svdtrace.tracing import Clock, Progress, Trace, check_prompts, prepare_cached
+from svdtrace.tracing.devices import computing_device, precision
+from svdtrace.tracing.pipeline import Keep
+from svdtrace.tracing.sharding import device_mesh
+from svdtrace.tracing.trace import Clock, Progress, Trace, check_prompts, prepare_cached
 
 FEWEST = 99
 PER_EDGE = 20
@@ -60,7 +60,7 @@ class Chance:
 
     def survivors(self, fdr: float) -> Keep:
         """A choice of edges for `svdtrace.trace(keep=…)`: those with a q-value of at most `fdr`."""
-        return survivors(self, fdr)
+        return survivors(self.candidates, self.q_value, fdr)
 
     def annotate(self, trace: Trace) -> Trace:
         """The trace with `p_slices`, `p_bases`, `p_prompts`, `q_value` beside its edges, and `chance` in its manifest.
@@ -68,7 +68,7 @@ class Chance:
         Args:
             trace: of the same model, prompts and settings, its roots aside.
         """
-        edges = with_columns(trace.prompts, trace.edges, self)
+        edges = with_columns(trace.prompts, trace.edges, self.candidates, self.p, self.q_value)
         return replace(trace, edges=edges, manifest={**trace.manifest, "chance": self.summary})
 
 

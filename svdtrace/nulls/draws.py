@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int, Key, UInt
 
-from svdtrace.cuts import running_sums
+from svdtrace.method.cuts import running_sums
 
 KINDS = ("slices", "bases", "prompts")
 

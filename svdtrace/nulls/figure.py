@@ -11,8 +11,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from svdtrace.picture import DEST, INK, SOFT, SRC, STYLE, nothing, save
-from svdtrace.report.traced import Traced, model_of
+from svdtrace.pictures.style import DEST, INK, SOFT, SRC, STYLE, nothing, save
+from svdtrace.pictures.traced import Traced, model_of
 
 
 def random_bases(trace: Traced, path: str | Path) -> None:

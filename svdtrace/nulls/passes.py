@@ -10,13 +10,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from svdtrace.attribute import Blocks, collect, in_blocks
 from svdtrace.config import TraceConfig
 from svdtrace.nulls.buckets import Bucket
 from svdtrace.nulls.draws import kind_key, partners, random_rotations, rank_groups
-from svdtrace.nulls.statistics import Firings, Layer, read, under_bases, under_prompts, under_slices
-from svdtrace.pipeline import all_writers, sides_of
-from svdtrace.prepare import Prepared, writer_layers
+from svdtrace.nulls.edge_statistic import Firings, Layer, read, under_bases, under_prompts, under_slices
+from svdtrace.tracing.attribute import Blocks, collect, in_blocks
+from svdtrace.tracing.pipeline import all_writers, sides_of
+from svdtrace.tracing.prepare import Prepared, writer_layers
 
 OBSERVED = -1
 # Numbers of nulls per call of a compiled program; what is held grows with it, and not with how many nulls there are.

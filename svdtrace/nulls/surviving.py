@@ -2,27 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Mapping
 
 import numpy as np
 import pyarrow as pa
 
-from svdtrace.batching import Batch
-from svdtrace.graph import OTHER, edge_labels
 from svdtrace.nulls.buckets import role_numbers
+from svdtrace.nulls.candidates import Candidates
 from svdtrace.nulls.draws import KINDS
-from svdtrace.rows import SIDES, Rows
-
-if TYPE_CHECKING:
-    from svdtrace.nulls.chance import Chance
+from svdtrace.results.circuit_graph import OTHER, edge_labels
+from svdtrace.tracing.batching import Batch
+from svdtrace.tracing.rows import SIDES, Rows
 
 Q_VALUE = "q_value"
 
 
-def survivors(chance: Chance, fdr: float) -> Callable[[Batch, Rows], np.ndarray]:
+def survivors(found: Candidates, q_value: np.ndarray, fdr: float) -> Callable[[Batch, Rows], np.ndarray]:
     """A choice of a batch's edges: those with a q-value of at most `fdr`, as a mask of its edge rows."""
-    found = chance.candidates
 
     def keep(batch: Batch, rows: Rows) -> np.ndarray:
         firings, edges = rows.firings, rows.edges
@@ -30,14 +26,20 @@ def survivors(chance: Chance, fdr: float) -> Callable[[Batch, Rows], np.ndarray]
         token = np.where(edges.side == 0, firings.dest[at], firings.src[at])
         role = role_numbers(batch.prompts, found.roles, batch.tokens.shape)[firings.prompt[at], token]
         key = found.keys(edges.side, firings.layer[at], firings.head[at], role, edges.writer)
-        return _looked_up(found.key, chance.q_value, key) <= fdr
+        return _looked_up(found.key, q_value, key) <= fdr
 
     return keep
 
 
-def with_columns(prompts: pa.Table, edges: pa.Table, chance: Chance) -> pa.Table:
-    """The edges with `p_slices`, `p_bases`, `p_prompts` and `q_value`; null where a null says nothing."""
-    found = chance.candidates
+def with_columns(
+    prompts: pa.Table, edges: pa.Table, found: Candidates, p_of: Mapping[str, np.ndarray], q_value: np.ndarray
+) -> pa.Table:
+    """The edges with `p_slices`, `p_bases`, `p_prompts` and `q_value`; null where a null says nothing.
+
+    Args:
+        prompts, edges: a trace's tables.
+        found: the candidates; p_of: their p-values by kind; q_value: theirs over every kind.
+    """
     number = {name: at for at, name in enumerate(found.roles)}
     code = {name: at for at, name in enumerate(found.order.labels)}
     side = np.asarray([SIDES.index(each) for each in edges["side"].to_pylist()], np.int64)
@@ -46,14 +48,14 @@ def with_columns(prompts: pa.Table, edges: pa.Table, chance: Chance) -> pa.Table
     writer = np.asarray([code[each] for each in edges["writer"].to_pylist()], np.int64)
     key = found.keys(side, layer, head, role, writer)
     for kind in KINDS:
-        if kind in chance.p:
-            p = _looked_up(found.key, chance.p[kind], key)
+        if kind in p_of:
+            p = _looked_up(found.key, p_of[kind], key)
             if kind == "prompts":
                 p = np.where(found.is_shuffled(side, layer, head, role, writer), p, np.nan)
         else:
             p = np.full(len(key), np.nan)
         edges = edges.append_column(f"p_{kind}", pa.array(p, pa.float64(), mask=np.isnan(p)))
-    return edges.append_column(Q_VALUE, pa.array(_looked_up(found.key, chance.q_value, key), pa.float64()))
+    return edges.append_column(Q_VALUE, pa.array(_looked_up(found.key, q_value, key), pa.float64()))
 
 
 def _looked_up(keys: np.ndarray, values: np.ndarray, wanted: np.ndarray) -> np.ndarray:

@@ -8,7 +8,7 @@ file.
 
 from __future__ import annotations
 
+from svdtrace.report.answers import read_results
 from svdtrace.report.rendering import render
-from svdtrace.report.results import read_results
 
 __all__ = ["read_results", "render"]

@@ -8,20 +8,20 @@ from typing import Any
 
 import numpy as np
 
-from svdtrace.in_parts import InParts
-from svdtrace.report.connections import ConnectionCount, Connections, MoveCount, Moves, count
+from svdtrace.pictures.connections import ConnectionCount, Connections, MoveCount, Moves, count
+from svdtrace.pictures.traced import model_of
+from svdtrace.report.answers import Result
+from svdtrace.report.answers.characterisation import characterisation_json
+from svdtrace.report.answers.faithfulness import faithfulness_json
+from svdtrace.report.answers.interventions import interventions_json
 from svdtrace.report.evidence import EvidenceCount, chance_json, stability_json
 from svdtrace.report.heads import HeadCount, Heads
 from svdtrace.report.medians import ROUNDS, ShareCount
 from svdtrace.report.numbers import all_rounded, size_of
 from svdtrace.report.prompt_views import EDGES_PER_SIDE, FIRINGS_PER_PROMPT, PromptViews, prompt_views
-from svdtrace.report.results import Result
-from svdtrace.report.results.characterisation import characterisation_json
-from svdtrace.report.results.faithfulness import faithfulness_json
-from svdtrace.report.results.interventions import interventions_json
 from svdtrace.report.totals import AllPrompts, TotalCount, Totals, all_prompts
-from svdtrace.report.traced import model_of
 from svdtrace.report.vectors import VectorCount
+from svdtrace.results.in_parts import InParts
 
 CONNECTIONS = 4_000
 MOVES = 4_000

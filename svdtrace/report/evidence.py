@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from svdtrace.in_parts import Tables
-from svdtrace.report.connections import Connections
+from svdtrace.pictures.connections import Connections
+from svdtrace.pictures.token_roles import TokenRoles
 from svdtrace.report.numbers import all_rounded, rounded
-from svdtrace.report.token_roles import TokenRoles
+from svdtrace.results.in_parts import Tables
 
 STABILITY = "stability"
 PROBABILITIES = ("p_slices", "p_bases", "p_prompts", "q_value")
@@ -33,7 +33,7 @@ class EvidenceCount:
         self._there: set[str] = set()
 
     def add(self, part: Tables, roles: TokenRoles) -> None:
-        """See `svdtrace.report.connections.Count`."""
+        """See `svdtrace.pictures.connections.Count`."""
         there = {STABILITY, *PROBABILITIES}.intersection(part.edges.column_names)
         self._there |= there
         if not there:

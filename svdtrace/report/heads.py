@@ -8,10 +8,10 @@ import numpy as np
 import pyarrow as pa
 from jaxtyping import Float, Int
 
-from svdtrace.grouping import Groups, distinct_prompts, grown, integers
-from svdtrace.in_parts import Tables
-from svdtrace.report.token_roles import TokenRoles
+from svdtrace.pictures.token_roles import TokenRoles
 from svdtrace.report.vectors import vector_counts
+from svdtrace.results.grouping import Groups, distinct_prompts, grown, integers
+from svdtrace.results.in_parts import Tables
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ class HeadCount:
         self._sizes, self._vectors = np.zeros((0, d_head + 1), int), np.zeros((0, d_head), int)
 
     def add(self, part: Tables, _roles: TokenRoles) -> None:
-        """See `svdtrace.report.connections.Count`."""
+        """See `svdtrace.pictures.connections.Count`."""
         firings = part.firings
         prompt, layer, head, size = (integers(firings[name]) for name in ("prompt", "layer", "head", "size"))
         group = self._groups.of([layer, head])

@@ -10,9 +10,9 @@ from __future__ import annotations
 import numpy as np
 from jaxtyping import Float, Float32, Int, UInt64
 
-from svdtrace.in_parts import Tables
-from svdtrace.report.connections import Connections
-from svdtrace.report.token_roles import TokenRoles
+from svdtrace.pictures.connections import Connections
+from svdtrace.pictures.token_roles import TokenRoles
+from svdtrace.results.in_parts import Tables
 
 ROUNDS = 4
 _BITS = 8
@@ -80,7 +80,7 @@ class ShareCount:
         self.of = Medians(kept)
 
     def add(self, part: Tables, roles: TokenRoles) -> None:
-        """See `svdtrace.report.connections.Count`."""
+        """See `svdtrace.pictures.connections.Count`."""
         connection = self._linked.of(part.edges, roles)
         shown = connection < self._kept
         self.of.add(connection[shown], np.asarray(part.edges["share"].to_numpy(), np.float32)[shown])

@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from svdtrace.in_parts import Tables
 from svdtrace.report.numbers import rounded
 from svdtrace.report.packing import Packing
+from svdtrace.results.in_parts import Tables
 
 EDGES_PER_SIDE = 6
 FIRINGS_PER_PROMPT = 400

@@ -16,11 +16,11 @@ from importlib import resources
 import jinja2
 from markupsafe import Markup
 
-from svdtrace.in_parts import InParts
+from svdtrace.report.answers import Result
 from svdtrace.report.data import BYTES, SECTIONS, page_data
 from svdtrace.report.numbers import as_json
-from svdtrace.report.results import Result
 from svdtrace.report.words import words
+from svdtrace.results.in_parts import InParts
 
 LIBRARY = "vendor/cytoscape.min.js"
 SCRIPTS = (

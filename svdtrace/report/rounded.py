@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from svdtrace.rounding import ROUNDING, compared_prompts
+from svdtrace.tracing.rounding import ROUNDING, compared_prompts
 
 
 @dataclass(frozen=True)

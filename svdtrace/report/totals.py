@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 
-from svdtrace.in_parts import Tables
-from svdtrace.report.token_roles import RoleOrder, TokenRoles
+from svdtrace.pictures.token_roles import RoleOrder, TokenRoles
+from svdtrace.results.in_parts import Tables
 
 
 @dataclass(frozen=True)
@@ -18,7 +18,7 @@ class AllPrompts:
 
     Args:
         count: how many there are.
-        roles: names of the roles, as `svdtrace.report.token_roles.role_names` orders them.
+        roles: names of the roles, as `svdtrace.pictures.token_roles.role_names` orders them.
         texts: the text of every token id that occurs in them.
         differences, right: prompts with a logit difference, and those of them in which it is above 0.
         mean_difference: its mean, 0 where there is none.
@@ -76,7 +76,7 @@ class TotalCount:
         self.totals = Totals()
 
     def add(self, part: Tables, _roles: TokenRoles) -> None:
-        """See `svdtrace.report.connections.Count`."""
+        """See `svdtrace.pictures.connections.Count`."""
         so_far = self.totals
         ties = [int(np.count_nonzero(table["near_tie"].to_numpy())) for table in (part.firings, part.edges)]
         self.totals = Totals(

@@ -6,10 +6,10 @@ import numpy as np
 import pyarrow as pa
 from jaxtyping import Int
 
-from svdtrace.grouping import distinct_rows, integers
-from svdtrace.in_parts import Tables
-from svdtrace.report.connections import Connections
-from svdtrace.report.token_roles import TokenRoles
+from svdtrace.pictures.connections import Connections
+from svdtrace.pictures.token_roles import TokenRoles
+from svdtrace.results.grouping import distinct_rows, integers
+from svdtrace.results.in_parts import Tables
 
 _ROWS_AT_ONCE = 1_000_000
 
@@ -28,7 +28,7 @@ class VectorCount:
         self.counts = np.zeros((kept, n_vectors), int)
 
     def add(self, part: Tables, roles: TokenRoles) -> None:
-        """See `svdtrace.report.connections.Count`."""
+        """See `svdtrace.pictures.connections.Count`."""
         connection = self._linked.of(part.edges, roles)
         rows = np.nonzero(connection < len(self.counts))[0]
         firing = firing_of_edges(part.firings, part.edges)[rows]

@@ -6,13 +6,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from svdtrace.pictures.traced import model_of
+from svdtrace.report.answers import Result
 from svdtrace.report.data import PageData
 from svdtrace.report.more import MORE, More
 from svdtrace.report.numbers import rounded
-from svdtrace.report.results import Result
 from svdtrace.report.rounded import Rounded, rounded_words
-from svdtrace.report.traced import model_of
-from svdtrace.rounding import ROUNDING
+from svdtrace.tracing.rounding import ROUNDING
 
 
 @dataclass(frozen=True)

@@ -13,9 +13,9 @@ from collections.abc import Sequence
 
 import networkx as nx
 
-from svdtrace.edge_names import EdgeName
 from svdtrace.errors import EdgeError
 from svdtrace.graphs.names import in_our_form, is_tie, node_name
+from svdtrace.prompts.edge_names import EdgeName
 
 Ends = tuple[str, str]
 INCOMING, OUTGOING = "All incoming edges to ", "All outgoing edges from "

@@ -12,7 +12,7 @@ import pyarrow as pa
 from svdtrace.reproduction.asked import COMMON, OTHERS, Asked
 from svdtrace.reproduction.comparison import Key, Measured
 from svdtrace.reproduction.nearness import Nearness
-from svdtrace.tracing import Trace
+from svdtrace.tracing.trace import Trace
 
 Ends = tuple[int, int]
 

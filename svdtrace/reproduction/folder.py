@@ -7,7 +7,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 
 from svdtrace.graphs import formats
-from svdtrace.output import replaced_folder, write_manifest
+from svdtrace.output.writing import replaced_folder, write_manifest
 from svdtrace.reproduction.comparison import rows_table
 from svdtrace.reproduction.protocol import Reproduction
 
@@ -16,7 +16,7 @@ def write(done: Reproduction, folder: str | Path) -> None:
     """Write all files; `effects.parquet` only where there are effects.
 
     Raises:
-        OutputError: see `svdtrace.output.replaced_folder`.
+        OutputError: see `svdtrace.output.writing.replaced_folder`.
     """
     with replaced_folder(folder) as staging:
         pq.write_table(rows_table(done.rows), staging / "reproduction.parquet", compression="zstd")

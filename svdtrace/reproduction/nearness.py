@@ -7,13 +7,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from svdtrace.batching import plan_for, planned_batches
 from svdtrace.config import TraceConfig
-from svdtrace.devices import computing_device
-from svdtrace.firings import FiringList, candidates_per_destination, list_firings
-from svdtrace.observe import observe
-from svdtrace.prepare import Prepared
+from svdtrace.method.firings import FiringList, candidates_per_destination, list_firings
 from svdtrace.prompts.prompt import Prompt
+from svdtrace.tracing.batching import plan_for, planned_batches
+from svdtrace.tracing.devices import computing_device
+from svdtrace.tracing.observe import observe
+from svdtrace.tracing.prepare import Prepared
 
 NEAR = 1e-3
 """How far from the threshold, or a score from its least, two implementations in float32 may disagree."""

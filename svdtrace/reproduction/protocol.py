@@ -16,7 +16,7 @@ import pyarrow as pa
 from gpt2jax.params import Model
 from svdtrace.config import TraceConfig
 from svdtrace.graphs.names import in_our_form, is_tie
-from svdtrace.graphs.published import published_form
+from svdtrace.graphs.paper import published_form
 from svdtrace.prompts.prompt import Prompt
 from svdtrace.reproduction.asked import Asked, asked_by, published_values
 from svdtrace.reproduction.comparison import Key, Measured, Row, compared
@@ -26,7 +26,7 @@ from svdtrace.reproduction.firing_numbers import Firings, firing_numbers, slice_
 from svdtrace.reproduction.graph_numbers import edge_numbers, graph_numbers, strongest_edges
 from svdtrace.reproduction.nearness import find_near
 from svdtrace.reproduction.published import Published, read_published
-from svdtrace.tracing import Trace, check_prompts, prepare_cached, trace_prepared
+from svdtrace.tracing.trace import Trace, check_prompts, prepare_cached, trace_prepared
 
 Progress = Callable[[int, int], None]
 ROOTS_TAKEN, EDGES_TAKEN, STRONGEST = 3, 8, 12

@@ -17,7 +17,7 @@ from gpt2jax.config import GPT2Config
 from svdtrace.errors import ModelError
 from svdtrace.prompts.prompt import Prompt
 
-FOLDER = Path(__file__).parent.parent / "published"
+FOLDER = Path(__file__).parent / "data"
 GPT2_SMALL = {"n_layers": 12, "n_heads": 12, "d_model": 768, "d_vocab": 50257}
 
 
@@ -25,7 +25,7 @@ GPT2_SMALL = {"n_layers": 12, "n_heads": 12, "d_model": 768, "d_vocab": 50257}
 class Published:
     """Numbers, graph and effects.
 
-    `numbers`: see `published/paper.json`; `graph` in the published form; `interventions`: for every set of edges, place
+    `numbers`: see `data/paper.json`; `graph` in the published form; `interventions`: for every set of edges, place
     and prompt, the logit difference before and after, norm ratio and cosine; `prompts`: the file of the 256 prompts;
     `shape`: of the model that all this holds for, and `tokens` of the prompts (`None`: of any).
     """

@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from svdtrace.errors import OutputError, TraceFolderError
-from svdtrace.output import MANIFEST, check_folder, result_files
+from svdtrace.output.writing import MANIFEST, check_folder, result_files
 from svdtrace.sweeping.parts import UNFINISHED, clear_unfinished
 
 COMMAND = "sweep"
-# Names that `svdtrace.output` takes for unfinished work: a folder that holds nothing else is empty.
+# Names that `svdtrace.output.writing` takes for unfinished work: a folder that holds nothing else is empty.
 LOCK = ".svdtrace-lock"
 _MANIFEST_ASIDE = f".svdtrace-{MANIFEST}{UNFINISHED}"
 DECOMPOSITION = "decomposition.safetensors"

@@ -14,13 +14,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from svdtrace import tables
 from svdtrace.errors import OutputError, TraceFolderError
-from svdtrace.near_ties import NAMED, renumbered
 from svdtrace.sweeping.windows import Rejected, Window
+from svdtrace.tracing import tables
+from svdtrace.tracing.near_ties import NAMED, renumbered
 
 if TYPE_CHECKING:
-    from svdtrace.tracing import Trace
+    from svdtrace.tracing.trace import Trace
 
 # The prompts' table is renamed last: where it is, the part is whole.
 SCHEMAS: dict[str, pa.Schema] = {"edges": tables.EDGES, "firings": tables.FIRINGS, "prompts": tables.PROMPTS}
@@ -54,7 +54,7 @@ class Part:
     """A part that is written: the digest of its window, what is counted of it, the firings of each head `9.6`.
 
     `rounding`: what bfloat16 weights change, in the one part that was traced with the float32 weights too.
-    `near_ties`: the names of the first of them, see `svdtrace.near_ties`.
+    `near_ties`: the names of the first of them, see `svdtrace.tracing.near_ties`.
     """
 
     digest: str
@@ -155,7 +155,7 @@ def in_all(each: Sequence[Part]) -> Part:
 
 
 def near_ties(part: Part) -> dict[str, Any]:
-    """What a manifest says of decisions within rounding, as `svdtrace.near_ties.near_ties` says it of a trace."""
+    """What a manifest says of decisions within rounding, as `svdtrace.tracing.near_ties` says it of a trace."""
     tally = part.tally
     return {
         "pairs": tally.near_tie_pairs,

@@ -20,22 +20,16 @@ from jax.sharding import Mesh
 
 from gpt2jax.fingerprint import fingerprint
 from gpt2jax.params import Model
-from svdtrace import decomposition_file
-from svdtrace.batching import Plan, streaming_plan
 from svdtrace.config import TraceConfig
-from svdtrace.decomposition import Decomposition, decompose
-from svdtrace.devices import computing_device, computing_devices, precision
 from svdtrace.errors import OutputError, PromptError, SettingError, TraceFolderError
-from svdtrace.manifest import device_facts, model_facts
-from svdtrace.output import MANIFEST
-from svdtrace.prepare import Prepared, prepare, spread
+from svdtrace.method.decomposition import Decomposition, decompose
+from svdtrace.output.writing import MANIFEST
 from svdtrace.prompts.hashing import hash_prompts
 from svdtrace.prompts.prompt import Prompt
 from svdtrace.prompts.records import Limits
 from svdtrace.prompts.sources import Placed, record_of, records
-from svdtrace.roots import parse_roots
-from svdtrace.rounding import ROUNDED, ROUNDING
-from svdtrace.sharding import device_mesh
+from svdtrace.results import decompositions
+from svdtrace.results.versions import versions
 from svdtrace.sweeping import parts
 from svdtrace.sweeping.folder import (
     COMMAND,
@@ -49,8 +43,14 @@ from svdtrace.sweeping.folder import (
 from svdtrace.sweeping.parts import Part, RejectedWriter, Tally
 from svdtrace.sweeping.processes import Processes
 from svdtrace.sweeping.windows import Window, windows
-from svdtrace.tracing import Settled, Trace, rounding, trace_settled
-from svdtrace.versions import versions
+from svdtrace.tracing.batching import Plan, streaming_plan
+from svdtrace.tracing.devices import computing_device, computing_devices, precision
+from svdtrace.tracing.manifest import device_facts, model_facts
+from svdtrace.tracing.prepare import Prepared, prepare, spread
+from svdtrace.tracing.roots import parse_roots
+from svdtrace.tracing.rounding import ROUNDED, ROUNDING
+from svdtrace.tracing.sharding import device_mesh
+from svdtrace.tracing.trace import Settled, Trace, rounding, trace_settled
 
 PART_SIZE = 2048
 
@@ -185,7 +185,7 @@ class _Run:
         self.note(there, None, start)
         if not (self.folder / DECOMPOSITION).exists():
             held = self.prepared
-            decomposition_file.write(self.folder / DECOMPOSITION, held.decomposition, held.fingerprint)
+            decompositions.write(self.folder / DECOMPOSITION, held.decomposition, held.fingerprint)
         self.together.wait("begun")
         known, digests = set(parts.numbers(self.folder)), []
         rejected, complete = RejectedWriter(self.folder), False
@@ -311,7 +311,7 @@ def _decomposition(model: Model, folder: Path, mark: str) -> Decomposition:
     path = folder / DECOMPOSITION
     if path.exists():
         try:
-            found, of_model = decomposition_file.read(path)
+            found, of_model = decompositions.read(path)
         except TraceFolderError:
             raise OutputError(
                 f"{path}: is damaged, or of another version; end the sweep with the version that began it, or name "

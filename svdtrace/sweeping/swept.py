@@ -10,8 +10,8 @@ from typing import Any
 
 import pyarrow as pa
 
-from svdtrace.rounding import ROUNDING
 from svdtrace.sweeping import parts
+from svdtrace.tracing.rounding import ROUNDING
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class Swept:
     manifest: dict[str, Any]
 
     def parts(self) -> Iterator[PartTables]:
-        """The parts in the order of their prompts (see `svdtrace.in_parts`).
+        """The parts in the order of their prompts (see `svdtrace.results.in_parts`).
 
         Raises:
             TraceFolderError: from a part's tables, one cannot be read.

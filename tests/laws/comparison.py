@@ -5,7 +5,7 @@ from __future__ import annotations
 import pyarrow as pa
 
 from laws.examples import Rounding
-from svdtrace.bounds import ACTIVATION_ERROR
+from svdtrace.method.bounds import ACTIVATION_ERROR
 
 FIRING = ("prompt", "layer", "head", "dest", "src")
 EDGE = (*FIRING, "side", "writer")

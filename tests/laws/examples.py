@@ -14,12 +14,12 @@ from hypothesis import Phase, settings
 from hypothesis import strategies as st
 
 import gpt2jax
-from svdtrace.batching import Batch, batches
-from svdtrace.bounds import ACTIVATION_ERROR
 from svdtrace.config import TraceConfig
-from svdtrace.pipeline import watch
-from svdtrace.prepare import Prepared
+from svdtrace.method.bounds import ACTIVATION_ERROR
 from svdtrace.prompts import Prompt
+from svdtrace.tracing.batching import Batch, batches
+from svdtrace.tracing.pipeline import watch
+from svdtrace.tracing.prepare import Prepared
 
 EPS = float(np.finfo(np.float32).eps)
 CONFIG = gpt2jax.GPT2Config(n_layers=3, n_heads=4, d_model=32, d_mlp=48, n_ctx=16, d_vocab=40)

@@ -8,9 +8,9 @@ from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
 from laws.examples import seeds
-from svdtrace.contributions import Contributions
-from svdtrace.edges import choose_edges
-from svdtrace.slices import choose_slices
+from svdtrace.method.contributions import Contributions
+from svdtrace.method.edges import choose_edges
+from svdtrace.method.slices import choose_slices
 
 ROWS, VALUES = 32, 8
 many = settings(max_examples=15, deadline=None, derandomize=True, database=None, phases=[Phase.generate])

@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given
 
 from laws.examples import CONFIG, EPS, Drawn, few, models
-from svdtrace.decomposition import decompose, query_key_factors
+from svdtrace.method.decomposition import decompose, query_key_factors
 
 STEPS = (CONFIG.d_model + 1) * CONFIG.d_head
 """Rounding steps of a thin QR, as in Higham, Accuracy and Stability of Numerical Algorithms, theorem 19.4."""

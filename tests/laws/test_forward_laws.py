@@ -12,8 +12,8 @@ from hypothesis import given
 
 import gpt2jax
 from laws.examples import CONFIG, EPS, SHORT_HEAD, Drawn, few, models, random_tokens, seeds
-from svdtrace.bounds import ACTIVATION_ERROR
-from svdtrace.decomposition import decompose, gauged
+from svdtrace.method.bounds import ACTIVATION_ERROR
+from svdtrace.method.decomposition import decompose, gauged
 
 POINTS = {
     **{f"blocks.{layer}.hook_resid_pre": ("blocks.*.hook_resid_pre", layer) for layer in range(CONFIG.n_layers)},

@@ -14,12 +14,12 @@ from hypothesis import strategies as st
 import svdtrace
 from laws.comparison import FIRING, assert_same, by_key
 from laws.examples import LENGTHS, Rounding, few, random_model, random_prompts, seeds, shortened
-from svdtrace import tracing
-from svdtrace.batching import Plan, planned_batches
 from svdtrace.config import TraceConfig
-from svdtrace.near_ties import NAMED
-from svdtrace.prepare import Prepared, prepare
-from svdtrace.tracing import Settled, Trace, trace_prepared, trace_settled
+from svdtrace.tracing.batching import Plan, planned_batches
+from svdtrace.tracing.near_ties import NAMED
+from svdtrace.tracing.prepare import Prepared, prepare
+from svdtrace.tracing.trace import Settled, Trace, trace_prepared, trace_settled
+from svdtrace.tracing.trace import trace as tracing
 
 # Few shapes, since each is compiled: two lengths to pad to, two batch sizes.
 EDGES = ((12,), (7, 12))

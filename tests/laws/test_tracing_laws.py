@@ -26,13 +26,13 @@ from laws.examples import (
     seeds,
     shortened,
 )
-from svdtrace.bounds import ACTIVATION_ERROR
 from svdtrace.config import TraceConfig
-from svdtrace.decomposition import Decomposition, decompose
-from svdtrace.firings import list_firings
-from svdtrace.pipeline import _attributed, watch
-from svdtrace.prepare import Prepared, prepare
-from svdtrace.tracing import Trace, trace_prepared
+from svdtrace.method.bounds import ACTIVATION_ERROR
+from svdtrace.method.decomposition import Decomposition, decompose
+from svdtrace.method.firings import list_firings
+from svdtrace.tracing.pipeline import _attributed, watch
+from svdtrace.tracing.prepare import Prepared, prepare
+from svdtrace.tracing.trace import Trace, trace_prepared
 
 ORDER = [(name, "ascending") for name in (*FIRING, "side", "writer_layer", "writer_head", "writer")]
 

@@ -11,8 +11,8 @@ from svdtrace import bench
 from svdtrace.bench import ratios
 from svdtrace.bench.record import Record
 from svdtrace.config import TraceConfig
-from svdtrace.prepare import processed
-from svdtrace.tracing import trace
+from svdtrace.tracing.prepare import processed
+from svdtrace.tracing.trace import trace
 
 CONFIG = gpt2jax.GPT2Config(n_layers=3, n_heads=4, d_model=32, d_mlp=64, n_ctx=24, d_vocab=40)
 

@@ -11,7 +11,7 @@ import pytest
 import gpt2jax
 from svdtrace import bench
 from svdtrace.bench.subject import firings_per_prompt, gain_for, sharpened
-from svdtrace.tracing import trace
+from svdtrace.tracing.trace import trace
 
 CONFIG = gpt2jax.GPT2Config(n_layers=3, n_heads=4, d_model=32, d_mlp=64, n_ctx=24, d_vocab=40)
 

@@ -14,9 +14,9 @@ from svdtrace.characterisation.concentration import MEASURES, concentration
 from svdtrace.characterisation.directions import projected
 from svdtrace.characterisation.filtering import filtering_of
 from svdtrace.characterisation.signals import nearest_tokens, signals_between, strongest_kinds
-from svdtrace.devices import precision
-from svdtrace.rows import SIDES
-from svdtrace.tracing import prepare_cached
+from svdtrace.tracing.devices import precision
+from svdtrace.tracing.rows import SIDES
+from svdtrace.tracing.trace import prepare_cached
 
 
 @pytest.fixture(scope="module")

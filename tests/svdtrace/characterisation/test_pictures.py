@@ -10,7 +10,7 @@ from matplotlib.text import Text
 
 from svdtrace.characterisation.pictures import PICTURES, draw_all
 from svdtrace.characterisation.schemas import SCHEMAS
-from svdtrace.picture import STYLE
+from svdtrace.pictures.style import STYLE
 
 
 @pytest.fixture(scope="module")

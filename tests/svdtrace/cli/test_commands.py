@@ -18,7 +18,7 @@ import svdtrace
 from svdtrace.cli import main
 from svdtrace.cli.parser import COMMANDS, parse
 from svdtrace.config import TraceConfig
-from svdtrace.rounding import sentence
+from svdtrace.tracing.rounding import sentence
 
 FILES = [
     "edges.parquet",

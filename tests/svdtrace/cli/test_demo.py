@@ -10,7 +10,6 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from svdtrace import tables
 from svdtrace.cli import main
 from svdtrace.cli.findings import (
     NameMover,
@@ -23,6 +22,7 @@ from svdtrace.cli.findings import (
 )
 from svdtrace.errors import PromptError
 from svdtrace.prompts import Prompt
+from svdtrace.tracing import tables
 
 ROLES = {"IO": 2, "S1": 3, "end": 6}
 

@@ -11,11 +11,11 @@ import pyarrow.parquet as pq
 import pytest
 
 import svdtrace
-from svdtrace.bounds import ACTIVATION_ERROR
 from svdtrace.cli import main
 from svdtrace.errors import EdgeError
 from svdtrace.interventions.choice import named_edges
 from svdtrace.interventions.summary import summarise
+from svdtrace.method.bounds import ACTIVATION_ERROR
 
 COLUMNS = {
     "prompt": "int32",

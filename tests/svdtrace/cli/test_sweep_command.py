@@ -14,9 +14,9 @@ import pytest
 from svdtrace.cli import main
 from svdtrace.cli import sweep as command
 from svdtrace.graphs import formats
-from svdtrace.rounding import sentence
 from svdtrace.sweeping.parts import Tally
 from svdtrace.sweeping.running import Progress
+from svdtrace.tracing.rounding import sentence
 
 
 @pytest.fixture(scope="module")

@@ -15,8 +15,8 @@ import pyarrow.parquet as pq
 import pytest
 
 import svdtrace
-from svdtrace import decomposition_file
 from svdtrace.cli import main
+from svdtrace.results import decompositions
 from svdtrace.sweeping import parts
 
 
@@ -65,7 +65,7 @@ WRITERS = (
     (Path, "replace"),
     (Path, "mkdir"),
     (parts, "_to_disk"),
-    (decomposition_file, "save_file"),
+    (decompositions, "save_file"),
 )
 
 

@@ -16,14 +16,14 @@ from small_model import jax_model, small_model
 
 import svdtrace
 from svdtrace.config import TraceConfig
-from svdtrace.devices import precision
 from svdtrace.faithfulness.clean import DirectEffects, clean_run
 from svdtrace.faithfulness.given import Candidates, Given, candidates, given
 from svdtrace.faithfulness.measuring import Bench, attribution_scores, measurements
 from svdtrace.faithfulness.output_heads import head_ablations
 from svdtrace.prompts import Prompt
-from svdtrace.rows import SIDES, WriterOrder
-from svdtrace.tracing import prepare_cached
+from svdtrace.tracing.devices import precision
+from svdtrace.tracing.rows import SIDES, WriterOrder
+from svdtrace.tracing.trace import prepare_cached
 
 # Float64 rounds by 1e-16; a pass adds a few thousand numbers of size up to ten, and the decomposition, by another
 # algorithm here and there, divides by differences of singular values down to a hundredth of the largest.

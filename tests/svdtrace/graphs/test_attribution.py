@@ -11,9 +11,9 @@ import pyarrow as pa
 import pytest
 from made_up_trace import made_up_trace
 
-from svdtrace import tables
 from svdtrace.errors import OutputError
 from svdtrace.graphs import attribution
+from svdtrace.tracing import tables
 
 TRACE = made_up_trace()
 PROMPT = 3

@@ -12,21 +12,21 @@ import networkx as nx
 import pytest
 from made_up_trace import made_up_trace
 
-from svdtrace import graph
 from svdtrace.errors import OutputError, TraceFolderError
 from svdtrace.graphs import formats
 from svdtrace.graphs.communities import communities, marked
 from svdtrace.graphs.difference import difference
 from svdtrace.graphs.figures import graph_picture
-from svdtrace.picture import DEST, SRC
+from svdtrace.pictures.style import DEST, SRC
+from svdtrace.results import circuit_graph
 
 PLAIN = made_up_trace()
 AWKWARD = made_up_trace(injected=True, seed=1)
 
 
 def graphs() -> dict[str, nx.DiGraph]:
-    ours = graph.ours([PLAIN])
-    awkward = graph.ours([AWKWARD])
+    ours = circuit_graph.ours([PLAIN])
+    awkward = circuit_graph.ours([AWKWARD])
     awkward.add_edge('a "quoted" \\ name\\', "1.0@\nb", weight=1e-300, prompts=1, total=-2.5)
     return {
         "ours": ours,
@@ -129,8 +129,8 @@ def test_pictures(tmp_path: Path, name: str):
 
 
 def test_a_difference_has_a_colour_for_each_sign(tmp_path: Path):
-    here = graph.heads([replace(PLAIN, edges=PLAIN.edges.slice(0, 60))])
-    there = graph.heads([replace(PLAIN, edges=PLAIN.edges.slice(60, 200))])
+    here = circuit_graph.heads([replace(PLAIN, edges=PLAIN.edges.slice(0, 60))])
+    there = circuit_graph.heads([replace(PLAIN, edges=PLAIN.edges.slice(60, 200))])
     drawn = {}
     for name, ends in (("one", (here, there, 3, 9)), ("other", (there, here, 9, 3))):
         graph_picture(difference(*ends), tmp_path / f"{name}.svg")

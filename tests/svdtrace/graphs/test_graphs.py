@@ -12,12 +12,12 @@ import pyarrow as pa
 import pytest
 from made_up_trace import InParts, made_up_trace
 
-from svdtrace import graph
 from svdtrace.errors import SettingError
 from svdtrace.graphs.communities import communities, marked
 from svdtrace.graphs.difference import difference
 from svdtrace.graphs.filters import GraphFilter, kept
 from svdtrace.graphs.names import NodeName, is_tie, node_name
+from svdtrace.results import circuit_graph
 
 TRACE = made_up_trace()
 
@@ -111,7 +111,7 @@ def test_heads_and_stability_are_means_over_rows():
     rng = np.random.default_rng(0)
     rows = TRACE.edges.append_column("stability", pa.array(rng.uniform(size=TRACE.edges.num_rows), pa.float32()))
     with_rows = replace(TRACE, edges=rows)
-    found = graph.heads([with_rows])
+    found = circuit_graph.heads([with_rows])
     groups = defaultdict(list)
     for row in rows.to_pylist():
         groups[row["writer"], f"{row['layer']}.{row['head']}"].append(row)
@@ -123,14 +123,14 @@ def test_heads_and_stability_are_means_over_rows():
         assert each["total"] == pytest.approx(sum(row["weight"] for row in members), rel=1e-13)
         for name in ("weight", "share", "stability"):
             assert each[name] == pytest.approx(fmean(row[name] for row in members), rel=1e-13)
-    assert all("stability" in each for *_, each in graph.ours([with_rows]).edges(data=True))
-    assert not any("stability" in each for *_, each in graph.ours([TRACE]).edges(data=True))
+    assert all("stability" in each for *_, each in circuit_graph.ours([with_rows]).edges(data=True))
+    assert not any("stability" in each for *_, each in circuit_graph.ours([TRACE]).edges(data=True))
 
 
 @pytest.mark.parametrize("size", [1, 5])
 def test_a_graph_from_parts_is_that_of_the_whole_to_the_last_bit(size: int):
     parts = InParts(TRACE, size)
-    for count in (graph.ours, graph.heads):
+    for count in (circuit_graph.ours, circuit_graph.heads):
         whole, cut = count(TRACE.parts()), count(parts.parts())
         assert list(whole.edges(data=True)) == list(cut.edges(data=True))
         assert list(whole.nodes(data=True)) == list(cut.nodes(data=True))

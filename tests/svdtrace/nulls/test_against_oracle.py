@@ -12,13 +12,13 @@ from oracle import nulls as truth
 from small_model import jax_model, small_model
 
 import svdtrace
-from svdtrace.bounds import ACTIVATION_ERROR
+from svdtrace.method.bounds import ACTIVATION_ERROR
 from svdtrace.nulls.candidates import draw, look, question
 from svdtrace.nulls.chance import Chance, chance, largest
 from svdtrace.nulls.draws import kind_key, partners, random_rotations, random_slices, rank_groups
 from svdtrace.prompts import Prompt
-from svdtrace.rows import SIDES
-from svdtrace.tracing import prepare_cached
+from svdtrace.tracing.rows import SIDES
+from svdtrace.tracing.trace import prepare_cached
 
 NULLS, SEED = 3, 5
 PARAMS, CONFIG = small_model(1, n_layers=3, d_vocab=19)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from svdtrace.nulls.chance import enough, p_values, q_values, smallest_q
 from svdtrace.nulls.draws import close_groups, kind_key, partners, random_rotations, random_slices, rank_groups
-from svdtrace.nulls.statistics import edge_shares
+from svdtrace.nulls.edge_statistic import edge_shares
 
 EPS = float(np.finfo(np.float32).eps)
 H = 6

@@ -11,12 +11,12 @@ import pyarrow as pa
 import pytest
 from made_up_trace import InParts, MadeUpTrace, made_up_trace, repeated
 
-from svdtrace import graph
+from svdtrace.pictures.token_roles import role_names, token_roles
 from svdtrace.report import connections as counting
 from svdtrace.report import vectors
 from svdtrace.report.heads import HeadCount
 from svdtrace.report.medians import ROUNDS, Medians
-from svdtrace.report.token_roles import role_names, token_roles
+from svdtrace.results import circuit_graph
 
 EPS = float(np.finfo(np.float64).eps)
 
@@ -82,7 +82,7 @@ def test_the_two_sides_together_are_the_graph():
     for place in range(len(linked)):
         reader = f"{linked.layer[place]}.{linked.head[place]}@{roles.names[linked.role[place]]}"
         total[linked.writer[place], reader] += linked.total[place]
-    circuit = graph.ours([trace()])
+    circuit = circuit_graph.ours([trace()])
     assert set(circuit.edges) == set(total)
     size = float(np.abs(trace().edges["weight"].to_numpy()).sum())
     for ends, sum_of_weights in total.items():

@@ -14,10 +14,10 @@ from made_up_trace import InParts, made_up_trace
 
 from svdtrace.cli import main
 from svdtrace.errors import TraceFolderError
-from svdtrace.output import MANIFEST
+from svdtrace.folders.writing import TABLES
+from svdtrace.output.writing import MANIFEST
 from svdtrace.report import read_results, render
 from svdtrace.report.data import page_data
-from svdtrace.trace_folder import TABLES
 
 FINGERPRINT = "9f2c4e1a77b0d3c58a61"
 

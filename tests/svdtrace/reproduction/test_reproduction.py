@@ -25,7 +25,7 @@ import gpt2jax
 import svdtrace
 from svdtrace.errors import EdgeError
 from svdtrace.graphs.names import in_our_form, is_tie
-from svdtrace.graphs.published import published_form
+from svdtrace.graphs.paper import published_form
 from svdtrace.interventions.intervening import intervene
 from svdtrace.interventions.settings import InterventionConfig
 from svdtrace.prompts.prompt import Prompt
@@ -38,7 +38,7 @@ from svdtrace.reproduction.firing_numbers import Firings
 from svdtrace.reproduction.nearness import Nearness, find_near
 from svdtrace.reproduction.protocol import Reproduction, own_sets, reproduce
 from svdtrace.reproduction.published import Published, read_published
-from svdtrace.tracing import prepare_cached
+from svdtrace.tracing.trace import prepare_cached
 
 ROLES = {"IO": 2, "S1": 3, "S2": 5, "end": 7}
 SETTINGS = {"threshold": 0.3, "tau": 1.0, "coverage": 0.7, "skip_first": True}

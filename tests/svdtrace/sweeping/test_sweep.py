@@ -24,11 +24,12 @@ from small_model import jax_model, small_model
 from sweep_prompts import prompt
 
 import svdtrace
-from svdtrace import decomposition_file, tracing
 from svdtrace.errors import OutputError, PromptError, TraceFolderError
 from svdtrace.prompts.prompt import Prompt
+from svdtrace.results import decompositions
 from svdtrace.sweeping import parts, running
 from svdtrace.sweeping.folder import LOCK, claimed
+from svdtrace.tracing.trace import trace as tracing
 
 ROOT = Path(__file__).resolve().parents[3]
 CONFIG = svdtrace.TraceConfig(threshold=0.3)
@@ -314,7 +315,7 @@ def test_a_decomposition_of_another_version_is_named(model: Any, tmp_path: Path,
     """Catches a sweep that would go on with other vectors, or that tells to write over them."""
     sweep = partial(svdtrace.sweep, model, [prompt(0)], tmp_path / "out", svdtrace.TraceConfig(threshold=0.3))
     sweep()
-    monkeypatch.setattr(decomposition_file, "FORMAT", "svdtrace decomposition 0")
+    monkeypatch.setattr(decompositions, "FORMAT", "svdtrace decomposition 0")
     with pytest.raises(OutputError, match=r"of another version; end the sweep with the version that began it, or name"):
         sweep()
 

@@ -14,15 +14,15 @@ from equal_tables import BOUND
 from sweep_prompts import prompt
 
 import svdtrace
-from svdtrace import graph
 from svdtrace.errors import TraceFolderError
-from svdtrace.graphs.published import published_form
+from svdtrace.folders.reading import opened
+from svdtrace.graphs.paper import published_form
 from svdtrace.report import render
 from svdtrace.report.data import page_data
 from svdtrace.report.numbers import size_of
+from svdtrace.results import circuit_graph
 from svdtrace.sweeping import parts
 from svdtrace.sweeping.swept import Swept
-from svdtrace.trace_folder import opened
 
 PART = 3
 CONFIG = svdtrace.TraceConfig(threshold=0.3, roots="1.0@*:*,1.1@*:IO")
@@ -51,7 +51,7 @@ def test_the_graphs_are_those_of_all_tables_at_once(folder: Path):
     assert isinstance(swept, Swept)
     assert swept.manifest == whole.manifest
     assert len(list(swept.parts())) == 4
-    for count in (graph.ours, graph.heads):
+    for count in (circuit_graph.ours, graph.heads):
         assert same(count(swept.parts()), count(whole.parts()))
         assert count(whole.parts()).number_of_edges() > 5
     for only in (None, 4):
@@ -61,7 +61,7 @@ def test_the_graphs_are_those_of_all_tables_at_once(folder: Path):
 
 
 def test_the_graph_is_that_of_a_trace(model: Any, folder: Path):
-    trace, swept = svdtrace.trace(model, PROMPTS, CONFIG).graph(), graph.ours(opened(folder).parts())
+    trace, swept = svdtrace.trace(model, PROMPTS, CONFIG).graph(), circuit_graph.ours(opened(folder).parts())
     assert set(trace.edges) == set(swept.edges)
     # Other batches, other rounding: within the bound of one contribution, as often as there is one.
     largest = max(abs(each["weight"]) for *_, each in trace.edges(data=True))
@@ -84,8 +84,8 @@ def test_the_page_is_that_of_all_tables_at_once(folder: Path):
 
 
 USES: dict[str, Callable[[Any], Any]] = {
-    "graph": lambda trace: graph.ours(trace.parts()),
-    "heads": lambda trace: graph.heads(trace.parts()),
+    "graph": lambda trace: circuit_graph.ours(trace.parts()),
+    "heads": lambda trace: circuit_graph.heads(trace.parts()),
     "published": published_form,
     "page": render,
 }

@@ -1,0 +1,1 @@
+"""Any result's folder: written, read back, and questioned in SQL."""

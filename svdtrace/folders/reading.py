@@ -1,0 +1,89 @@
+"""A trace's or a sweep's folder, read back."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from svdtrace.errors import TraceFolderError
+from svdtrace.folders.writing import TABLES
+from svdtrace.output.writing import MANIFEST
+
+if TYPE_CHECKING:
+    from svdtrace.sweeping.swept import Swept
+    from svdtrace.tracing.trace import Trace
+
+NEEDED = {"version", "config", "model", "prompts", "counts"}
+
+
+def read(folder: str | Path) -> Trace:
+    """Read a trace from its folder, or a sweep's whole parts as one trace.
+
+    Raises:
+        TraceFolderError: no such folder, a file missing, damaged or of another form.
+    """
+    from svdtrace.tracing.trace import Trace
+
+    found = opened(folder)
+    if isinstance(found, Trace):
+        return found
+    whole = {name: [schema.empty_table()] for name, schema in TABLES.items()}
+    for part in found.parts():
+        for name, tables_so_far in whole.items():
+            tables_so_far.append(getattr(part, name))
+    return Trace(**{name: pa.concat_tables(each) for name, each in whole.items()}, manifest=found.manifest)
+
+
+def opened(folder: str | Path) -> Trace | Swept:
+    """A trace from its folder, or a sweep, whose parts are then read one by one.
+
+    Raises:
+        TraceFolderError: see `read`.
+    """
+    from svdtrace.sweeping import swept
+
+    folder = Path(folder)
+    manifest = _manifest(folder)
+    if manifest.get("command") == "sweep":
+        return swept.opened(folder, manifest)
+
+    from svdtrace.tracing.trace import Trace
+
+    return Trace(
+        **{name: _read_table(folder / f"{name}.parquet", schema) for name, schema in TABLES.items()}, manifest=manifest
+    )
+
+
+def _manifest(folder: Path) -> dict[str, Any]:
+    try:
+        manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        reason = f"{MANIFEST}: {error.strerror}" if isinstance(error, OSError) else error
+        raise TraceFolderError(
+            f"{folder}: holds no trace ({reason}); name a folder that svdtrace trace or sweep wrote"
+        ) from None
+    missing = NEEDED - manifest.keys() if isinstance(manifest, dict) else NEEDED
+    if missing:
+        lacking = ", ".join(sorted(missing))
+        raise TraceFolderError(f"{folder / MANIFEST}: lacks {lacking}; name a folder that svdtrace trace wrote")
+    return manifest
+
+
+def _read_table(path: Path, schema: pa.Schema) -> pa.Table:
+    try:
+        table = pq.ParquetFile(path).read()
+    except (OSError, pa.ArrowException) as error:
+        raise TraceFolderError(f"{path}: cannot be read ({error}); trace anew into that folder") from None
+    missing = [name for name in schema.names if name not in table.schema.names]
+    if missing:
+        raise TraceFolderError(f"{path}: lacks the columns {', '.join(missing)}; trace anew into that folder")
+    extra = [each for each in table.schema if each.name not in schema.names]
+    whole = pa.schema([*schema, *extra], metadata=table.schema.metadata)
+    try:
+        return table.select(whole.names).cast(whole)
+    except (pa.ArrowException, ValueError) as error:
+        raise TraceFolderError(f"{path}: has columns of another type ({error}); trace anew into that folder") from None

@@ -1,0 +1,39 @@
+"""A trace's folder: tables, manifest, graph and report, written whole."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from svdtrace.graphs import formats
+from svdtrace.output.writing import replaced_folder, write_manifest
+from svdtrace.results import circuit_graph
+from svdtrace.results.in_parts import Tables, Traced
+from svdtrace.tracing import tables
+
+TABLES: dict[str, pa.Schema] = {"prompts": tables.PROMPTS, "firings": tables.FIRINGS, "edges": tables.EDGES}
+
+
+def write(trace: Traced, folder: str | Path) -> None:
+    """Write all files of a trace.
+
+    Raises:
+        OutputError: see `svdtrace.output.writing.replaced_folder`.
+    """
+    from svdtrace.report import render
+
+    with replaced_folder(folder) as staging:
+        write_tables(trace, staging)
+        circuit = circuit_graph.ours(trace.parts())
+        formats.write(circuit, staging / "graph.json")
+        formats.write(circuit, staging / "graph.graphml")
+        (staging / "report.html").write_text(render(trace), encoding="utf-8")
+        write_manifest(staging, trace.manifest)
+
+
+def write_tables(trace: Tables, folder: Path) -> None:
+    """Write the three tables as parquet."""
+    for name in TABLES:
+        pq.write_table(getattr(trace, name), folder / f"{name}.parquet", compression="zstd")

@@ -1,0 +1,146 @@
+"""Who wrote what a head reads: contributions of writers to a firing (METHOD.md, section 5).
+
+The three methods run the same code on other numbers: a contribution is always
+
+    c_w = Σ_{k∈S} coefficient_k · (x_w·Â_k + appended · b̂_k / s)
+
+with Â (or B̂) the head's query (or key) weights in the singular gauge.
+
+| method | coefficient_k, destination | coefficient_k, source | appended |
+| --- | --- | --- | --- |
+| paper, all | sign(q̂_k) | sign(q̂_k) | 1 |
+| exact | k̂_k | q̂_k | 0 |
+
+For head writers `x_w·Â_k` goes through composition cores `W_O C γ Â`, one h × h matrix per pair of heads: no array of
+firings × writers × d_model is ever made.
+"""
+
+from __future__ import annotations
+
+import jax.numpy as jnp
+from flax import struct
+from jaxtyping import Array, Bool, Float
+
+from gpt2jax.numerics import einsum
+from gpt2jax.params import Blocks
+from svdtrace.method.bounds import RoundingScale
+
+
+@struct.dataclass
+class Reader:
+    """What the heads of one layer read with. Leading axis `side`: 0 the destination (query), 1 the source (key).
+
+    `weights` = C diag(γ) Â without its last row, [side head d_model sv]; `bias` = that last row, [side head sv];
+    `shift` = β Â, what a LayerNorm's bias adds (0 when folded), [side head sv]; `rank` marks k within the rank.
+    """
+
+    weights: Float[Array, "side head d_model sv"]
+    bias: Float[Array, "side head sv"]
+    shift: Float[Array, "side head sv"]
+    rank: Bool[Array, "head sv"]
+    scale: RoundingScale
+
+
+def reader(
+    blocks: Blocks, A: Array, B: Array, rank: Bool[Array, "head sv"], scale: RoundingScale, layer: int
+) -> Reader:
+    """The reader of one layer, from the singular gauge's Â and B̂ of that layer, [head d_model+1 sv]."""
+    gauge = jnp.stack([A, B])
+    read, bias = gauge[..., :-1, :], gauge[..., -1, :]
+    shift = jnp.zeros_like(bias)
+    if blocks.ln1 is not None:
+        gain, offset = blocks.ln1.w[layer].astype(read.dtype), blocks.ln1.b[layer].astype(read.dtype)
+        shift = einsum("d,zndk->znk", offset, read)
+        read = gain[:, None] * read
+    read = read - jnp.mean(read, axis=-2, keepdims=True)
+    return Reader(weights=read, bias=bias, shift=shift, rank=rank, scale=scale)
+
+
+def composition_cores(
+    W_O: Float[Array, "layer writer_head d_head d_model"], weights: Float[Array, "side head d_model sv"]
+) -> Float[Array, "side head layer writer_head d_head sv"]:
+    """`W_O^m · Â^n` of heads m of some layers and every head n of one layer."""
+    return einsum("mahd,zndk->znmahk", W_O.astype(weights.dtype), weights)
+
+
+@struct.dataclass
+class Written:
+    """What the writers wrote at one side's token of every firing, and the reading layer's scale s there.
+
+    Firings stand in blocks of one reader head each; z stands block first, so that its product with the cores is one
+    dense matrix product per block and writer, no axis moved. `others` holds the rest of the residual for `writers =
+    all`, in the order MLPs by layer, embed, pos; `None` for head writers alone.
+    """
+
+    z: Float[Array, "block layer writer_head slot d_head"]
+    scale: Float[Array, "block slot"]
+    others: Float[Array, "block component slot d_model"] | None
+
+
+def head_terms(
+    written: Written,
+    cores: Float[Array, "block layer writer_head d_head sv"],
+    bias: Float[Array, "block sv"],
+    appended: float,
+) -> Float[Array, "block writer slot sv"]:
+    """`(y·Â_k + appended · b̂_k) / s` of every head writer.
+
+    Blocks keep the product dense: gathering a reader's matrices per firing would cost more than all the arithmetic.
+    """
+    terms = einsum("gmafh,gmahk->gmafk", written.z, cores)
+    terms = terms.reshape(terms.shape[0], -1, *terms.shape[3:])
+    return (terms + appended * bias[:, None, None, :]) / written.scale[:, None, :, None]
+
+
+def other_terms(
+    written: Written,
+    b_O: Float[Array, "layer d_model"],
+    weights: Float[Array, "block d_model sv"],
+    bias: Float[Array, "block sv"],
+    shift: Float[Array, "block sv"],
+) -> Float[Array, "block writer slot sv"]:
+    """The same for all other writers, in their order: attention biases, MLPs, embed, pos, and the constant `[β, 1]`."""
+    scale = written.scale[:, None, :, None]
+    biases = einsum("md,gdk->gmk", b_O.astype(weights.dtype), weights)[:, :, None] / scale
+    parts = einsum("gcfd,gdk->gcfk", written.others, weights) / scale
+    n_blocks, n_slots = written.scale.shape
+    const = jnp.broadcast_to((shift + bias)[:, None, None, :], (n_blocks, 1, n_slots, bias.shape[-1]))
+    return jnp.concatenate([biases, parts, const], axis=1)
+
+
+@struct.dataclass
+class Contributions:
+    """c_w of every writer, and the bound of its rounding error: one number a firing, the largest over its writers."""
+
+    weight: Float[Array, "*firing writer"]
+    bound: Float[Array, "*firing"]
+
+
+def contribute(
+    terms: Float[Array, "*block writer slot sv"],
+    coefficient: Float[Array, "*block slot sv"],
+    relative: Float[Array, "*block slot sv"],
+    present: Bool[Array, " writer"],
+) -> Contributions:
+    """Weigh the terms by the method's coefficients, which are 0 outside S.
+
+    Writers that are not present (they stand above the reader) get -inf, which stands for no value.
+
+    The bound is `max_w Σ_{k∈S} |term| · (5e-5 + max_{k∈S} eps σ_0 / gap_k)` (METHOD.md, section 4).
+    """
+    weighted = jnp.where(present[:, None, None], terms * coefficient[..., None, :, :], 0)
+    largest = jnp.max(jnp.sum(jnp.abs(weighted), axis=-1), axis=-2)
+    error = jnp.max(jnp.where(coefficient != 0, relative, 0), axis=-1)
+    weight = jnp.where(present, jnp.swapaxes(jnp.sum(weighted, axis=-1), -1, -2), -jnp.inf)
+    return Contributions(weight=weight, bound=largest * error)
+
+
+def coefficients(
+    method: str,
+    q: Float[Array, "*firing sv"],
+    k: Float[Array, "*firing sv"],
+    members: Bool[Array, "*firing sv"],
+) -> Float[Array, "side *firing sv"]:
+    """The coefficients of the table above; 0 outside S."""
+    both = jnp.stack([k, q]) if method == "exact" else jnp.stack([jnp.sign(q)] * 2)
+    return jnp.where(members, both, 0)

@@ -1,0 +1,112 @@
+"""Where heads fire (METHOD.md, section 3): found inside each layer, so that no T × T pattern outlives it."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import struct
+from jaxtyping import Array, Bool, Float, Int
+
+from svdtrace.method.decomposition import FLOAT32_EPS
+
+
+@struct.dataclass
+class Candidates:
+    """The strongest eligible sources of every destination, whatever their score, best first; pattern is -1 where there
+    is none.
+    """
+
+    src: Int[Array, "*layer prompt head dest candidate"]
+    pattern: Float[Array, "*layer prompt head dest candidate"]
+    score: Float[Array, "*layer prompt head dest candidate"]
+
+
+def candidates_per_destination(threshold: float, n_tokens: int) -> int:
+    """How many sources can reach the threshold at once: a pattern's row sums to 1, up to rounding."""
+    if threshold * n_tokens <= 1:
+        return n_tokens
+    return min(n_tokens, math.floor((1 + n_tokens * FLOAT32_EPS) / threshold))
+
+
+def near_threshold(threshold: float) -> float:
+    """How far below the threshold candidates are kept, so that those are seen that rounding alone keeps from firing.
+
+    A tenth of the threshold, at most 0.05: ⌊1/threshold⌋ sources stay enough wherever 1/threshold is whole and below 9.
+    """
+    return min(0.05, threshold / 10)
+
+
+def eligible_pairs(
+    length: Int[Array, " prompt"], last: Int[Array, " prompt"], n_tokens: int, skip_first: bool
+) -> Bool[Array, "prompt 1 dest src"]:
+    """Pairs at which a firing counts: both tokens in the prompt, dest ≤ last traced token, src ≥ 1 with `skip_first`.
+
+    `src ≤ dest` is the causal mask's business.
+    """
+    token = jnp.arange(n_tokens)
+    dest = (token <= last[:, None]) & (token < length[:, None])
+    src = (token < length[:, None]) & (token >= (1 if skip_first else 0))
+    return (dest[:, :, None] & src[:, None, :])[:, None]
+
+
+def find_candidates(
+    pattern: Float[Array, "prompt head dest src"],
+    score: Float[Array, "prompt head dest src"],
+    eligible: Bool[Array, "prompt 1 dest src"],
+    count: int,
+) -> Candidates:
+    """The `count` largest eligible patterns of every destination; scores are held against nothing here.
+
+    Repeated maxima instead of a sort: `count` is ⌊1/threshold⌋, two at the paper's threshold.
+    """
+    left = jnp.where(eligible, pattern, -1.0)
+
+    def take(left: Array, _: None) -> tuple[Array, tuple[Array, Array, Array]]:
+        src = jnp.argmax(left, axis=-1, keepdims=True)
+        best = jnp.take_along_axis(left, src, axis=-1)[..., 0]
+        its_score = jnp.take_along_axis(score, src, axis=-1)[..., 0]
+        left = jnp.where(jnp.arange(left.shape[-1]) == src, -1.0, left)
+        return left, (src[..., 0].astype(jnp.int32), best, its_score)
+
+    _, found = jax.lax.scan(take, left, None, length=count)
+    return Candidates(*(jnp.moveaxis(each, 0, -1) for each in found))
+
+
+@dataclass(frozen=True)
+class FiringList:
+    """Firings as host arrays, one entry each, sorted by (prompt, layer, head, dest, src)."""
+
+    prompt: np.ndarray
+    layer: np.ndarray
+    head: np.ndarray
+    dest: np.ndarray
+    src: np.ndarray
+    pattern: np.ndarray
+    score: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.prompt)
+
+
+def list_firings(candidates: Candidates, threshold: float, score_min: float, first_layer: int = 1) -> FiringList:
+    """The candidates that reach the threshold and the least score, as a sorted list.
+
+    Args:
+        candidates: of all layers, leading axis layer.
+        first_layer: rows below it are left out; tracing needs l ≥ 1, since a head of layer 0 has no earlier heads.
+    """
+    pattern, score = np.asarray(candidates.pattern), np.asarray(candidates.score)
+    # The comparisons are made in the model's own precision.
+    found = np.nonzero((pattern >= pattern.dtype.type(threshold)) & (score >= score.dtype.type(score_min)))
+    layer, prompt, head, dest, _ = found
+    src, score = np.asarray(candidates.src)[found], score[found]
+    order = np.lexsort((src, dest, head, layer, prompt))
+    order = order[layer[order] >= first_layer]
+    columns = (prompt, layer, head, dest, src)
+    return FiringList(
+        *(column[order].astype(np.int32) for column in columns), pattern=pattern[found][order], score=score[order]
+    )

@@ -1,0 +1,66 @@
+"""How every picture looks: colours, fonts, the form of its file.
+
+    with matplotlib.rc_context(STYLE):
+        save(figure, "sizes.svg")
+
+Colours are those of Okabe and Ito, which differ for every kind of colour vision; what they tell apart differs in its
+dashes or marks too, so that it survives a grey print.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from matplotlib.colors import LinearSegmentedColormap
+from matplotlib.figure import Figure
+
+from svdtrace.errors import OutputError
+from svdtrace.pictures.connections import SIDES
+
+DEST, SRC, PALE = "#0072b2", "#d55e00", "#7fb8d8"
+INK, SOFT, PAPER = "#1b1e23", "#5c6470", "#ffffff"
+BANDS = ("#f3f1ed", "#faf9f6")
+BLUES = LinearSegmentedColormap.from_list("svdtrace", ["#eaf1f6", "#9cc4de", "#2f86bd", "#0a4a78"])
+SIDE_COLOURS = dict(zip(SIDES, (DEST, SRC), strict=True))
+SIDE_DASHES: dict[str, Any] = {"dest": "solid", "src": (0, (4.5, 2.2))}
+STYLE: dict[Any, Any] = {
+    "font.family": "DejaVu Sans",
+    "font.size": 9,
+    "text.color": INK,
+    "axes.edgecolor": SOFT,
+    "axes.labelcolor": INK,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.titlesize": 10,
+    "axes.titlelocation": "left",
+    "xtick.color": SOFT,
+    "ytick.color": SOFT,
+    "figure.facecolor": PAPER,
+    "savefig.dpi": 200,
+    "svg.hashsalt": "svdtrace",
+    "svg.fonttype": "path",
+}
+_METADATA: dict[str, dict[str, None]] = {".svg": {"Date": None, "Creator": None}, ".png": {"Software": None}}
+
+
+def nothing(text: str) -> Figure:
+    """A figure that says why there is nothing to draw."""
+    figure = Figure(figsize=(5, 1.6))
+    figure.text(0.5, 0.5, text, ha="center", va="center", size=11, color=SOFT)
+    return figure
+
+
+def save(figure: Figure, path: str | Path) -> None:
+    """Write a figure as `.svg` or `.png`, the same bytes each time.
+
+    Raises:
+        OutputError: another ending, or a place that cannot be written.
+    """
+    path = Path(path)
+    if path.suffix not in _METADATA:
+        raise OutputError(f"{path}: no picture format is named {path.suffix!r}; end the name in .svg or .png")
+    try:
+        figure.savefig(path, metadata=_METADATA[path.suffix])
+    except OSError as error:
+        raise OutputError(f"{path}: cannot be written ({error.strerror}); name another place") from None

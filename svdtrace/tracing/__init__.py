@@ -1,0 +1,10 @@
+"""How the method runs on devices, from prompts to tables.
+
+prepare    weights folded, decomposed and laid out          observe    the forward pass, and where heads fire
+attribute  slices, contributions, edges of the firings      rows       what came back, as rows on the host
+batching   prompts in batches of few shapes                 sharding   several devices
+roots      where a trace starts                             paths      how many ways lead from there
+near_ties  decisions within rounding                        rounding   what bfloat16 changes
+tables     the three tables                                 manifest   how they came about
+pipeline   the stages of one batch                          trace      a whole trace
+"""

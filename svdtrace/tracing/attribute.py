@@ -1,0 +1,290 @@
+"""One layer's firings, from their products to their edges: slices, contributions and edges in one compiled program.
+
+Firings stand in blocks that share a reader head, so that every product is dense.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import struct
+from jaxtyping import Array, Bool, Float, Int
+
+from svdtrace.method.bounds import product_bounds
+from svdtrace.method.contributions import (
+    Contributions,
+    Reader,
+    Written,
+    coefficients,
+    contribute,
+    head_terms,
+    other_terms,
+)
+from svdtrace.method.edges import Edges, choose_edges
+from svdtrace.method.slices import Slices, choose_slices, whole_rank
+from svdtrace.tracing.observe import Observed
+
+BLOCK_SIZE = 16
+BLOCKS_PER_CALL = 16
+SIDES = ("dest", "src")
+
+
+@struct.dataclass
+class Blocks:
+    """Firings of one layer in blocks that share a head: where each stands."""
+
+    prompt: Int[np.ndarray | Array, "block slot"]
+    dest: Int[np.ndarray | Array, "block slot"]
+    src: Int[np.ndarray | Array, "block slot"]
+    head: Int[np.ndarray | Array, " block"]
+
+
+@struct.dataclass
+class Attributed:
+    """Slices and products of firings, [block slot sv]; contributions and edges, [side block slot writer]."""
+
+    slices: Slices
+    products: Float[Array, "block slot sv"]
+    weight: Float[Array, "side block slot writer"]
+    edges: Edges
+
+
+@struct.dataclass
+class Collected:
+    """What `attribute` needs of the forward pass: the firings' own q̂ and k̂, and what was written, side by side."""
+
+    q: Float[Array, "block slot sv"]
+    k: Float[Array, "block slot sv"]
+    written: tuple[Written, ...]
+
+
+def in_blocks(rows: np.ndarray, head: np.ndarray, size: int = BLOCK_SIZE) -> tuple[np.ndarray, np.ndarray]:
+    """Arrange rows of one layer in blocks of one head each, whole calls of them.
+
+    Args:
+        rows: the firings' rows; head: their heads.
+        size: slots of a block.
+
+    Returns:
+        Rows [call block slot], -1 in empty slots, and heads [call block].
+    """
+    order = np.argsort(head, kind="stable")
+    rows, head = rows[order], head[order]
+    heads, start, count = np.unique(head, return_index=True, return_counts=True)
+    blocks_of = -(-count // size)
+    first_block = np.concatenate([[0], np.cumsum(blocks_of)])
+    total = -(-first_block[-1] // BLOCKS_PER_CALL) * BLOCKS_PER_CALL
+    slots = np.full(total * size, -1, np.int32)
+    which = np.searchsorted(heads, head)
+    slots[first_block[which] * size + np.arange(len(rows)) - start[which]] = rows
+    block_heads = np.zeros(total, np.int32)
+    block_heads[: first_block[-1]] = np.repeat(heads, blocks_of)
+    return slots.reshape(-1, BLOCKS_PER_CALL, size), block_heads.reshape(-1, BLOCKS_PER_CALL)
+
+
+@partial(jax.jit, static_argnames=("n_layers", "sides"))
+def collect(
+    observed: Observed,
+    blocks: Blocks,
+    layer: Int[Array, ""],
+    *,
+    n_layers: int,
+    sides: tuple[str, ...],
+) -> Collected:
+    """Gather what firings of one layer need, so that `attribute` compiles for no particular batch shape.
+
+    Args:
+        n_layers: writers of so many layers are gathered; those from `layer` on are masked later.
+    """
+    head = blocks.head[:, None]
+    n_prompts, n_tokens = observed.scale.shape[1:]
+
+    # All indices are in bounds, and are said to be: checking them would double the time of every gather.
+    def at(values: Array, *index: Any) -> Array:
+        return values.at[index].get(mode="promise_in_bounds")
+
+    def by_place(values: Array) -> Array:
+        return values.reshape(values.shape[0], n_prompts * n_tokens, *values.shape[3:])
+
+    def one_side(side: str) -> Written:
+        place = blocks.prompt * n_tokens + (blocks.dest if side == "dest" else blocks.src)
+        others = None
+        if observed.mlp_out is not None and observed.embed is not None and observed.pos is not None:
+            stem = jnp.stack([observed.embed, observed.pos])
+            parts = (by_place(observed.mlp_out)[:n_layers, place], by_place(stem)[:, place])
+            others = jnp.moveaxis(jnp.concatenate(parts), 0, 1)
+        writer_layer = jnp.arange(n_layers)[:, None, None]
+        writer_head = jnp.arange(observed.z.shape[3])[:, None]
+        z = at(by_place(observed.z), writer_layer, place[:, None, None], writer_head)
+        return Written(z=z, scale=by_place(observed.scale)[layer, place], others=others)
+
+    return Collected(
+        q=at(observed.q, layer, blocks.prompt, blocks.dest, head),
+        k=at(observed.k, layer, blocks.prompt, blocks.src, head),
+        written=tuple(one_side(side) for side in sides),
+    )
+
+
+@partial(jax.jit, static_argnames=("method", "sides", "all_writers"))
+def attribute(
+    collected: Collected,
+    filled: Bool[Array, "block slot"],
+    head: Int[Array, " block"],
+    layer: Int[Array, ""],
+    reader: Reader,
+    cores: Float[Array, "side head layer writer_head d_head sv"],
+    b_O: Float[Array, "all_layers d_model"],
+    tau: Float[Array, ""],
+    coverage: Float[Array, ""],
+    *,
+    method: str,
+    sides: tuple[str, ...],
+    all_writers: bool,
+) -> Attributed:
+    """Slices, contributions and edges of firings of one layer.
+
+    Args:
+        filled: which slots hold a firing.
+        layer: the readers'; the writers gathered may belong to more layers than lie below it.
+        cores: with the heads of the layers gathered.
+        sides: those to compute; their order is the leading axis of what comes back.
+        all_writers: whether MLPs, embeddings, biases and the constant are writers too (`exact` alone).
+    """
+    q, k = collected.q, collected.k
+    slices, products, relative = sliced(q, k, head, reader, tau, method)
+    members = slices.members & filled[..., None]
+    coefficient = coefficients(method, q, k, members)
+    present = present_writers(cores.shape[2], cores.shape[3], layer, all_writers)
+
+    def read_by(head: Array) -> list[HeadReader]:
+        return [one_reader(reader, cores, SIDES.index(side), head) for side in sides]
+
+    def weigh(readers: list[HeadReader], part: tuple[Array, Array, tuple[Written, ...]]) -> list[tuple[Array, Array]]:
+        coefficient, relative, written = part
+        both = []
+        for side, read, each in zip(sides, readers, written, strict=True):
+            terms = writer_terms(each, read, b_O, method=method, all_writers=all_writers)
+            found = contribute(terms, coefficient[:, SIDES.index(side)], relative, present)
+            both.append((found.weight, found.bound))
+        return both
+
+    parts = (jnp.swapaxes(coefficient, 0, 1), relative, collected.written)
+    each = head_by_head(read_by, weigh, parts, head, jnp.any(filled, axis=-1))
+    weight, bound = (jnp.stack(of_sides) for of_sides in zip(*each, strict=True))
+    edges = choose_edges(Contributions(weight, bound), coverage)
+    return Attributed(
+        slices=replace(slices, members=members),
+        products=products,
+        weight=weight,
+        edges=replace(edges, chosen=edges.chosen & filled[..., None]),
+    )
+
+
+def head_by_head(
+    load: Callable[[Array], Any],
+    work: Callable[[Any, Any], Any],
+    blocks: Any,
+    head: Int[Array, " block"],
+    filled: Bool[Array, " block"],
+) -> Any:
+    """Work on blocks one by one, those of a head after another; zeros where none is filled.
+
+    A loop, so that what a block needs much room for (the terms of every writer and vector) stays in the cache; what a
+    head needs (its cores) is taken out of all heads' once for its blocks, and what is empty costs nothing.
+
+    Args:
+        load: from a head to what its blocks need.
+        work: from that and a block, arrays [1 …], to arrays [1 …].
+        blocks: arrays [block …], filled ones first, those of a head together.
+    """
+    n = len(filled)
+
+    def cut(block: Array) -> Any:
+        return jax.tree.map(lambda array: jax.lax.dynamic_slice_in_dim(array, block, 1), blocks)
+
+    def one_head(run: Array, found: Any) -> Any:
+        loaded = load(head[first[run]])
+
+        def step(block: Array, found: Any) -> Any:
+            part = work(loaded, cut(block))
+            return jax.tree.map(
+                lambda whole, each: jax.lax.dynamic_update_slice_in_dim(whole, each, block, axis=0), found, part
+            )
+
+        return jax.lax.fori_loop(first[run], beyond[run], step, found)
+
+    starts = filled & jnp.concatenate([jnp.ones(1, bool), head[1:] != head[:-1]])
+    first = jnp.nonzero(starts, size=n, fill_value=n)[0]
+    beyond = jnp.minimum(jnp.append(first[1:], n), jnp.sum(filled))
+    shapes = jax.eval_shape(lambda: work(load(head[0]), cut(jnp.int32(0))))
+    empty = jax.tree.map(lambda each: jnp.zeros((n, *each.shape[1:]), each.dtype), shapes)
+    return jax.lax.fori_loop(0, jnp.sum(starts), one_head, empty)
+
+
+@struct.dataclass
+class HeadReader:
+    """What blocks' heads read one side with: of a `Reader` and its cores, the block's own."""
+
+    cores: Float[Array, "block layer writer_head d_head sv"]
+    weights: Float[Array, "block d_model sv"]
+    bias: Float[Array, "block sv"]
+    shift: Float[Array, "block sv"]
+
+
+def one_reader(reader: Reader, cores: Array, side: int, head: Int[Array, ""]) -> HeadReader:
+    """The reader of one head, for a single block."""
+
+    def own(array: Array) -> Array:
+        # Numbers of one type, where float64 would make those written here longer.
+        start = [jnp.asarray(each, head.dtype) for each in (side, head, *[0] * (array.ndim - 2))]
+        return jax.lax.dynamic_slice(array, start, (1, 1, *array.shape[2:]))[0]
+
+    return HeadReader(*(own(each) for each in (cores, reader.weights, reader.bias, reader.shift)))
+
+
+def readers_of(reader: Reader, cores: Array, side: int, head: Int[Array, " block"]) -> HeadReader:
+    """The readers of several blocks, gathered."""
+    return HeadReader(*(each[side, head] for each in (cores, reader.weights, reader.bias, reader.shift)))
+
+
+def writer_terms(
+    written: Written, read: HeadReader, b_O: Float[Array, "all_layers d_model"], *, method: str, all_writers: bool
+) -> Float[Array, "block writer slot sv"]:
+    """What every writer gathered put along the reader's vectors, before the method's coefficients weigh it."""
+    terms = head_terms(written, read.cores, read.bias, 0.0 if method == "exact" else 1.0)
+    if not all_writers:
+        return terms
+    rest = other_terms(written, b_O[: read.cores.shape[1]], read.weights, read.bias, read.shift)
+    return jnp.concatenate([terms, rest], axis=1)
+
+
+def present_writers(n_layers: int, n_heads: int, layer: Int[Array, ""], all_writers: bool) -> Bool[Array, " writer"]:
+    """Which of the writers gathered lie below the reader's layer."""
+    below = jnp.arange(n_layers, dtype=layer.dtype) < layer
+    if not all_writers:
+        return jnp.repeat(below, n_heads)
+    return jnp.concatenate([jnp.repeat(below, n_heads), below, below, jnp.ones(3, bool)])
+
+
+def sliced(
+    q: Float[Array, "block slot sv"],
+    k: Float[Array, "block slot sv"],
+    head: Int[Array, " block"],
+    reader: Reader,
+    tau: Float[Array, ""],
+    method: str,
+) -> tuple[Slices, Float[Array, "block slot sv"], Float[Array, "block slot sv"]]:
+    """Slices by the method's rule, the products they choose from, and their relative rounding bounds."""
+    products = q * k
+    relative = jnp.broadcast_to(reader.scale.relative[head][:, None], q.shape)
+    if method == "all":
+        return whole_rank(products, jnp.broadcast_to(reader.rank[head][:, None], q.shape)), products, relative
+    root = jnp.broadcast_to(reader.scale.root[head][:, None], q.shape[:-1])
+    bounds = product_bounds(q, k, root, relative)
+    return choose_slices(products, bounds, tau), products, relative

@@ -1,0 +1,75 @@
+"""What a manifest says: how a result came about (ARCHITECTURE.md, contract)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import numpy as np
+import pyarrow as pa
+
+from svdtrace.config import TraceConfig
+from svdtrace.prompts.hashing import prompts_hash
+from svdtrace.prompts.prompt import Prompt
+from svdtrace.results.versions import versions
+from svdtrace.tracing.batching import automatic_batch_size
+from svdtrace.tracing.devices import computing_device
+from svdtrace.tracing.near_ties import near_ties
+from svdtrace.tracing.pipeline import BatchCounts
+from svdtrace.tracing.prepare import Prepared
+
+
+def model_facts(prepared: Prepared) -> dict[str, Any]:
+    """What a manifest says of the model."""
+    shape = prepared.model.config
+    sizes = {name: getattr(shape, name) for name in ("n_layers", "n_heads", "d_model", "d_head", "n_ctx", "d_vocab")}
+    return {
+        "fingerprint": prepared.fingerprint,
+        "processing": prepared.model.processing,
+        "shape": sizes,
+        **sizes,
+    }
+
+
+def device_facts(config: TraceConfig) -> dict[str, Any]:
+    """What a manifest says of the device."""
+    device = computing_device(config)
+    return {"platform": device.platform, "kind": device.device_kind, "count": jax.device_count()}
+
+
+def trace_manifest(
+    prepared: Prepared,
+    prompts: Sequence[Prompt],
+    config: TraceConfig,
+    parts: Sequence[BatchCounts],
+    tables: tuple[pa.Table, pa.Table],
+) -> dict[str, Any]:
+    """The manifest of a trace, its seconds aside.
+
+    Args:
+        parts: what its batches counted; tables: its firings and edges.
+    """
+    firings, edges = tables
+    shape = prepared.model.config
+    per_head = np.sum([part.firings_per_head for part in parts], axis=0)
+    named = {f"{layer}.{head}": int(per_head[layer, head]) for layer, head in zip(*np.nonzero(per_head), strict=True)}
+    return {
+        **versions(),
+        "command": "trace",
+        "config": config.to_dict() | {"batch_size": _batch_size(prompts, config, shape.n_heads)},
+        "model": model_facts(prepared),
+        "prompts": {"count": len(prompts), "sha256": prompts_hash(prompts), "rejected": 0},
+        "counts": {"firings": firings.num_rows, "edges": edges.num_rows, "firings_per_head": named},
+        "near_ties": near_ties(firings, edges, [part.undecided for part in parts]),
+        "paths_saturated": sum(part.paths_saturated for part in parts),
+        "device": device_facts(config),
+    }
+
+
+def _batch_size(prompts: Sequence[Prompt], config: TraceConfig, n_heads: int) -> int:
+    """What `auto` comes to for the longest prompts, so that a manifest repeats a run elsewhere."""
+    if config.batch_size != "auto":
+        return int(config.batch_size)
+    longest = max(len(prompt.tokens) for prompt in prompts)
+    return automatic_batch_size(longest, n_heads, computing_device(config).platform)

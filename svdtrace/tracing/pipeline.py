@@ -1,0 +1,274 @@
+"""From a batch of prompts to its rows: the stages of METHOD.md, sections 2 to 7, one after another.
+
+1 `watch`: forward pass in the singular gauge, firings found in each layer (`observe`)
+2 `follow`: slices, contributions and edges, a layer's firings in blocks of one head (`attribute`)
+3 `finish`: back into one order, ways from the roots counted, what no root reaches left out (`rows`, `paths`, `roots`)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pyarrow as pa
+from jaxtyping import Array, Float, Int
+
+from gpt2jax.numerics import einsum
+from gpt2jax.params import Params
+from gpt2jax.residual import unembedding
+from svdtrace.config import TraceConfig
+from svdtrace.method.firings import Candidates, FiringList, candidates_per_destination, list_firings, near_threshold
+from svdtrace.tracing import tables
+from svdtrace.tracing.attribute import BLOCKS_PER_CALL, Attributed, Blocks, Collected, attribute, collect
+from svdtrace.tracing.batching import Batch, block_size
+from svdtrace.tracing.devices import precision
+from svdtrace.tracing.near_ties import UndecidedPairs, undecided_pairs
+from svdtrace.tracing.observe import Observed, Room, Sizes, new_room, observe
+from svdtrace.tracing.paths import count_paths, saturated
+from svdtrace.tracing.prepare import Prepared, writer_layers
+from svdtrace.tracing.roots import ALL, LOGIT, Root, logit_heads, named_roots
+from svdtrace.tracing.rows import SIDES, Chunk, Rows, WriterOrder, gather_rows
+from svdtrace.tracing.sharding import attribute_by_device, by_prompt, collect_by_device, in_blocks_by_device
+
+Keep = Callable[[Batch, Rows], np.ndarray]
+"""Which of a batch's edges stay, as a mask of its edge rows; an edge dropped leads nowhere."""
+
+
+@dataclass(frozen=True)
+class BatchCounts:
+    """What the manifest says of a batch; `firings_per_head` [layer head] counts all traced firings, reached or not, and
+    `undecided` are all pairs that rounding may make fire or not.
+    """
+
+    firings_per_head: np.ndarray
+    paths_saturated: int
+    undecided: UndecidedPairs
+
+
+@dataclass(frozen=True)
+class BatchTrace:
+    """A batch's rows and what belongs to them.
+
+    `kept` marks the firings that some root reaches; `paths` counts the ways, int64; both [firing].
+    """
+
+    batch: Batch
+    rows: Rows
+    paths: np.ndarray
+    kept: np.ndarray
+    logit_difference: np.ndarray
+    counts: BatchCounts
+
+
+def watch(prepared: Prepared, batch: Batch, config: TraceConfig, before: Observed | None = None) -> Observed:
+    """Stage 1; returns at once, the device computes on.
+
+    Args:
+        before: an earlier batch's, needed no more: if it has this one's shape, its memory is taken over.
+    """
+    if before is not None and before.scale.shape[1:] == batch.tokens.shape:
+        room = Room.of(before)
+    else:
+        # Made here, so that the first batch of a shape is compiled as the later ones; over several devices XLA decides
+        # how it lies.
+        new = partial(new_room, prepared.model.config, prepared.dtype, batch.tokens.shape, all_writers(config))
+        room = new() if prepared.mesh is None else None
+    least = config.threshold - near_threshold(config.threshold)
+    return observe(
+        prepared.model.config,
+        prepared.model.params,
+        *(by_prompt(each, prepared.mesh) for each in (batch.tokens, batch.length, batch.last)),
+        room=room,
+        count=candidates_per_destination(least, batch.tokens.shape[1]),
+        skip_first=config.skip_first,
+        all_writers=all_writers(config),
+    )
+
+
+@dataclass(frozen=True)
+class Following:
+    """A batch whose firings are being attributed: all calls are dispatched, their results still to come.
+
+    `candidates` and `sizes` say which pairs rounding decides; `root_heads` [prompt layer head] are there for roots from
+    the output alone.
+    """
+
+    batch: Batch
+    firings: FiringList
+    candidates: Candidates
+    sizes: Sizes
+    chunks: list[Chunk]
+    logit_difference: Array
+    root_heads: Array | None
+
+
+def follow(prepared: Prepared, batch: Batch, observed: Observed, config: TraceConfig) -> Following:
+    """Stage 2; waits for stage 1, then returns at once, the device computes on."""
+    firings = list_firings(observed.candidates, config.threshold, config.score_min)
+    chunks = _all_layers(prepared, observed, firings, config)
+    params, asked = prepared.model.params, (batch.answer, batch.distractor)
+    heads = None
+    if config.roots == LOGIT:
+        coverage, n_heads = np.asarray(config.coverage, prepared.dtype), prepared.model.config.n_heads
+        heads = logit_heads(params, observed, batch.last, *asked, coverage, n_heads=n_heads)
+    difference = logit_difference(params, observed.final_read, *asked)
+    return Following(batch, firings, observed.candidates, observed.sizes, chunks, difference, heads)
+
+
+def finish(
+    prepared: Prepared, following: Following, config: TraceConfig, roots: Sequence[Root], keep: Keep | None = None
+) -> BatchTrace:
+    """Stage 3."""
+    shape, batch, firings = prepared.model.config, following.batch, following.firings
+    order = WriterOrder.of(shape.n_layers, shape.n_heads)
+    rows = gather_rows(firings, following.chunks, order, sides_of(config))
+    if keep is not None:
+        rows = replace(rows, edges=rows.edges.take(np.flatnonzero(keep(batch, rows))))
+    start = _root_firings(following, config, roots)
+    paths, n_saturated = saturated(count_paths(firings, rows.edges, start, order))
+    undecided = undecided_pairs(prepared, following.candidates, following.sizes, batch.place, config)
+    per_head = np.zeros((shape.n_layers, shape.n_heads), np.int64)
+    np.add.at(per_head, (firings.layer, firings.head), 1)
+    return BatchTrace(
+        batch=batch,
+        rows=rows,
+        paths=paths,
+        kept=paths > 0,
+        logit_difference=np.asarray(following.logit_difference)[: len(batch.prompts)],
+        counts=BatchCounts(firings_per_head=per_head, paths_saturated=n_saturated, undecided=undecided),
+    )
+
+
+def batch_tables(trace: BatchTrace, order: WriterOrder) -> tuple[pa.Table, pa.Table, pa.Table]:
+    """A batch's prompts, firings and edges as tables of the contract."""
+    batch = trace.batch
+    return (
+        tables.prompts_table(batch.prompts, trace.logit_difference, batch.place[: len(batch.prompts)]),
+        tables.firings_table(trace.rows, trace.paths, trace.kept, batch.place),
+        tables.edges_table(trace.rows, trace.paths, trace.kept, batch.place, order),
+    )
+
+
+@jax.jit
+def logit_difference(
+    params: Params,
+    final_read: Float[Array, "prompt d_model"],
+    answer: Int[Array, " prompt"],
+    distractor: Int[Array, " prompt"],
+) -> Float[Array, " prompt"]:
+    """logit[answer] − logit[distractor] at the last traced token; NaN where a prompt lacks one of them (-1)."""
+    W_U = unembedding(params)
+    a, d = jnp.maximum(answer, 0), jnp.maximum(distractor, 0)
+    direction = (W_U[:, a] - W_U[:, d]).astype(final_read.dtype)
+    difference = einsum("bd,db->b", final_read, direction)
+    if params.b_U is not None:
+        difference = difference + (params.b_U[a] - params.b_U[d]).astype(difference.dtype)
+    return jnp.where((answer >= 0) & (distractor >= 0), difference, jnp.nan)
+
+
+def _all_layers(prepared: Prepared, observed: Observed, firings: FiringList, config: TraceConfig) -> list[Chunk]:
+    """Stage 2 for all layers, dispatched by as many threads as can be of use."""
+
+    def of_layer(layer: int) -> list[Chunk]:
+        # What JAX computes in is a setting of the thread.
+        with precision(config):
+            return _attributed(prepared, observed, firings, layer, config)
+
+    layers = range(1, prepared.model.config.n_layers)
+    with ThreadPoolExecutor(prepared.threads) as pool:
+        return [chunk for chunks in pool.map(of_layer, layers) for chunk in chunks]
+
+
+def warm(prepared: Prepared, observed: Observed, config: TraceConfig) -> None:
+    """Compile stage 2 for a batch's shape while the device is still at its stage 1: calls without any firing.
+
+    Returns when all is compiled; the calls wait for the device. Cores that are made anew for every call are not made
+    for this: those of several layers would be in memory together.
+    """
+    if prepared.held_cores is None:
+        return
+    n_layers = prepared.model.config.n_layers
+    # One layer of each program.
+    layers = {writer_layers(layer, n_layers): layer for layer in range(n_layers - 1, 0, -1)}.values()
+    place = np.zeros((BLOCKS_PER_CALL * prepared.devices, block_size(prepared.platform)), np.int32)
+    nowhere = Blocks(prompt=place, dest=place, src=place, head=place[:, 0])
+    for layer in layers:
+        _explained(prepared, observed, nowhere, place - 1, layer, config)
+
+
+def _attributed(
+    prepared: Prepared, observed: Observed, firings: FiringList, layer: int, config: TraceConfig
+) -> list[Chunk]:
+    """Stage 2 for one layer, dispatched call by call."""
+    rows = np.nonzero(firings.layer == layer)[0]
+    if not len(rows):
+        return []
+    arranged = in_blocks_by_device(
+        rows,
+        firings.head[rows],
+        firings.prompt[rows],
+        observed.scale.shape[1],
+        prepared.devices,
+        block_size(prepared.platform),
+    )
+    chunks = []
+    for row, head in zip(*arranged, strict=True):
+        # An empty slot repeats row 0; what comes of it is masked.
+        at = np.maximum(row, 0)
+        blocks = Blocks(prompt=firings.prompt[at], dest=firings.dest[at], src=firings.src[at], head=head)
+        chunks.append(_explained(prepared, observed, blocks, row, layer, config))
+    return chunks
+
+
+def _explained(
+    prepared: Prepared, observed: Observed, blocks: Blocks, row: np.ndarray, layer: int, config: TraceConfig
+) -> Chunk:
+    """Stage 2 for one call: the firings of one layer that stand in `blocks`, `row` -1 in empty slots."""
+    n_layers, sides = writer_layers(layer, prepared.model.config.n_layers), sides_of(config)
+    gather: Callable[..., Collected] = collect
+    explain: Callable[..., Attributed] = attribute
+    if prepared.mesh is not None:
+        gather = partial(collect_by_device, mesh=prepared.mesh)
+        explain = partial(attribute_by_device, mesh=prepared.mesh)
+    collected = gather(observed, blocks, np.int32(layer), n_layers=n_layers, sides=sides)
+    result = explain(
+        collected,
+        row >= 0,
+        blocks.head,
+        np.int32(layer),
+        prepared.readers[layer - 1],
+        prepared.cores(layer),
+        prepared.model.params.blocks.b_O,
+        np.asarray(config.tau, prepared.dtype),
+        np.asarray(config.coverage, prepared.dtype),
+        method=config.method,
+        sides=sides,
+        all_writers=all_writers(config),
+    )
+    return Chunk(row=row, writer_layers=n_layers, result=result)
+
+
+def _root_firings(following: Following, config: TraceConfig, roots: Sequence[Root]) -> np.ndarray:
+    """Mark the firings that tracing starts from, [firing]."""
+    firings, batch = following.firings, following.batch
+    if config.roots == ALL:
+        return np.ones(len(firings), bool)
+    if following.root_heads is None:
+        return named_roots(firings, roots, batch.prompts)
+    heads = np.asarray(following.root_heads)
+    return heads[firings.prompt, firings.layer, firings.head] & (firings.dest == batch.last[firings.prompt])
+
+
+def all_writers(config: TraceConfig) -> bool:
+    """In `paper` and `all` the writers are heads alone, whatever the setting says (METHOD.md, section 5)."""
+    return config.writers == "all" and config.method == "exact"
+
+
+def sides_of(config: TraceConfig) -> tuple[str, ...]:
+    """The sides that a trace follows."""
+    return SIDES if config.sides == "both" else (config.sides,)

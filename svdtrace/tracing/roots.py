@@ -1,0 +1,168 @@
+"""Where tracing starts: firings named by head and role, every firing, or heads that write the answer.
+
+METHOD.md, sections 7 and 11.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence, Set
+from dataclasses import dataclass
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float, Int
+
+from gpt2jax.config import GPT2Config
+from gpt2jax.forward import unembed
+from gpt2jax.numerics import centre, einsum
+from gpt2jax.params import Params
+from gpt2jax.residual import unembedding
+from svdtrace.errors import RootError
+from svdtrace.method.edges import covering
+from svdtrace.method.firings import FiringList
+from svdtrace.prompts.edge_names import position
+from svdtrace.prompts.prompt import Prompt
+from svdtrace.tracing.observe import Observed
+
+ALL = "all"
+LOGIT = "logit"
+ANY = "*"
+
+
+@dataclass(frozen=True)
+class Root:
+    """`LAYER.HEAD@DEST:SRC`; each end a role, a position, or `*` for any."""
+
+    layer: int
+    head: int
+    dest: str
+    src: str
+
+    def names(self, place: Sequence[int], roles: Mapping[str, int]) -> bool:
+        """Whether it names the firing (layer, head, dest, src) of a prompt with these roles."""
+        layer, head, dest, src = place
+        if (self.layer, self.head) != (layer, head):
+            return False
+        return all(end == ANY or position(end, roles) == at for end, at in ((self.dest, dest), (self.src, src)))
+
+    def __str__(self) -> str:
+        return f"{self.layer}.{self.head}@{self.dest}:{self.src}"
+
+
+def parse_roots(text: str, config: GPT2Config, prompts: Sequence[Prompt]) -> tuple[Root, ...]:
+    """Read the roots of a trace; none for `all` and `logit`.
+
+    Raises:
+        RootError: not of the form `LAYER.HEAD@DEST:SRC`, no such head, or a role that no prompt has.
+    """
+    roles = {role for prompt in prompts for role in prompt.roles}
+    return roots_among(text, config, roles, max((len(prompt.tokens) for prompt in prompts), default=0))
+
+
+def roots_among(text: str, config: GPT2Config, roles: Set[str], longest: int) -> tuple[Root, ...]:
+    """`parse_roots`, of prompts that are known by the roles that they have and the tokens of the longest alone.
+
+    Raises:
+        RootError: see `parse_roots`.
+    """
+    if text in (ALL, LOGIT):
+        return ()
+    return tuple(_parse_root(part.strip(), config, roles, longest) for part in text.split(","))
+
+
+def _parse_root(text: str, config: GPT2Config, roles: Set[str], longest: int) -> Root:
+    match = re.fullmatch(r"(\d+)\.(\d+)@([^@:,]+):([^@:,]+)", text)
+    if not match:
+        raise RootError(
+            f'root "{text}" is not of the form LAYER.HEAD@DEST:SRC; write e.g. 9.6@end:IO, or all, or logit'
+        )
+    layer, head = int(match[1]), int(match[2])
+    if layer >= config.n_layers or head >= config.n_heads:
+        raise RootError(
+            f'root "{text}": the model has no head {layer}.{head}; layers go from 0 to {config.n_layers - 1}, '
+            f"heads from 0 to {config.n_heads - 1}"
+        )
+    if layer == 0:
+        raise RootError(
+            f'root "{text}": heads of layer 0 have no earlier heads to trace; name a head of layer 1 or above'
+        )
+    for end in (match[3], match[4]):
+        if end == ANY or end in roles:
+            continue
+        if end.isdecimal() and int(end) >= longest:
+            raise RootError(f'root "{text}": position {end} is outside every prompt; the longest has {longest} tokens')
+        if not end.isdecimal():
+            known = f"they have {', '.join(sorted(roles))}" if roles else "they have no roles; name positions, or *"
+            raise RootError(f'root "{text}": no prompt has a role "{end}"; {known}')
+    return Root(layer, head, match[3], match[4])
+
+
+def named_roots(firings: FiringList, roots: Sequence[Root], prompts: Sequence[Prompt]) -> np.ndarray:
+    """Mark the firings that the roots name, [firing]. `firings.prompt` indexes `prompts`."""
+    marked = np.zeros(len(firings), bool)
+    for root in roots:
+        marked |= (
+            (firings.layer == root.layer)
+            & (firings.head == root.head)
+            & _stands(root.dest, firings.dest, firings.prompt, prompts)
+            & _stands(root.src, firings.src, firings.prompt, prompts)
+        )
+    return marked
+
+
+def _stands(end: str, token: np.ndarray, prompt: np.ndarray, prompts: Sequence[Prompt]) -> np.ndarray:
+    """Where a token is the one that an end of a root names."""
+    if end == ANY:
+        return np.ones(len(token), bool)
+    places = [position(end, each.roles) for each in prompts]
+    return token == np.asarray([-1 if place is None else place for place in places], np.int64)[prompt]
+
+
+@partial(jax.jit, static_argnames=("n_heads",))
+def logit_heads(
+    params: Params,
+    observed: Observed,
+    last: Int[Array, " prompt"],
+    answer: Int[Array, " prompt"],
+    distractor: Int[Array, " prompt"],
+    coverage: Float[Array, ""],
+    *,
+    n_heads: int,
+) -> Bool[Array, "prompt layer head"]:
+    """Heads whose direct effects cover the logit difference at the last traced token (METHOD.md, section 11).
+
+    Edges' coverage rule (section 6) chooses among the effects of `head_effects`.
+    """
+    effect = head_effects(params, observed, last, answer, distractor)
+    flat = effect.reshape(effect.shape[0], -1)
+    chosen = covering(flat, coverage)
+    return chosen.reshape(effect.shape[0], -1, n_heads)
+
+
+@jax.jit
+def head_effects(
+    params: Params,
+    observed: Observed,
+    last: Int[Array, " prompt"],
+    answer: Int[Array, " prompt"],
+    distractor: Int[Array, " prompt"],
+) -> Float[Array, "prompt layer head"]:
+    """Direct effect of every head at the last traced token, `γ_f ⊙ (y C)/s_f · a` (METHOD.md, section 11).
+
+    The direction a is `W_U[:, answer] − W_U[:, distractor]`, or where a prompt lacks one of them the top token's column
+    minus the mean column.
+    """
+    W_U = unembedding(params).astype(observed.final_read.dtype)
+    top = jnp.argmax(unembed(params, observed.final_read), axis=-1)
+    named = ((answer >= 0) & (distractor >= 0))[:, None]
+    direct = W_U.T[jnp.maximum(answer, 0)] - W_U.T[jnp.maximum(distractor, 0)]
+    direction = jnp.where(named, direct, W_U.T[top] - jnp.mean(W_U, axis=1))
+    if params.ln_final is not None:
+        direction = direction * params.ln_final.w
+    at_last = jnp.maximum(last, 0)[None, :, None, None, None]
+    z = jnp.take_along_axis(observed.z, at_last, axis=2)[:, :, 0]
+    written = centre(params.blocks.W_O.astype(z.dtype))
+    return einsum("lbnh,lnhd,bd->bln", z, written, direction) / observed.final_scale[:, None, None]

@@ -1,0 +1,193 @@
+"""The whole trace against the slow float64 truth: every row of every table, and both graphs."""
+
+from __future__ import annotations
+
+import jax
+import numpy as np
+import oracle
+import pytest
+
+import gpt2jax
+import svdtrace
+from svdtrace.graphs import formats
+from svdtrace.graphs.paper import paper_graph, prompt_firings
+from svdtrace.method.bounds import ACTIVATION_ERROR
+from svdtrace.prompts import Prompt
+from svdtrace.tracing.roots import parse_roots
+
+FIRING = ("prompt", "layer", "head", "dest", "src")
+EDGE = (*FIRING, "side", "writer")
+CONFIG = gpt2jax.GPT2Config(n_layers=4, n_heads=4, d_model=32, d_mlp=64, n_ctx=24, d_vocab=40)
+SETTINGS = [
+    {"method": "exact"},
+    {"method": "exact", "writers": "all"},
+    {"method": "exact", "writers": "all", "processing": "raw", "coverage": 0.95},
+    {"method": "paper"},
+    {"method": "paper", "processing": "raw", "sides": "src"},
+    {"method": "all", "threshold": 0.3},
+    {"method": "exact", "tau": 0.8, "skip_first": False, "score_min": 2.0},
+    {"method": "exact", "roots": "3.1@end:*,2.2@*:A,3.0@5:3", "sides": "both"},
+    {"method": "exact", "roots": "logit"},
+]
+
+
+def oracle_model(model: gpt2jax.Model) -> tuple[dict, dict]:
+    """The model's arrays in float64, under the oracle's names."""
+    params, config = model.params, model.config
+    arrays = {name: value for name, value in vars(params.blocks).items() if not name.startswith("ln")}
+    for name in ("ln1", "ln2"):
+        norm = getattr(params.blocks, name)
+        arrays |= {f"{name}_w": norm.w, f"{name}_b": norm.b}
+    arrays |= {
+        "ln_final_w": params.ln_final.w,
+        "ln_final_b": params.ln_final.b,
+        "W_E": params.W_E,
+        "W_pos": params.W_pos,
+    }
+    arrays["W_U"] = params.W_E.T if params.W_U is None else params.W_U
+    arrays["b_U"] = np.zeros(config.d_vocab) if params.b_U is None else params.b_U
+    sizes = {name: getattr(config, name) for name in ("n_layers", "n_heads", "d_model", "d_mlp", "activation")}
+    switches = {name: getattr(config, name) for name in ("scale_attn_weights", "scale_attn_by_inverse_layer_idx")}
+    return (
+        {name: np.asarray(value, np.float64) for name, value in arrays.items()},
+        {**sizes, **switches, "eps": config.layer_norm_epsilon},
+    )
+
+
+def random_prompts(count: int, seed: int = 0) -> list[Prompt]:
+    """Prompts of mixed lengths with overlapping roles; some lack an answer, some an `end`."""
+    rng = np.random.default_rng(seed)
+    prompts = []
+    for place in range(count):
+        length = int(rng.integers(6, 14))
+        tokens = tuple(int(token) for token in rng.integers(0, CONFIG.d_vocab, length))
+        roles = {"A": int(rng.integers(1, length)), "B": int(rng.integers(1, length))}
+        if place % 3:
+            roles["end"] = length - 2
+        asked = {"answer": int(rng.integers(0, 40)), "distractor": int(rng.integers(0, 40))} if place % 2 else {}
+        prompts.append(Prompt(id=None, tokens=tokens, strings=tuple(map(str, tokens)), roles=roles, **asked))
+    return prompts
+
+
+@pytest.fixture(scope="module")
+def model() -> gpt2jax.Model:
+    return gpt2jax.random_model(CONFIG, jax.random.key(3), std=0.45, biases=0.3)
+
+
+def near_threshold(row: dict, settings: dict) -> bool:
+    """Whether float32 may decide a firing the other way: its pattern or score lies within rounding of its limit."""
+    threshold, score_min = settings.get("threshold", 0.5), settings.get("score_min", 0.0)
+    return abs(row["pattern"] - threshold) < ACTIVATION_ERROR or abs(row["score"] - score_min) < ACTIVATION_ERROR * (
+        1 + abs(row["score"])
+    )
+
+
+def by_key(rows: list[dict], names: tuple[str, ...]) -> dict[tuple, dict]:
+    return {tuple(row[name] for name in names): row for row in rows}
+
+
+@pytest.mark.parametrize("settings", SETTINGS, ids=lambda each: ",".join(f"{k}={v}" for k, v in each.items()))
+def test_every_row_equals_the_oracles(model: gpt2jax.Model, settings: dict) -> None:
+    prompts = random_prompts(6)
+    config = svdtrace.TraceConfig(**settings)
+    ours = svdtrace.trace(model, prompts, config)
+    truth = oracle.trace(*oracle_model(model), prompts, settings)
+    firings, expected = by_key(ours.firings.to_pylist(), FIRING), by_key(truth.firings, FIRING)
+    assert expected
+    ties = {
+        key for key in firings.keys() | expected.keys() if near_threshold(firings.get(key) or expected[key], settings)
+    }
+    assert firings.keys() - ties == expected.keys() - ties
+    flagged = {key for key in expected.keys() & firings.keys() if expected[key]["near_tie"]}
+    compared = 0
+    for key in firings.keys() & expected.keys():
+        mine, true = firings[key], expected[key]
+        bounds = truth.details[key]["bounds"]
+        for name in ("pattern", "score"):
+            assert mine[name] == pytest.approx(true[name], abs=ACTIVATION_ERROR * (1 + abs(true[name])))
+        assert abs(mine["total"] - true["total"]) <= np.sqrt(np.sum(np.square(bounds)))
+        if key in flagged:
+            continue
+        compared += 1
+        assert sorted(mine["slice"]) == sorted(true["slice"])
+        for k, product in zip(mine["slice"], mine["products"], strict=True):
+            assert abs(product - true["products"][true["slice"].index(k)]) <= bounds[k]
+    assert compared >= 0.8 * len(expected)
+    compare_edges(ours.edges.to_pylist(), truth, flagged | ties)
+    if not ties and not flagged and not any(row["near_tie"] for row in truth.edges):
+        assert {key: row["paths"] for key, row in firings.items()} == {
+            key: row["paths"] for key, row in expected.items()
+        }
+
+
+def compare_edges(rows: list[dict], truth: oracle.Trace, skipped: set[tuple]) -> None:
+    """Edges of firings that were decided alike: the same writers, weights within the derived bound."""
+    undecided = skipped | {tuple(row[name] for name in FIRING) for row in truth.edges + rows if row["near_tie"]}
+    mine = {key: row for key, row in by_key(rows, EDGE).items() if key[:5] not in undecided}
+    true = {key: row for key, row in by_key(truth.edges, EDGE).items() if key[:5] not in undecided}
+    assert mine.keys() == true.keys()
+    assert len(true) >= 0.5 * len(truth.edges)
+    for key, row in true.items():
+        bound = truth.details[key[:5]][row["side"]]["bound"]
+        assert abs(mine[key]["weight"] - row["weight"]) <= bound
+        for name in ("token", "writer_layer", "writer_head", "nonpositive_total"):
+            assert mine[key][name] == row[name]
+
+
+def test_paths_of_a_trace_without_ties(model: gpt2jax.Model) -> None:
+    """Path counts of the trace's own rows equal brute-force recursion over them."""
+    prompts = random_prompts(6)
+    for roots in ("all", "3.1@end:*,2.2@*:A"):
+        ours = svdtrace.trace(model, prompts, svdtrace.TraceConfig(roots=roots, coverage=0.9))
+        firings, edges = ours.firings.to_pylist(), ours.edges.to_pylist()
+        starts = [key for keys in oracle.named_roots(firings, prompts, roots).values() for key in keys]
+        counted = oracle.paths_by_recursion(firings, edges, starts)
+        assert {tuple(row[name] for name in FIRING): row["paths"] for row in firings} == counted
+        assert max(counted.values()) > 1
+        assert all(row["paths"] == counted[tuple(row[name] for name in FIRING)] for row in edges)
+
+
+def node_name(node: object) -> str:
+    """The oracle's node, a tuple or a name, as our graph calls it."""
+    if isinstance(node, str):
+        return node
+    layer, head, *role = node
+    return f"{layer}.{head}@{role[0]}" if role else f"{layer}.{head}"
+
+
+def test_graphs_of_the_same_rows(model: gpt2jax.Model) -> None:
+    """Both graphs, built from the tables, equal the oracle's literal counting."""
+    prompts = random_prompts(12)
+    roots = "3.1@end:*,3.2@*:A,2.2@*:A"
+    ours = svdtrace.trace(model, prompts, svdtrace.TraceConfig(method="paper", roots=roots, coverage=0.9))
+    firings, edges = ours.firings.to_pylist(), ours.edges.to_pylist()
+    graph = ours.graph()
+    expected = oracle.graph(edges, prompts)
+    found = {(writer, target): data for writer, target, data in graph.edges(data=True)}
+    named = {(node_name(writer), node_name(target)): attributes for (writer, target), attributes in expected.items()}
+    assert found.keys() == named.keys()
+    for edge, attributes in named.items():
+        for name, value in attributes.items():
+            assert found[edge][name] == pytest.approx(value, rel=1e-6)
+    nodes, links = oracle.paper_graph(firings, edges, prompts, oracle.named_roots(firings, prompts, roots))
+    named = parse_roots(roots, model.config, prompts)
+    per_head = {tuple(map(int, head.split("."))): n for head, n in ours.manifest["counts"]["firings_per_head"].items()}
+    paper = paper_graph(prompt_firings(ours.prompts, ours.firings, ours.edges, named), per_head)
+    assert {str(node) for node in nodes} == set(paper.nodes)
+    assert {(str(source), str(target)) for source, target in links} == set(paper.edges)
+    assert any(attributes["count"] > 1 for attributes in links.values())
+    for (source, target), attributes in links.items():
+        for name in ("weight", "total"):
+            assert paper.edges[str(source), str(target)][name] == pytest.approx(attributes[name], rel=1e-12)
+        for name in ("count", "type", "src_token", "dest_token", "prompt"):
+            assert paper.edges[str(source), str(target)][name] == attributes[name]
+
+
+def test_graph_files_round_trip(model: gpt2jax.Model, tmp_path: object) -> None:
+    ours = svdtrace.trace(model, random_prompts(4), svdtrace.TraceConfig())
+    graph = ours.graph()
+    for name in ("graph.json", "graph.graphml"):
+        formats.write(graph, tmp_path / name)
+        again = formats.read(tmp_path / name)
+        assert dict(again.nodes(data=True)) == dict(graph.nodes(data=True))
+        assert {edge: again.edges[edge] for edge in again.edges} == {edge: graph.edges[edge] for edge in graph.edges}

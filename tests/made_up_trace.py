@@ -96,12 +96,18 @@ def made_up_trace(
             firing = _firing(rng, prompt["prompt"], layer, head, dest, src, size)
             firings.append(firing)
             edges += _edges(rng, firing, places, size)
+    asked = pa.Table.from_pylist(prompts, schema=tables.PROMPTS)
     return MadeUpTrace(
-        pa.Table.from_pylist(prompts, schema=tables.PROMPTS),
-        pa.Table.from_pylist(firings, schema=tables.FIRINGS),
-        pa.Table.from_pylist(edges, schema=tables.EDGES),
+        asked,
+        *(with_roles(asked, rows, schema) for rows, schema in ((firings, tables.FIRINGS), (edges, tables.EDGES))),
         _manifest(size, len(firings), len(edges), sum(firing["near_tie"] for firing in firings)),
     )
+
+
+def with_roles(prompts: pa.Table, rows: list[dict[str, Any]], schema: pa.Schema) -> pa.Table:
+    """Rows as a table, with the roles that the prompts say."""
+    plain = pa.schema([each for each in schema if each.name not in tables.ROLES])
+    return tables.with_roles(prompts, pa.Table.from_pylist(rows, schema=plain))
 
 
 def _prompt(rng: np.random.Generator, place: int, size: Size, injected: bool, roles: bool) -> dict[str, Any]:

@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 from svdtrace.errors import TraceFolderError
 from svdtrace.folders.writing import TABLES
 from svdtrace.output.writing import MANIFEST
+from svdtrace.tracing import tables
 
 if TYPE_CHECKING:
     from svdtrace.sweeping.swept import Swept
@@ -53,9 +54,11 @@ def opened(folder: str | Path) -> Trace | Swept:
 
     from svdtrace.tracing.trace import Trace
 
-    return Trace(
-        **{name: _read_table(folder / f"{name}.parquet", schema) for name, schema in TABLES.items()}, manifest=manifest
-    )
+    prompts = _read_table(folder / "prompts.parquet", TABLES["prompts"])
+    others = {
+        name: _read_table(folder / f"{name}.parquet", TABLES[name], prompts) for name in TABLES if name != "prompts"
+    }
+    return Trace(prompts, **others, manifest=manifest)
 
 
 def _manifest(folder: Path) -> dict[str, Any]:
@@ -73,12 +76,15 @@ def _manifest(folder: Path) -> dict[str, Any]:
     return manifest
 
 
-def _read_table(path: Path, schema: pa.Schema) -> pa.Table:
+def _read_table(path: Path, schema: pa.Schema, prompts: pa.Table | None = None) -> pa.Table:
+    """A table with its columns in their order; roles are looked up in `prompts` where it was written without them."""
     try:
         table = pq.ParquetFile(path).read()
     except (OSError, pa.ArrowException) as error:
         raise TraceFolderError(f"{path}: cannot be read ({error}); trace anew into that folder") from None
     missing = [name for name in schema.names if name not in table.schema.names]
+    if prompts is not None and set(missing) <= tables.ROLES.keys():
+        table, missing = tables.with_roles(prompts, table), []
     if missing:
         raise TraceFolderError(f"{path}: lacks the columns {', '.join(missing)}; trace anew into that folder")
     extra = [each for each in table.schema if each.name not in schema.names]

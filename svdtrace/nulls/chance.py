@@ -68,7 +68,7 @@ class Chance:
         Args:
             trace: of the same model, prompts and settings, its roots aside.
         """
-        edges = with_columns(trace.prompts, trace.edges, self.candidates, self.p, self.q_value)
+        edges = with_columns(trace.edges, self.candidates, self.p, self.q_value)
         return replace(trace, edges=edges, manifest={**trace.manifest, "chance": self.summary})
 
 

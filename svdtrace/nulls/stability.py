@@ -25,12 +25,12 @@ from svdtrace.prompts.prompt import Prompt
 from svdtrace.tracing.devices import precision
 from svdtrace.tracing.prepare import Prepared, prepare
 from svdtrace.tracing.rows import SIDES, WriterOrder
+from svdtrace.tracing.tables import STABILITY
 from svdtrace.tracing.trace import Clock, Progress, Trace, check_prompts, prepare_cached, trace_prepared
 
 CLOSE = 1e-3
 STEP = 0.02
 WIDE_STEP = 0.05
-STABILITY = "stability"
 
 
 @dataclass(frozen=True)
@@ -94,11 +94,13 @@ def stability(
         "seconds": clock.rounded()["total"],
     }
     edges = trace.edges.append_column(
-        pa.field(STABILITY, pa.float32(), metadata={"reruns": ", ".join(settled["reruns"])}), share
+        STABILITY.with_metadata({**STABILITY.metadata, b"reruns": ", ".join(settled["reruns"])}), share
     )
     # METHOD.md, section 13: the settings are listed in the table's metadata.
-    edges = edges.replace_schema_metadata({**(edges.schema.metadata or {}), STABILITY: ", ".join(settled["reruns"])})
-    return replace(trace, edges=edges, manifest={**trace.manifest, STABILITY: settled})
+    edges = edges.replace_schema_metadata(
+        {**(edges.schema.metadata or {}), STABILITY.name: ", ".join(settled["reruns"])}
+    )
+    return replace(trace, edges=edges, manifest={**trace.manifest, STABILITY.name: settled})
 
 
 def edge_keys(edges: pa.Table, order: WriterOrder, n_ctx: int) -> np.ndarray:

@@ -10,11 +10,10 @@ import pyarrow as pa
 from svdtrace.nulls.buckets import role_numbers
 from svdtrace.nulls.candidates import Candidates
 from svdtrace.nulls.draws import KINDS
-from svdtrace.results.circuit_graph import OTHER, edge_labels
+from svdtrace.results.circuit_graph import OTHER
 from svdtrace.tracing.batching import Batch
 from svdtrace.tracing.rows import SIDES, Rows
-
-Q_VALUE = "q_value"
+from svdtrace.tracing.tables import P_VALUES, Q_VALUE
 
 
 def survivors(found: Candidates, q_value: np.ndarray, fdr: float) -> Callable[[Batch, Rows], np.ndarray]:
@@ -31,20 +30,18 @@ def survivors(found: Candidates, q_value: np.ndarray, fdr: float) -> Callable[[B
     return keep
 
 
-def with_columns(
-    prompts: pa.Table, edges: pa.Table, found: Candidates, p_of: Mapping[str, np.ndarray], q_value: np.ndarray
-) -> pa.Table:
+def with_columns(edges: pa.Table, found: Candidates, p_of: Mapping[str, np.ndarray], q_value: np.ndarray) -> pa.Table:
     """The edges with `p_slices`, `p_bases`, `p_prompts` and `q_value`; null where a null says nothing.
 
     Args:
-        prompts, edges: a trace's tables.
+        edges: of a trace.
         found: the candidates; p_of: their p-values by kind; q_value: theirs over every kind.
     """
     number = {name: at for at, name in enumerate(found.roles)}
     code = {name: at for at, name in enumerate(found.order.labels)}
     side = np.asarray([SIDES.index(each) for each in edges["side"].to_pylist()], np.int64)
     layer, head = (edges[name].to_numpy().astype(np.int64) for name in ("layer", "head"))
-    role = np.asarray([number[label or OTHER] for label in edge_labels(prompts, edges)], np.int64)
+    role = np.asarray([number[role or OTHER] for role in edges["role"].to_pylist()], np.int64)
     writer = np.asarray([code[each] for each in edges["writer"].to_pylist()], np.int64)
     key = found.keys(side, layer, head, role, writer)
     for kind in KINDS:
@@ -54,7 +51,7 @@ def with_columns(
                 p = np.where(found.is_shuffled(side, layer, head, role, writer), p, np.nan)
         else:
             p = np.full(len(key), np.nan)
-        edges = edges.append_column(f"p_{kind}", pa.array(p, pa.float64(), mask=np.isnan(p)))
+        edges = edges.append_column(P_VALUES[kind], pa.array(p, pa.float64(), mask=np.isnan(p)))
     return edges.append_column(Q_VALUE, pa.array(_looked_up(found.key, q_value, key), pa.float64()))
 
 

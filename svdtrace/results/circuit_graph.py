@@ -24,15 +24,6 @@ def token_labels(prompts: pa.Table) -> dict[int, dict[int, str]]:
     }
 
 
-def edge_labels(prompts: pa.Table, edges: pa.Table, column: str = "token") -> list[str | None]:
-    """The role of a token of every edge, `None` where it has none."""
-    labels = token_labels(prompts)
-    return [
-        labels[prompt].get(token)
-        for prompt, token in zip(edges["prompt"].to_pylist(), edges[column].to_pylist(), strict=True)
-    ]
-
-
 def ours(parts: Iterable[Tables]) -> nx.DiGraph:
     """The graph writer → (reader, role).
 
@@ -45,8 +36,7 @@ def ours(parts: Iterable[Tables]) -> nx.DiGraph:
     """
     counts, names = _Counts(), Names()
     for part in parts:
-        roles = pa.array([label or OTHER for label in edge_labels(part.prompts, part.edges)], pa.string())
-        counts.add(part.edges, names.of(pa.chunked_array([roles])))
+        counts.add(part.edges, names.of(part.edges["role"].fill_null(OTHER)))
     return counts.graph(names.all())
 
 

@@ -149,8 +149,8 @@ def batch_tables(trace: BatchTrace, order: WriterOrder) -> tuple[pa.Table, pa.Ta
     batch = trace.batch
     return (
         tables.prompts_table(batch.prompts, trace.logit_difference, batch.place[: len(batch.prompts)]),
-        tables.firings_table(trace.rows, trace.paths, trace.kept, batch.place),
-        tables.edges_table(trace.rows, trace.paths, trace.kept, batch.place, order),
+        tables.firings_table(trace.rows, trace.paths, trace.kept, batch.place, batch.prompts),
+        tables.edges_table(trace.rows, trace.paths, trace.kept, batch.place, batch.prompts, order),
     )
 
 

@@ -8,43 +8,71 @@ import numpy as np
 import pyarrow as pa
 
 from svdtrace.prompts.prompt import Prompt
+from svdtrace.results.columns import column, described, roles_at
 from svdtrace.tracing.rows import SIDES, Rows, WriterOrder
 
-PROMPTS = pa.schema(
-    [
-        ("prompt", pa.int32()),
-        ("id", pa.string()),
-        ("tokens", pa.list_(pa.int32())),
-        ("strings", pa.list_(pa.string())),
-        ("roles", pa.map_(pa.string(), pa.int32())),
-        ("answer", pa.int32()),
-        ("distractor", pa.int32()),
-        ("logit_difference", pa.float32()),
-    ]
+_PAIR = (
+    ("prompt", pa.int32(), "0-based place of the prompt in the input, rejected ones counted"),
+    ("layer", pa.int32(), "layer of the reader, the head that fires"),
+    ("head", pa.int32(), "head of the reader within its layer"),
+    ("dest", pa.int32(), "destination i: the position of the query"),
+    ("src", pa.int32(), "source j: the position of the key"),
 )
-FIRINGS = pa.schema(
-    [
-        *((name, pa.int32()) for name in ("prompt", "layer", "head", "dest", "src")),
-        *((name, pa.float32()) for name in ("pattern", "score", "total")),
-        ("size", pa.int32()),
-        ("slice", pa.list_(pa.int32())),
-        ("products", pa.list_(pa.float32())),
-        ("near_tie", pa.bool_()),
-        ("paths", pa.int64()),
-    ]
+PROMPTS = described(
+    _PAIR[0],
+    ("id", pa.string(), "the prompt's name, unique"),
+    ("tokens", pa.list_(pa.int32()), "token ids, the beginning-of-text token included where it was asked for"),
+    (
+        "strings",
+        pa.list_(pa.string()),
+        "each token's own text; bytes of characters that are cut between tokens escaped",
+    ),
+    ("roles", pa.map_(pa.string(), pa.int32()), "position of each named role, in the prompt's own order"),
+    ("answer", pa.int32(), "token id of the right answer, null without one"),
+    ("distractor", pa.int32(), "token id of the wrong answer, null without one"),
+    ("logit_difference", pa.float32(), "logit[answer] - logit[distractor] at the last traced token; null without both"),
 )
-EDGES = pa.schema(
-    [
-        ("prompt", pa.int32()),
-        ("writer", pa.string()),
-        *((name, pa.int32()) for name in ("writer_layer", "writer_head", "layer", "head", "dest", "src")),
-        ("side", pa.string()),
-        ("token", pa.int32()),
-        *((name, pa.float32()) for name in ("weight", "share")),
-        *((name, pa.bool_()) for name in ("near_tie", "nonpositive_total")),
-        ("paths", pa.int64()),
-    ]
+FIRINGS = described(
+    *_PAIR,
+    ("pattern", pa.float32(), "attention probability at (dest, src)"),
+    ("score", pa.float32(), "attention score before the softmax, attn_scale applied"),
+    ("total", pa.float32(), "t, the sum of all products p_k: the score without attn_scale (METHOD.md, section 4)"),
+    ("size", pa.int32(), "|S|, how many singular vectors make the score"),
+    ("slice", pa.list_(pa.int32()), "S, the singular vectors as chosen, largest product first"),
+    ("products", pa.list_(pa.float32()), "p_k of the vectors in slice, in the same order; unit of total"),
+    ("near_tie", pa.bool_(), "rounding may choose another slice (METHOD.md, section 4)"),
+    ("paths", pa.int64(), "ways down to this firing from the roots, itself counted where it is one (section 7)"),
+    ("dest_role", pa.string(), "role of dest, the last listed of several; null where it has none"),
+    ("src_role", pa.string(), "role of src, likewise"),
 )
+EDGES = described(
+    _PAIR[0],
+    ("writer", pa.string(), "what wrote: 4.11, mlp.3, attn_bias.3, embed, pos, const"),
+    ("writer_layer", pa.int32(), "layer of the writer; null where it has none"),
+    ("writer_head", pa.int32(), "head of the writer; null where it is no head"),
+    *_PAIR[1:],
+    ("side", pa.string(), "what the writer wrote into: dest (the query) or src (the key)"),
+    ("token", pa.int32(), "position at which it wrote: dest or src, by side"),
+    ("weight", pa.float32(), "contribution c_w to the slice, unit of total (section 5)"),
+    ("share", pa.float32(), "weight over the contributions of all writers allowed; null where they sum to 0"),
+    ("near_tie", pa.bool_(), "rounding may choose other writers (section 6)"),
+    ("nonpositive_total", pa.bool_(), "the contributions of all writers allowed sum to 0 or less"),
+    ("paths", pa.int64(), "paths of the reader's firing: the edge's multiplicity (section 7)"),
+    ("role", pa.string(), "role of token, the last listed of several; null where it has none"),
+)
+# The column that says which role the position in another one has.
+ROLES = {"dest_role": "dest", "src_role": "src", "role": "token"}
+# What further questions add to edges (sections 12 and 13).
+STABILITY = column("stability", pa.float32(), "share of the reruns with other settings that have this edge")
+P_VALUES = {
+    kind: column(f"p_{kind}", pa.float64(), f"p-value against {null}; null where it says nothing of the writer")
+    for kind, null in {
+        "slices": "random slices",
+        "bases": "random bases",
+        "prompts": "writers' outputs of another prompt",
+    }.items()
+}
+Q_VALUE = column("q_value", pa.float64(), "Benjamini-Hochberg over the candidates, of the largest p-value")
 
 
 def prompts_table(
@@ -64,10 +92,12 @@ def prompts_table(
     return pa.table(columns, schema=PROMPTS)
 
 
-def firings_table(rows: Rows, paths: np.ndarray, kept: np.ndarray, places: np.ndarray) -> pa.Table:
+def firings_table(
+    rows: Rows, paths: np.ndarray, kept: np.ndarray, places: np.ndarray, prompts: Sequence[Prompt]
+) -> pa.Table:
     """`firings.parquet`: the rows marked by `kept`; `places` maps a batch's prompts to their places in the input."""
     firings, slices = rows.firings, rows.slices
-    chosen = np.nonzero(kept)[0]
+    chosen, roles = np.nonzero(kept)[0], [prompt.roles for prompt in prompts]
     start, stop = slices.offset[chosen], slices.offset[chosen + 1]
     size = stop - start
     members = np.repeat(start - np.concatenate([[0], np.cumsum(size)[:-1]]), size) + np.arange(size.sum())
@@ -81,16 +111,25 @@ def firings_table(rows: Rows, paths: np.ndarray, kept: np.ndarray, places: np.nd
         pa.ListArray.from_arrays(offsets, defined(slices.products[members])),
         slices.near_tie[chosen],
         paths[chosen],
+        *(roles_at(roles, firings.prompt[chosen], each[chosen]) for each in (firings.dest, firings.src)),
     ]
     return pa.table([pa.array(column) for column in columns], schema=FIRINGS)
 
 
-def edges_table(rows: Rows, paths: np.ndarray, kept: np.ndarray, places: np.ndarray, order: WriterOrder) -> pa.Table:
+def edges_table(
+    rows: Rows,
+    paths: np.ndarray,
+    kept: np.ndarray,
+    places: np.ndarray,
+    prompts: Sequence[Prompt],
+    order: WriterOrder,
+) -> pa.Table:
     """`edges.parquet`: the edges of the firings marked by `kept`; an edge's multiplicity is its reader's paths."""
     firings = rows.firings
     edges = rows.edges.take(np.nonzero(kept[rows.edges.firing])[0])
     reader = edges.firing
     dest, src = firings.dest[reader], firings.src[reader]
+    token = np.where(edges.side == 0, dest, src)
     with np.errstate(divide="ignore", invalid="ignore"):
         share = np.where(edges.total == 0, np.nan, edges.weight / edges.total)
     columns = [
@@ -103,14 +142,34 @@ def edges_table(rows: Rows, paths: np.ndarray, kept: np.ndarray, places: np.ndar
         dest,
         src,
         _named(SIDES, edges.side),
-        np.where(edges.side == 0, dest, src),
+        token,
         defined(edges.weight),
         defined(share),
         edges.near_tie,
         edges.total <= 0,
         paths[reader],
+        roles_at([prompt.roles for prompt in prompts], firings.prompt[reader], token),
     ]
     return pa.table([pa.array(column) for column in columns], schema=EDGES)
+
+
+def with_roles(prompts: pa.Table, rows: pa.Table) -> pa.Table:
+    """Firings or edges that lack their columns of roles, with these; others as they are.
+
+    Args:
+        prompts: `prompts.parquet` of the same trace; rows: `firings.parquet` or `edges.parquet`.
+    """
+    schema = FIRINGS if "size" in rows.column_names else EDGES
+    missing = [name for name in ROLES if name in schema.names and name not in rows.column_names]
+    if not missing:
+        return rows
+    roles, number = [dict(each) for each in prompts["roles"].to_pylist()], prompts["prompt"].to_numpy()
+    order = np.argsort(number, kind="stable")
+    row = order[np.searchsorted(number, rows["prompt"].to_numpy(), sorter=order)] if len(number) else number
+    for name in missing:
+        column = roles_at(roles, row, rows[ROLES[name]].to_numpy())
+        rows = rows.add_column(schema.get_field_index(name), schema.field(name), column)
+    return rows
 
 
 def defined(values: np.ndarray) -> pa.Array:

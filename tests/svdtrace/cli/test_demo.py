@@ -9,6 +9,7 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
+from made_up_trace import with_roles
 
 from svdtrace.cli import main
 from svdtrace.cli.findings import (
@@ -46,11 +47,8 @@ def tables_of(firings: list[dict[str, Any]], edges: list[dict[str, Any]], n_prom
         }
         for place in range(n_prompts)
     ]
-    return Tables(
-        pa.Table.from_pylist(prompts, schema=tables.PROMPTS),
-        pa.Table.from_pylist(firings, schema=tables.FIRINGS),
-        pa.Table.from_pylist(edges, schema=tables.EDGES),
-    )
+    asked = pa.Table.from_pylist(prompts, schema=tables.PROMPTS)
+    return Tables(asked, with_roles(asked, firings, tables.FIRINGS), with_roles(asked, edges, tables.EDGES))
 
 
 def firing(prompt: int, head: tuple[int, int], dest: int = 6, src: int = 2, size: int = 3) -> dict[str, Any]:

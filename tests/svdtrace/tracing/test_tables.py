@@ -7,6 +7,7 @@ import pyarrow as pa
 
 from svdtrace.method.firings import FiringList
 from svdtrace.prompts import Prompt
+from svdtrace.results.columns import DESCRIPTION
 from svdtrace.tracing import tables
 from svdtrace.tracing.rows import EdgeRows, Rows, SliceRows, WriterOrder
 
@@ -14,13 +15,15 @@ CONTRACT = {
     "PROMPTS": "prompt int32, id string, tokens list<int32>, strings list<string>, roles map<string, int32>, "
     "answer int32, distractor int32, logit_difference float",
     "FIRINGS": "prompt int32, layer int32, head int32, dest int32, src int32, pattern float, score float, total float, "
-    "size int32, slice list<int32>, products list<float>, near_tie bool, paths int64",
+    "size int32, slice list<int32>, products list<float>, near_tie bool, paths int64, "
+    "dest_role string, src_role string",
     "EDGES": "prompt int32, writer string, writer_layer int32, writer_head int32, layer int32, head int32, dest int32, "
     "src int32, side string, token int32, weight float, share float, near_tie bool, nonpositive_total bool, "
-    "paths int64",
+    "paths int64, role string",
 }
 ORDER = WriterOrder.of(3, 2)
 CONST = len(ORDER.labels) - 1
+TWO = [Prompt(None, (1,) * 5, ("",) * 5, {"A": 3, "B": 1, "C": 3}), Prompt(None, (1,) * 3, ("",) * 3, {"end": 2})]
 
 
 def made_rows() -> Rows:
@@ -65,21 +68,27 @@ def test_schemas_are_the_contracts() -> None:
 
 def test_firings_by_hand() -> None:
     """Catches slices given to another firing when rows are left out, and prompts numbered within their batch."""
-    table = tables.firings_table(made_rows(), np.asarray([1, 2, 3]), np.asarray([True, True, True]), np.asarray([7, 9]))
+    table = tables.firings_table(
+        made_rows(), np.asarray([1, 2, 3]), np.asarray([True, True, True]), np.asarray([7, 9]), TWO
+    )
     assert table.schema == tables.FIRINGS
     assert table["prompt"].to_pylist() == [7, 7, 9]
     assert table["slice"].to_pylist() == [[4, 0], [], [1]]
     assert table["products"].to_pylist() == [[5, 2], [], [3]]
     assert table["size"].to_pylist() == [2, 0, 1]
     assert table["total"].to_pylist() == [6, 0, 2.5]
-    some = tables.firings_table(made_rows(), np.asarray([0, 2, 3]), np.asarray([False, True, True]), np.asarray([7, 9]))
+    assert table["dest_role"].to_pylist() == ["C", None, "end"]
+    assert table["src_role"].to_pylist() == ["B", None, None]
+    some = tables.firings_table(
+        made_rows(), np.asarray([0, 2, 3]), np.asarray([False, True, True]), np.asarray([7, 9]), TWO
+    )
     assert some.equals(table.slice(1))
 
 
 def test_edges_by_hand() -> None:
     """Catches a token of the other side, a share of another side's total, and codes for names."""
     table = tables.edges_table(
-        made_rows(), np.asarray([1, 2, 3]), np.asarray([True, True, True]), np.asarray([7, 9]), ORDER
+        made_rows(), np.asarray([1, 2, 3]), np.asarray([True, True, True]), np.asarray([7, 9]), TWO, ORDER
     )
     assert table.schema == tables.EDGES
     assert table["writer"].to_pylist() == ["0.0", "attn_bias.0", "1.1", "const"]
@@ -91,10 +100,27 @@ def test_edges_by_hand() -> None:
     assert table["nonpositive_total"].to_pylist() == [False, False, True, True]
     assert table["near_tie"].to_pylist() == [False, True, False, False]
     assert table["paths"].to_pylist() == [1, 1, 2, 3]
+    assert table["role"].to_pylist() == ["C", "B", None, None]
     some = tables.edges_table(
-        made_rows(), np.asarray([0, 2, 3]), np.asarray([False, True, True]), np.asarray([7, 9]), ORDER
+        made_rows(), np.asarray([0, 2, 3]), np.asarray([False, True, True]), np.asarray([7, 9]), TWO, ORDER
     )
     assert some.equals(table.slice(2))
+
+
+def test_every_column_says_what_it_is() -> None:
+    """Catches a column without a description."""
+    for schema in (tables.PROMPTS, tables.FIRINGS, tables.EDGES):
+        assert all(field.metadata[DESCRIPTION] for field in schema)
+
+
+def test_roles_are_found_in_tables_without_them() -> None:
+    """Catches roles looked up by the prompt's row instead of its number, and columns in another order."""
+    prompts = tables.prompts_table(TWO, np.zeros(2), [9, 7])
+    arguments = np.asarray([1, 2, 3]), np.asarray([True, True, True]), np.asarray([9, 7]), TWO
+    for whole in (tables.firings_table(made_rows(), *arguments), tables.edges_table(made_rows(), *arguments, ORDER)):
+        plain = whole.drop_columns([name for name in tables.ROLES if name in whole.column_names])
+        assert plain.num_columns < whole.num_columns
+        assert tables.with_roles(prompts, plain).equals(whole)
 
 
 def test_prompts_by_hand() -> None:

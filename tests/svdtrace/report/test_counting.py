@@ -11,8 +11,8 @@ import pyarrow as pa
 import pytest
 from made_up_trace import InParts, MadeUpTrace, made_up_trace, repeated
 
-from svdtrace.pictures.token_roles import role_names, token_roles
 from svdtrace.pictures import connections as counting
+from svdtrace.pictures.token_roles import role_names, token_roles
 from svdtrace.report import vectors
 from svdtrace.report.heads import HeadCount
 from svdtrace.report.medians import ROUNDS, Medians

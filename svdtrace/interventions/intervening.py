@@ -49,7 +49,7 @@ Progress = Callable[[int, int], None]
 class Interventions:
     """What interventions did.
 
-    `table`: the columns that ARCHITECTURE.md's contract lists; `measures`: the same rows with further measures;
+    `table`: the columns that docs/formats.md lists; `measures`: the same rows with further measures;
     `manifest`: how they came about.
     """
 

@@ -1,4 +1,4 @@
-"""What a manifest says: how a result came about (ARCHITECTURE.md, contract)."""
+"""What a manifest says: how a result came about (docs/formats.md)."""
 
 from __future__ import annotations
 

@@ -161,3 +161,14 @@ def test_importing_loads_no_more_than_is_needed(statement: str, unwanted: str):
     code = f"import sys; {statement}; print([each for each in {unwanted.split()} if each in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True)
     assert done.stdout.splitlines()[-1] == "[]"
+
+
+def test_tests_use_public_names():
+    """A private name may change whenever its module likes; what tests need deserves a name of its own."""
+    found = []
+    for path in sorted((ROOT / "tests").rglob("*.py")):
+        for each in imports(path):
+            package, _, name = each.rpartition(".")
+            if package.partition(".")[0] in PACKAGES and name.startswith("_") and not name.startswith("__"):
+                found.append((path.relative_to(ROOT), each))
+    assert not found

@@ -78,7 +78,7 @@ def first_result(model: str, prompts: str) -> dict[str, float]:
         arguments = ["trace", "--model", model, "--prompts", prompts, "--quiet", "--out", str(Path(place) / "out")]
         for _ in range(2):
             start = time.perf_counter()
-            _run([sys.executable, "-c", COMMAND_LINE, *arguments], cache=str(Path(place) / "cache"))
+            output_of([sys.executable, "-c", COMMAND_LINE, *arguments], cache=str(Path(place) / "cache"))
             taken.append(time.perf_counter() - start)
     return {"first_result_seconds": taken[0], "second_start_seconds": taken[1]}
 
@@ -91,10 +91,10 @@ def write_prompts(prompts: Sequence[Prompt], path: Path) -> None:
 
 def _child(task: dict[str, Any]) -> dict[str, Any]:
     """What `svdtrace.bench.child` prints."""
-    return json.loads(_run([sys.executable, "-m", "svdtrace.bench.child", json.dumps(task)]))
+    return json.loads(output_of([sys.executable, "-m", "svdtrace.bench.child", json.dumps(task)]))
 
 
-def _run(command: list[str], cache: str = "") -> str:
+def output_of(command: list[str], cache: str = "") -> str:
     """Standard output of a command; its caches are in the folder given, or nowhere.
 
     Raises:

@@ -20,7 +20,7 @@ def summary_of(
         p, q: by kind, as if there were no other null, and under `EVERY` those of all nulls together.
         size: firings by |S| in random bases [null layer head d_head+1].
     """
-    counts = {kind: _counts(p[kind], q[kind], fdr, len(size)) for kind in p}
+    counts = {kind: counts_of(p[kind], q[kind], fdr, len(size)) for kind in p}
     every = counts.pop(EVERY)
     return {
         "edges": len(found),
@@ -32,7 +32,7 @@ def summary_of(
     }
 
 
-def _counts(p: np.ndarray, q: np.ndarray, fdr: float, nulls: int) -> dict[str, int]:
+def counts_of(p: np.ndarray, q: np.ndarray, fdr: float, nulls: int) -> dict[str, int]:
     """Edges that survive, that the null explains, that it says nothing of, and that beat each of its draws."""
     tested = ~np.isnan(p)
     survive = int(np.sum(q <= fdr))

@@ -177,7 +177,7 @@ def _all_layers(prepared: Prepared, observed: Observed, firings: FiringList, con
     def of_layer(layer: int) -> list[Chunk]:
         # What JAX computes in is a setting of the thread.
         with precision(config):
-            return _attributed(prepared, observed, firings, layer, config)
+            return attributed(prepared, observed, firings, layer, config)
 
     layers = range(1, prepared.model.config.n_layers)
     with ThreadPoolExecutor(prepared.threads) as pool:
@@ -201,7 +201,7 @@ def warm(prepared: Prepared, observed: Observed, config: TraceConfig) -> None:
         _explained(prepared, observed, nowhere, place - 1, layer, config)
 
 
-def _attributed(
+def attributed(
     prepared: Prepared, observed: Observed, firings: FiringList, layer: int, config: TraceConfig
 ) -> list[Chunk]:
     """Stage 2 for one layer, dispatched call by call."""

@@ -30,7 +30,7 @@ from svdtrace.config import TraceConfig
 from svdtrace.method.bounds import ACTIVATION_ERROR
 from svdtrace.method.decomposition import Decomposition, decompose
 from svdtrace.method.firings import list_firings
-from svdtrace.tracing.pipeline import _attributed, watch
+from svdtrace.tracing.pipeline import attributed, watch
 from svdtrace.tracing.prepare import Prepared, prepare
 from svdtrace.tracing.trace import Trace, trace_prepared
 
@@ -66,7 +66,7 @@ def test_exact_explains_everything(processing: str, drawn: Drawn, seed: int) -> 
     root = np.sqrt(np.asarray(prepared.decomposition.S[..., 0]))
     seen = 0
     for layer in range(1, CONFIG.n_layers):
-        for chunk in _attributed(prepared, observed, firings, layer, config):
+        for chunk in attributed(prepared, observed, firings, layer, config):
             row = chunk.row[chunk.row >= 0]
             result = jax.tree.map(
                 lambda each, filled=chunk.row >= 0: np.asarray(each)[..., filled, :], chunk.result.weight

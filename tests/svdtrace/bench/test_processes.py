@@ -49,11 +49,11 @@ def test_a_task_is_done_and_told(
 
 def test_a_failed_process_says_what_and_the_way_out():
     with pytest.raises(BenchError, match=r"status 3 \(no room\); .*--model"):
-        processes._run([sys.executable, "-c", "import sys; print('no room', file=sys.stderr); sys.exit(3)"])
+        processes.output_of([sys.executable, "-c", "import sys; print('no room', file=sys.stderr); sys.exit(3)"])
 
 
 def test_caches_are_those_given(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", "/elsewhere")
     code = "import os; print([os.environ.get(each) for each in ('SVDTRACE_CACHE', 'JAX_COMPILATION_CACHE_DIR')])"
-    assert processes._run([sys.executable, "-c", code]) == "['', None]\n"
-    assert processes._run([sys.executable, "-c", code], cache="here") == "['here', None]\n"
+    assert processes.output_of([sys.executable, "-c", code]) == "['', None]\n"
+    assert processes.output_of([sys.executable, "-c", code], cache="here") == "['here', None]\n"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from svdtrace.nulls.summary import _counts
+from svdtrace.nulls.summary import counts_of
 
 
 @pytest.mark.parametrize(
@@ -14,4 +14,4 @@ from svdtrace.nulls.summary import _counts
 )
 def test_edges_that_beat_every_draw(p: list[float], beat_all: int):
     values = np.asarray(p, float)
-    assert _counts(values, values, 0.05, 99)["beat_all"] == beat_all
+    assert counts_of(values, values, 0.05, 99)["beat_all"] == beat_all

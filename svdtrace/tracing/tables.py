@@ -20,6 +20,7 @@ PROMPTS = pa.schema(
         ("answer", pa.int32()),
         ("distractor", pa.int32()),
         ("logit_difference", pa.float32()),
+        ("text", pa.string()),
     ]
 )
 FIRINGS = pa.schema(
@@ -60,6 +61,7 @@ def prompts_table(
         pa.array([prompt.answer for prompt in prompts], pa.int32()),
         pa.array([prompt.distractor for prompt in prompts], pa.int32()),
         defined(logit_difference),
+        pa.array([prompt.text for prompt in prompts], pa.string()),
     ]
     return pa.table(columns, schema=PROMPTS)
 

@@ -7,6 +7,7 @@ import io
 import json
 import re
 import sys
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ CONFIG = GPT2Config(n_layers=1, n_heads=1, d_model=4, d_mlp=4, n_ctx=12, d_vocab
 class WordTokenizer:
     """Words with the space before them, and punctuation; a new word gets the next id."""
 
+    unread = ""
     bos_token_id = 38
     d_vocab = 40
 
@@ -46,8 +48,13 @@ class WordTokenizer:
         words = {token: word for word, token in self.ids.items()}
         return [words.get(token, f"[{token}]") for token in ids]
 
+    def decode_with_offsets(self, ids: Any) -> tuple[str, list[tuple[int, int]]]:
+        strings = self.strings(ids)
+        ends = list(accumulate(map(len, strings)))
+        return "".join(strings), list(zip([0, *ends[:-1]], ends, strict=True))
+
     def decode(self, ids: Any) -> str:
-        return "".join(self.strings(ids))
+        return self.decode_with_offsets(ids)[0]
 
     def token_id(self, text: str) -> int | None:
         return self.ids.get(text)

@@ -12,7 +12,7 @@ from svdtrace.tracing.rows import EdgeRows, Rows, SliceRows, WriterOrder
 
 CONTRACT = {
     "PROMPTS": "prompt int32, id string, tokens list<int32>, strings list<string>, roles map<string, int32>, "
-    "answer int32, distractor int32, logit_difference float",
+    "answer int32, distractor int32, logit_difference float, text string",
     "FIRINGS": "prompt int32, layer int32, head int32, dest int32, src int32, pattern float, score float, total float, "
     "size int32, slice list<int32>, products list<float>, near_tie bool, paths int64",
     "EDGES": "prompt int32, writer string, writer_layer int32, writer_head int32, layer int32, head int32, dest int32, "
@@ -100,7 +100,7 @@ def test_edges_by_hand() -> None:
 def test_prompts_by_hand() -> None:
     """Catches roles out of order and NaN where nothing is defined."""
     asked = [
-        Prompt("a", (1, 2), ("x", "y"), {"S": 1, "IO": 0}, answer=1, distractor=2),
+        Prompt("a", (1, 2), ("x", "y"), {"S": 1, "IO": 0}, answer=1, distractor=2, text="xy"),
         Prompt(None, (3,), ("z",)),
     ]
     table = tables.prompts_table(asked, np.asarray([0.5, np.nan]), [4, 2])
@@ -115,6 +115,7 @@ def test_prompts_by_hand() -> None:
             "answer": 1,
             "distractor": 2,
             "logit_difference": 0.5,
+            "text": "xy",
         },
         {
             "prompt": 2,
@@ -125,6 +126,7 @@ def test_prompts_by_hand() -> None:
             "answer": None,
             "distractor": None,
             "logit_difference": None,
+            "text": None,
         },
     ]
 

@@ -38,7 +38,10 @@ def displayed(raw: bytes) -> str:
     A backslash of the text itself that would read as such an escape is written `\x5c`, so that `undisplayed` is the
     exact inverse and different bytes never look alike.
     """
-    text = _LIKE_ESCAPE.sub(r"\\x5c", raw.decode("utf-8", "surrogateescape"))
+    text = raw.decode("utf-8", "surrogateescape")
+    if text.isascii() and "\\" not in text:
+        return text
+    text = _LIKE_ESCAPE.sub(r"\\x5c", text)
     return _NO_TEXT.sub(lambda found: f"\\x{ord(found[0]) - 0xDC00:02x}", text)
 
 

@@ -183,8 +183,8 @@ def beginning(settings: Settings, library: tokenizers.Tokenizer, config: GPT2Con
         return Beginning(config.bos_token_id, "" if config.bos_token_id is not None else _beyond(settings, config))
     chosen = library.token_to_id(own)
     if chosen is None or chosen >= config.d_vocab:
-        shown = f"the tokenizer's is {own!r}, token id {chosen}"
-        return Beginning(None, f"{shown}, but the model's vocabulary has {config.d_vocab} tokens")
+        shown = f"the tokenizer's, {own!r}, is token id {chosen}"
+        return Beginning(None, f"{shown}, beyond the model's vocabulary of {config.d_vocab}")
     if config.bos_token_id not in (None, chosen):
         shown = f"{settings.folder}: the tokenizer begins a text with {own!r} (token id {chosen})"
         return Beginning(chosen, note=f"{shown}, config.json with {config.bos_token_id}; the tokenizer's counts")
@@ -195,7 +195,7 @@ def _beyond(settings: Settings, config: GPT2Config) -> str:
     stated = settings.model_bos
     if isinstance(stated, bool) or not isinstance(stated, int) or 0 <= stated < config.d_vocab:
         return ""
-    return f"config.json's bos_token_id is {stated}, but the vocabulary has {config.d_vocab} tokens"
+    return f"config.json's bos_token_id, {stated}, lies beyond the model's vocabulary of {config.d_vocab}"
 
 
 def listed_tokens(value: Any, where: str) -> list[Declared]:

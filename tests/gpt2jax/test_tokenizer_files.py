@@ -179,16 +179,13 @@ class TestBeginningOfText:
         small = replace(CONFIGURATION, d_vocab=N)
         tokenizer = read(tmp_path, PAIR | {"tokenizer_config.json": {"bos_token": "<s>"}}, small)
         assert tokenizer.bos_token_id is None
-        assert (
-            tokenizer.bos_lacking
-            == f"the tokenizer's is '<s>', token id {N}, but the model's vocabulary has {N} tokens"
-        )
+        assert tokenizer.bos_lacking == f"the tokenizer's, '<s>', is token id {N}, beyond the model's vocabulary of {N}"
 
     def test_config_beyond_the_vocabulary(self, tmp_path: Path):
         library = tokenizers.Tokenizer(models.WordLevel({"a": 0}, unk_token="a"))
         tokenizer = read(tmp_path, file(library) | {"config.json": {"bos_token_id": 50256}})
         assert tokenizer.bos_token_id is None
-        assert f"bos_token_id is 50256, but the vocabulary has {N + 8} tokens" in tokenizer.bos_lacking
+        assert f"bos_token_id, 50256, lies beyond the model's vocabulary of {N + 8}" in tokenizer.bos_lacking
 
     def test_of_bert(self, tmp_path: Path):
         library = word_piece()

@@ -8,7 +8,7 @@ from typing import Any
 
 from gpt2jax.errors import CheckpointError, SourceError
 from gpt2jax.layout import CONFIG_FILE, INDEX_FILE, WEIGHTS_FILE
-from gpt2jax.tokenizer import TOKENIZER_FILES
+from gpt2jax.tokenizer_files import TOKENIZER_FILES
 from gpt2jax.weight_files import no_weights, shard_names
 
 _ALLOWED = (CONFIG_FILE, WEIGHTS_FILE, INDEX_FILE, *TOKENIZER_FILES)

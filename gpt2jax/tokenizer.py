@@ -3,43 +3,28 @@
 from __future__ import annotations
 
 import hashlib
-import re
-from collections.abc import Callable, Iterable
+import logging
+from collections.abc import Iterable
 from pathlib import Path
 
 import tokenizers
-from tokenizers import AddedToken, decoders, models, pre_tokenizers
 
 from gpt2jax.config import GPT2Config
 from gpt2jax.errors import TokenizerError
-from gpt2jax.json_file import parse_json, read_bytes
+from gpt2jax.token_text import Span, Spelling, characters, displayed
+from gpt2jax.tokenizer_files import read_files
 
-TOKENIZER_FILES = (
-    "tokenizer.json",
-    "vocab.json",
-    "merges.txt",
-    "tokenizer_config.json",
-    "special_tokens_map.json",
-    "added_tokens.json",
-)
-_END_OF_TEXT = "<|endoftext|>"
-
-
-def _byte_alphabet() -> dict[str, int]:
-    """How a byte-level vocabulary writes bytes as characters (Radford et al. 2019), undone."""
-    printable = [*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1), *range(ord("®"), ord("ÿ") + 1)]
-    others = [byte for byte in range(256) if byte not in printable]
-    return {chr(byte): byte for byte in printable} | {chr(256 + n): byte for n, byte in enumerate(others)}
-
-
-_BYTES = _byte_alphabet()
+_LOG = logging.getLogger("gpt2jax")
 
 
 class Tokenizer:
     """A model's tokenizer, immutable: equal to another exactly if read from the same files for the same vocabulary.
 
     Nothing is ever added to a text (no beginning-of-text token, no padding) and nothing is cut from it, whatever
-    `tokenizer.json` says about that; special tokens written out in a text are recognised.
+    `tokenizer.json` says about that; special tokens written out in a text are recognised. `bos_token_id` is the
+    beginning-of-text token that the tokenizer declares, else config.json's, else that of the tokenizer's class; where
+    there is none that the model has, `bos_lacking` says what is the matter. `notes` are what is worth knowing of its
+    files; `unread` says why a tokenizer that is there cannot be read, and is empty otherwise.
 
     Example:
         >>> tokenizer = gpt2jax.load("gpt2").tokenizer                           # doctest: +SKIP
@@ -47,7 +32,19 @@ class Tokenizer:
         ['When', ' Mary']
     """
 
-    def __init__(self, library: tokenizers.Tokenizer, files: dict[str, bytes], d_vocab: int, bos_token_id: int | None):
+    unread = ""
+
+    def __init__(
+        self,
+        library: tokenizers.Tokenizer,
+        files: dict[str, bytes],
+        d_vocab: int,
+        bos_token_id: int | None,
+        *,
+        bos_lacking: str = "",
+        notes: tuple[str, ...] = (),
+        lost: int | None = None,
+    ):
         """Wrap a tokenizer of the library; `Tokenizer.read` is the usual way.
 
         Args:
@@ -55,48 +52,56 @@ class Tokenizer:
             files: content by file name, for `save`.
             d_vocab: the model's vocabulary size; ids from it on are refused.
             bos_token_id: the beginning-of-text token, if there is one.
+            bos_lacking: why there is none.
+            notes: what is worth saying of the files.
+            lost: the id under which the library reports characters that have no token.
         """
         self._library = library
         self._files = files
-        self._byte_level = isinstance(library.decoder, decoders.ByteLevel)
+        self._spelling = Spelling.of(library)
         self._added = library.get_added_tokens_decoder()
-        # The library drops such bytes from a text without a word.
-        self._lacking = {
-            byte for character, byte in _BYTES.items() if self._byte_level and library.token_to_id(character) is None
-        }
+        self._lost = lost
         content = [(name, hashlib.sha256(files[name]).hexdigest()) for name in sorted(files)]
         self._identity = (tuple(content), d_vocab, bos_token_id)
         self.d_vocab = d_vocab
         self.bos_token_id = bos_token_id
+        self.bos_lacking = bos_lacking
+        self.notes = notes
 
     @classmethod
     def read(cls, folder: str | Path, config: GPT2Config) -> Tokenizer | None:
-        """Read `tokenizer.json`, or `vocab.json` with `merges.txt`.
+        """Read `tokenizer.json`, or `vocab.json` with `merges.txt`, and the settings beside them.
+
+        Where `tokenizer.json` and what stands beside it differ, a line of the log "gpt2jax" says which counts.
 
         Args:
             folder: a Hugging Face GPT-2 folder.
             config: the model's configuration, for its vocabulary size and beginning-of-text token.
 
         Returns:
-            The tokenizer, or `None` for a folder that has none.
+            The tokenizer; an `UnreadTokenizer` for one of another kind (`vocab.txt`, SentencePiece); `None` for a
+            folder that has none.
 
         Raises:
-            TokenizerError: tokenizer files that are incomplete or damaged.
+            TokenizerError: tokenizer files that are incomplete, damaged, or contradict each other.
         """
-        folder = Path(folder)
-        present = {name for name in TOKENIZER_FILES if (folder / name).exists()}
-        files = {name: read_bytes(folder / name, TokenizerError, "fetch it again") for name in sorted(present)}
-        if "tokenizer.json" in files:
-            library = _from_tokenizer_json(files["tokenizer.json"], folder / "tokenizer.json")
-        elif {"vocab.json", "merges.txt"} <= present:
-            library = _from_vocabulary(folder, files)
-        elif present & {"vocab.json", "merges.txt"}:
-            lacking = "merges.txt" if "vocab.json" in present else "vocab.json"
-            raise TokenizerError(f"{folder}: has no tokenizer.json and lacks {lacking} beside its pair; fetch it too")
-        else:
+        found = read_files(Path(folder), config)
+        if found is None:
             return None
-        bos = config.bos_token_id if config.bos_token_id is not None else library.token_to_id(_END_OF_TEXT)
-        return cls(library, files, config.d_vocab, bos)
+        if found.library is None or found.beginning is None:
+            return UnreadTokenizer(found.unread, found.files, config)
+        for note in found.notes:
+            _LOG.warning("%s", note)
+        first = found.beginning
+        return cls(
+            found.library,
+            found.files,
+            config.d_vocab,
+            first.id,
+            bos_lacking=first.why,
+            notes=found.notes,
+            lost=found.lost,
+        )
 
     def encode(self, text: str) -> list[int]:
         """The token ids of a text.
@@ -106,11 +111,11 @@ class Tokenizer:
         """
         return self._encoding(text).ids
 
-    def encode_with_offsets(self, text: str) -> tuple[list[int], list[tuple[int, int]]]:
+    def encode_with_offsets(self, text: str) -> tuple[list[int], list[Span]]:
         """The token ids of a text, and for each the range of characters that it stands for.
 
         A leading space belongs to its token (`text[start:end] == " Mary"`). Tokens that hold parts of one character
-        have that whole character's range each.
+        have that whole character's range each. Ranges are of the text as given, whatever the tokenizer normalizes.
 
         Raises:
             TokenizerError: see `encode`.
@@ -119,22 +124,37 @@ class Tokenizer:
         return encoding.ids, [(start, end) for start, end in encoding.offsets]
 
     def decode(self, ids: Iterable[int]) -> str:
-        """The text of token ids, special tokens included; bytes that are no UTF-8 become U+FFFD.
+        """The running text of token ids, special tokens included; bytes that are no UTF-8 become U+FFFD.
+
+        Exactly what the tokens stand for, with no clean-up of spaces; between tokens that carry no spaces of their own
+        (words, WordPiece) stands what the tokenizer dropped there. The text itself comes back unless the tokenizer
+        normalizes it or treats several texts alike.
 
         Raises:
             TokenizerError: an id that has no token.
         """
-        ids = [int(i) for i in ids]
-        for i in ids:
-            if i < 0 or self._library.id_to_token(i) is None:
+        return self.decode_with_offsets(ids)[0]
+
+    def decode_with_offsets(self, ids: Iterable[int]) -> tuple[str, list[Span]]:
+        """`decode`, and for each token the range of characters of that text which it stands for.
+
+        Raises:
+            TokenizerError: an id that has no token.
+        """
+        tokens = []
+        for i in map(int, ids):
+            token = self._token(i)
+            if token is None:
                 raise TokenizerError(f"token id {i}: the tokenizer has no such token; give ids that it made")
-        return self._library.decode(ids, skip_special_tokens=False)
+            tokens.append((token, i in self._added))
+        return characters(*self._spelling.joined(tokens))
 
     def strings(self, ids: Iterable[int]) -> list[str]:
         r"""Each token's own text, for display: `[" Mary", "\xe2\x80", "\x99"]`.
 
-        Byte-level tokens that are no complete UTF-8 show the bytes concerned as `\xNN`, so that no two of GPT-2's
-        tokens look alike. An id without a token (vocabularies may be padded) shows as `[50300]`.
+        Tokens that are no complete UTF-8 show the bytes concerned as `\xNN`, so that no two of GPT-2's tokens look
+        alike (`gpt2jax.token_text` undoes it); the marks `##` and `</w>` stay. An id without a token (vocabularies may
+        be padded) shows as `[50300]`.
         """
         return [self._string(int(i)) for i in ids]
 
@@ -156,38 +176,32 @@ class Tokenizer:
             encoding = self._library.encode(text)
         except (UnicodeEncodeError, TypeError) as failure:
             raise TokenizerError(f"{_excerpt(text)}: not a text that UTF-8 can write; correct it") from failure
+        except BaseException as failure:  # see tokenizer_files.built; most often a word without a token
+            if isinstance(failure, KeyboardInterrupt | SystemExit):
+                raise
+            reason = " ".join(str(failure).split())
+            raise TokenizerError(f"{_excerpt(text)}: the tokenizer fails ({reason}); leave out such words") from failure
+        if self._lost is not None and self._lost in encoding.ids:
+            place = encoding.offsets[encoding.ids.index(self._lost)][0]
+            shown = f"{_excerpt(text)} character {place + 1}"
+            raise TokenizerError(f"{shown}: the tokenizer has no token for {text[place]!r}; leave it out")
         if encoding.ids and max(encoding.ids) >= self.d_vocab:
             beyond = max(encoding.ids)
             shown = f"{_excerpt(text)}: holds {self._string(beyond)!r}, token id {beyond}"
             raise TokenizerError(
                 f"{shown}, but the model's vocabulary has {self.d_vocab}; use the model's own tokenizer"
             )
-        if self._lacking:
-            self._check_nothing_lost(text, encoding)
         return encoding
 
-    def _check_nothing_lost(self, text: str, encoding: tokenizers.Encoding) -> None:
-        written = sum(len(self._bytes(i, token)) for i, token in zip(encoding.ids, encoding.tokens, strict=True))
-        if written >= len(text.encode()):
-            return
-        added = "|".join(re.escape(token.content) for token in self._added.values()) or "(?!)"
-        plain = re.sub(added, lambda found: "\0" * len(found[0]), text)
-        for place, character in enumerate(text):
-            if character == plain[place] and self._lacking & set(character.encode()):
-                where = f"{_excerpt(text)} character {place + 1}"
-                raise TokenizerError(f"{where}: the tokenizer has no token for {character!r}; leave it out")
+    def _token(self, i: int) -> str | None:
+        return self._library.id_to_token(i) if 0 <= i < 1 << 32 and i != self._lost else None
 
     def _string(self, i: int) -> str:
-        token = self._library.id_to_token(i) if i >= 0 else None
+        token = self._token(i)
         if token is None:
             return f"[{i}]"
-        return self._bytes(i, token).decode("utf-8", "backslashreplace") if self._byte_level else token
-
-    def _bytes(self, i: int, token: str) -> bytes:
-        # Added tokens are plain text, as are those that break the byte alphabet.
-        if i in self._added or any(character not in _BYTES for character in token):
-            return token.encode("utf-8")
-        return bytes(_BYTES[character] for character in token)
+        # Added tokens are plain text.
+        return displayed(token.encode("utf-8") if i in self._added else self._spelling.raw(token))
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Tokenizer) and self._identity == other._identity
@@ -196,43 +210,28 @@ class Tokenizer:
         return hash(self._identity)
 
 
-def _from_tokenizer_json(content: bytes, where: Path) -> tokenizers.Tokenizer:
-    def build() -> tokenizers.Tokenizer:
-        library = tokenizers.Tokenizer.from_str(content.decode("utf-8"))
-        library.post_processor = None
-        library.no_padding()
-        library.no_truncation()
-        return library
+class UnreadTokenizer(Tokenizer):
+    """A tokenizer that is there but of a kind that is not read: prompts given as ids work, texts say what to do."""
 
-    return _built(build, where)
+    def __init__(self, unread: str, files: dict[str, bytes], config: GPT2Config):
+        """Hold the files, for `save`; `unread` is what every use of a text says."""
+        super().__init__(tokenizers.Tokenizer(tokenizers.models.BPE()), files, config.d_vocab, config.bos_token_id)
+        self.unread = unread
 
+    def decode_with_offsets(self, ids: Iterable[int]) -> tuple[str, list[Span]]:  # noqa: ARG002
+        """Raise TokenizerError."""
+        raise TokenizerError(self.unread)
 
-def _from_vocabulary(folder: Path, files: dict[str, bytes]) -> tokenizers.Tokenizer:
-    """GPT-2's byte-level BPE from its vocabulary and merges."""
-    vocabulary = parse_json(files["vocab.json"], folder / "vocab.json", TokenizerError)
-    settings = folder / "tokenizer_config.json"
-    prefix = parse_json(files.get(settings.name, b"{}"), settings, TokenizerError).get("add_prefix_space", False)
+    def strings(self, ids: Iterable[int]) -> list[str]:
+        """The ids themselves."""
+        return [str(int(i)) for i in ids]
 
-    def build() -> tokenizers.Tokenizer:
-        lines = files["merges.txt"].decode("utf-8").replace("\r\n", "\n").split("\n")
-        merges = lines[1:] if lines[0].startswith("#version") else lines
-        pairs = [(left, right) for left, right in (line.split(" ") for line in merges if line)]
-        library = tokenizers.Tokenizer(models.BPE(vocabulary, pairs))
-        library.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=bool(prefix))
-        library.decoder = decoders.ByteLevel()
-        if _END_OF_TEXT in vocabulary:
-            library.add_special_tokens([AddedToken(_END_OF_TEXT, normalized=False, special=True)])
-        return library
+    def token_id(self, text: str) -> int | None:  # noqa: ARG002
+        """Raise TokenizerError."""
+        raise TokenizerError(self.unread)
 
-    return _built(build, folder / "merges.txt")
-
-
-def _built(build: Callable[[], tokenizers.Tokenizer], where: Path) -> tokenizers.Tokenizer:
-    try:
-        return build()
-    except Exception as failure:  # the library raises bare Exception
-        reason = " ".join(str(failure).split()) or type(failure).__name__
-        raise TokenizerError(f"{where}: no tokenizer that can be read ({reason}); fetch it again") from failure
+    def _encoding(self, text: str) -> tokenizers.Encoding:  # noqa: ARG002
+        raise TokenizerError(self.unread)
 
 
 def _excerpt(text: str) -> str:

@@ -109,8 +109,10 @@ def _tell(model: gpt2jax.Model, prompts: list[Prompt], trace: Trace, movers: lis
 
 
 def _task(model: gpt2jax.Model, prompt: Prompt) -> str:
+    from gpt2jax.token_text import text_of_strings
+
     config = model.config
-    text = "".join(prompt.strings[: prompt.last + 1]).strip()
+    text = text_of_strings(prompt.strings[: prompt.last + 1]).strip()
     answer, distractor = (
         "" if token is None or model.tokenizer is None else model.tokenizer.strings([token])[0].strip()
         for token in (prompt.answer, prompt.distractor)

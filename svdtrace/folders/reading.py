@@ -77,19 +77,24 @@ def _manifest(folder: Path) -> dict[str, Any]:
 
 
 def _read_table(path: Path, schema: pa.Schema, prompts: pa.Table | None = None) -> pa.Table:
-    """A table with its columns in their order; roles are looked up in `prompts` where it was written without them."""
+    """A table with its columns in their order; what an earlier version did not write is looked up in `prompts` or null.
+
+    Args:
+        schema: its columns; further ones stay behind them.
+    """
     try:
         table = pq.ParquetFile(path).read()
     except (OSError, pa.ArrowException) as error:
         raise TraceFolderError(f"{path}: cannot be read ({error}); trace anew into that folder") from None
-    missing = [name for name in schema.names if name not in table.schema.names]
-    if prompts is not None and set(missing) <= tables.ROLES.keys():
-        table, missing = tables.with_roles(prompts, table), []
-    if missing:
+    if missing := [name for name in schema.names if name not in {*table.column_names, *tables.LATER}]:
         raise TraceFolderError(f"{path}: lacks the columns {', '.join(missing)}; trace anew into that folder")
     extra = [each for each in table.schema if each.name not in schema.names]
     whole = pa.schema([*schema, *extra], metadata=table.schema.metadata)
     try:
+        if prompts is not None:
+            table = tables.with_roles(prompts, table)
+        for name in set(schema.names) - set(table.column_names):
+            table = table.append_column(schema.field(name), pa.nulls(len(table), schema.field(name).type))
         return table.select(whole.names).cast(whole)
-    except (pa.ArrowException, ValueError) as error:
+    except (pa.ArrowException, ValueError, IndexError) as error:
         raise TraceFolderError(f"{path}: has columns of another type ({error}); trace anew into that folder") from None

@@ -20,6 +20,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from gpt2jax.token_text import text_of_strings
 from svdtrace.errors import OutputError
 from svdtrace.prompts.edge_names import writer_layer
 from svdtrace.results.circuit_graph import token_labels
@@ -162,6 +163,14 @@ def _node(place: Place, names: Names, sources: Sequence[str]) -> dict[str, Any]:
     }
 
 
+def _text(about: Mapping[str, Any]) -> str:
+    """The prompt untokenized: its text; without one the ids, or what the tokens show, escapes undone."""
+    strings = about["strings"]
+    if about.get("text") is not None:
+        return about["text"]
+    return " ".join(strings) if all(map(str.isdigit, strings)) else text_of_strings(strings)
+
+
 def _metadata(about: Mapping[str, Any], manifest: Mapping[str, Any], pruning: Mapping[str, int]) -> dict[str, Any]:
     model = manifest["model"]
     shape = model["n_layers"], model["n_heads"]
@@ -171,7 +180,7 @@ def _metadata(about: Mapping[str, Any], manifest: Mapping[str, Any], pruning: Ma
         "scan": "gpt2-small" if shape == (12, 12) else "gpt2-{}-layers-{}-heads".format(*shape),
         "transcoder_list": [],
         "prompt_tokens": about["strings"],
-        "prompt": "".join(about["strings"]),
+        "prompt": _text(about),
         "schema_version": 1,
         "info": {"generator": {"name": "svdtrace", "version": str(manifest["version"])}},
         "generation_settings": {name: value for name, value in manifest["config"].items() if name != "batch_size"},

@@ -71,7 +71,7 @@ def sentences(
                     )
                 continue
             passed_over = 0
-            yield Prompt(made.id, made.tokens, made.strings, dict(made.roles), made.answer, made.distractor)
+            yield Prompt(made.id, made.tokens, made.strings, dict(made.roles), made.answer, made.distractor, made.text)
             given += 1
             if given == n:
                 return
@@ -102,4 +102,7 @@ def text(path: str | Path, length: int, tokenizer: Tokenizer | None) -> list[Pro
     if len(ids) < length:
         raise PromptError(f"{path}: has {len(ids)} tokens, fewer than one prompt of {length}; give a smaller length")
     pieces = [tuple(ids[start : start + length]) for start in range(0, len(ids) - length + 1, length)]
-    return [Prompt(f"text-{number}", piece, tuple(tokenizer.strings(piece))) for number, piece in enumerate(pieces)]
+    return [
+        Prompt(f"text-{number}", piece, tuple(tokenizer.strings(piece)), text=tokenizer.decode(piece))
+        for number, piece in enumerate(pieces)
+    ]

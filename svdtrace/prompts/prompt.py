@@ -16,6 +16,7 @@ class Prompt:
         roles: positions by name, e.g. `{"IO": 2, "S1": 4}`; the order counts where two share a position (METHOD.md,
             section 8).
         answer, distractor: token ids whose logits are compared, or None.
+        text: the running text, as given or as the tokenizer writes the ids; None without a tokenizer.
     """
 
     id: str | None
@@ -24,6 +25,7 @@ class Prompt:
     roles: dict[str, int] = field(default_factory=dict)
     answer: int | None = None
     distractor: int | None = None
+    text: str | None = None
 
     @property
     def last(self) -> int:

@@ -9,6 +9,7 @@ from itertools import accumulate
 from typing import TYPE_CHECKING, Any
 
 from gpt2jax.errors import TokenizerError
+from gpt2jax.token_text import text_of_strings
 from svdtrace.errors import PromptError
 from svdtrace.prompts.prompt import Prompt
 from svdtrace.prompts.roles import Located, position
@@ -44,12 +45,11 @@ class Limits:
         first = None
         if bos:
             first = tokenizer.bos_token_id if tokenizer is not None else None
-            first = config.bos_token_id if first is None and config is not None else first
+            lacking = tokenizer.bos_lacking if tokenizer is not None and first is None else ""
+            first = config.bos_token_id if first is None and config is not None and not lacking else first
             if first is None:
-                raise PromptError(
-                    "the beginning-of-text token is asked for, but the model names none (bos_token_id in config.json); "
-                    "leave --bos out"
-                )
+                why = lacking or "the model names none (bos_token_id in config.json)"
+                raise PromptError(f"the beginning-of-text token is asked for, but {why}; leave --bos out")
         if config is not None:
             return cls(tokenizer, config.d_vocab, config.n_ctx, first)
         return cls(tokenizer, tokenizer.d_vocab if tokenizer is not None else None, None, first)
@@ -69,14 +69,16 @@ def build(record: Any, limits: Limits) -> Prompt:
     tokens, located = _tokens(record, limits)
     roles = {name: position(name, value, located) for name, value in _roles(record).items() if value is not None}
     answer, distractor = (_answer(name, record.get(name), limits) for name in ("answer", "distractor"))
+    text = located.text
     if limits.bos is not None:
         tokens = (limits.bos, *tokens)
+        text = None if text is None else text_of_strings(_strings((limits.bos,), limits)) + text
         roles = {name: place + 1 for name, place in roles.items()}
     if limits.n_ctx is not None and len(tokens) > limits.n_ctx:
         raise PromptError(
             f"the prompt has {len(tokens)} tokens, but the model reads at most {limits.n_ctx}; shorten it"
         )
-    return Prompt(_name(record), tokens, _strings(tokens, limits), roles, answer, distractor)
+    return Prompt(_name(record), tokens, _strings(tokens, limits), roles, answer, distractor, text)
 
 
 def _check_names(record: Mapping[str, Any]) -> None:
@@ -119,21 +121,18 @@ def _from_ids(tokens: tuple[int, ...], limits: Limits) -> tuple[tuple[int, ...],
         raise PromptError("the prompt has no tokens; give at least one")
     for place, token in enumerate(tokens):
         _check_id(f"token {token} at position {place}", token, limits)
-    if limits.tokenizer is None:
+    if limits.tokenizer is None or limits.tokenizer.unread:
         return tokens, Located(None, (), len(tokens))
     return tokens, _located(tokens, limits.tokenizer)
 
 
 def _located(tokens: tuple[int, ...], tokenizer: Tokenizer) -> Located:
-    """The text of ids with their characters; where that text encodes to other ids, the tokens' own strings, joined."""
+    """The running text of ids with the characters of each; with ids that have no token, their strings, joined."""
     try:
-        text = tokenizer.decode(tokens)
-        ids, found = tokenizer.encode_with_offsets(text)
-        if tuple(ids) == tokens:
-            return Located(text, tuple(found), len(tokens))
+        text, spans = tokenizer.decode_with_offsets(tokens)
+        return Located(text, tuple(spans), len(tokens))
     except TokenizerError:
-        pass  # ids that the tokenizer would not make: padding of the vocabulary, cut characters
-    strings = tokenizer.strings(tokens)
+        strings = tokenizer.strings(tokens)  # padding of the vocabulary
     ends = list(accumulate(map(len, strings)))
     return Located("".join(strings), tuple(zip([0, *ends[:-1]], ends, strict=True)), len(tokens))
 
@@ -165,10 +164,17 @@ def _answer_of_text(name: str, text: str, limits: Limits) -> int:
     if limits.tokenizer is None:
         raise PromptError(f'{name} is the text "{text}", but the model has no tokenizer; give a token id')
     for variant in (text, f" {text}", text.removeprefix(" ")):
-        token = limits.tokenizer.token_id(variant) if variant and _is_unicode(variant) else None
+        token = _one_token(variant, limits.tokenizer) if variant and _is_unicode(variant) else None
         if token is not None:
             return token
     raise PromptError(f'{name} is the text "{text}", which is not one token of the model; give a token id')
+
+
+def _one_token(text: str, tokenizer: Tokenizer) -> int | None:
+    try:
+        return tokenizer.token_id(text)
+    except TokenizerError as error:
+        raise PromptError(str(error)) from None
 
 
 def _strings(tokens: tuple[int, ...], limits: Limits) -> tuple[str, ...]:

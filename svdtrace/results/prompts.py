@@ -17,6 +17,7 @@ def prompts_of(table: pa.Table) -> list[Prompt]:
             roles=dict(row["roles"]),
             answer=row["answer"],
             distractor=row["distractor"],
+            text=row.get("text"),
         )
-        for row in table.select(["id", "tokens", "strings", "roles", "answer", "distractor"]).to_pylist()
+        for row in table.to_pylist()
     ]

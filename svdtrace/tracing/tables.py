@@ -31,6 +31,7 @@ PROMPTS = described(
     ("answer", pa.int32(), "token id of the right answer, null without one"),
     ("distractor", pa.int32(), "token id of the wrong answer, null without one"),
     ("logit_difference", pa.float32(), "logit[answer] - logit[distractor] at the last traced token; null without both"),
+    ("text", pa.string(), "running text of the prompt; null without a tokenizer"),
 )
 FIRINGS = described(
     *_PAIR,
@@ -62,6 +63,8 @@ EDGES = described(
 )
 # The column that says which role the position in another one has.
 ROLES = {"dest_role": "dest", "src_role": "src", "role": "token"}
+# Columns that a folder of an earlier version may lack.
+LATER = {*ROLES, "text"}
 # What further questions add to edges (sections 12 and 13).
 STABILITY = column("stability", pa.float32(), "share of the reruns with other settings that have this edge")
 P_VALUES = {
@@ -88,6 +91,7 @@ def prompts_table(
         pa.array([prompt.answer for prompt in prompts], pa.int32()),
         pa.array([prompt.distractor for prompt in prompts], pa.int32()),
         defined(logit_difference),
+        pa.array([prompt.text for prompt in prompts], pa.string()),
     ]
     return pa.table(columns, schema=PROMPTS)
 

@@ -116,6 +116,7 @@ def test_ids_without_a_token(small: Tokenizer):
 
 
 def test_prefix_space(tmp_path: Path):
+    (tmp_path / "tokenizer_config.json").write_text('{"add_prefix_space": true}')
     tokenizer = read(tmp_path, byte_level(prefix=True))
     ids, offsets = tokenizer.encode_with_offsets("Mary gave")
     assert tokenizer.strings(ids) == [" Mary", " gave"]
@@ -214,7 +215,14 @@ class TestFiles:
         [
             ({"vocab.json": "{}"}, "lacks merges.txt"),
             ({"merges.txt": ""}, "lacks vocab.json"),
-            ({"tokenizer.json": '{\n"version": '}, "tokenizer.json: no tokenizer that can be read (EOF"),
+            ({"tokenizer.json": '{\n"version": '}, "tokenizer.json line 2: not JSON"),
+            ({"tokenizer.json": "[1]"}, "tokenizer.json: expected a JSON object, found a list"),
+            ({"tokenizer.json": "[" * 100_000}, "tokenizer.json"),
+            ({"tokenizer.json": '{"model": 5, "pre_tokenizer": []}'}, "tokenizer.json: no tokenizer that can be read"),
+            ({"tokenizer.json": '{"added_tokens": {}, "model": {}}'}, "tokenizer.json: no tokenizer that can be read"),
+            ({"tokenizer.json": '{"added_tokens": [{"id": 0}]}'}, "added_tokens: content is None"),
+            ({"tokenizer.json": '{"added_tokens": [{"id": "a", "content": "b"}]}'}, "'a' is no token id"),
+            ({"tokenizer.json": '{"model": {"type": "BPE", "vocab": {"a": 5e9}, "merges": []}}'}, "tokenizer.json: no"),
             ({"tokenizer.json": '{"version": "1.0"}'}, "tokenizer.json: no tokenizer that can be read"),
             ({"vocab.json": "[", "merges.txt": ""}, "vocab.json line 1: not JSON"),
             ({"vocab.json": '{"a": 0}', "merges.txt": "a b c"}, "merges.txt: no tokenizer that can be read"),

@@ -19,7 +19,6 @@ from svdtrace.tracing.batching import Plan, planned_batches
 from svdtrace.tracing.near_ties import NAMED
 from svdtrace.tracing.prepare import Prepared, prepare
 from svdtrace.tracing.trace import Settled, Trace, trace_prepared, trace_settled
-from svdtrace.tracing.trace import trace as tracing
 
 # Few shapes, since each is compiled: two lengths to pad to, two batch sizes.
 EDGES = ((12,), (7, 12))
@@ -57,7 +56,9 @@ def test_batches_and_buckets_change_nothing(
     plan = Plan(edges, sizes[: len(edges)])
     with pytest.MonkeyPatch.context() as patch:
         if turned:
-            patch.setattr(tracing, "planned_batches", lambda *given: reversed(list(planned_batches(*given))))
+            patch.setattr(
+                "svdtrace.tracing.trace.planned_batches", lambda *given: reversed(list(planned_batches(*given)))
+            )
         other = trace_settled(prepared, prompts, CONFIG, Settled(roots=(), plan=plan))
     assert_alike(trace_prepared(prepared, prompts, CONFIG), other, Rounding.of(prepared, prompts, CONFIG))
 

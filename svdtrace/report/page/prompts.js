@@ -9,7 +9,7 @@ const Prompts = (() => {
   // Ids, where there is no tokenizer, would run together.
   const between = (prompt) => (prompt.strings.every((text) => /^\d+$/.test(text)) ? " " : "");
   const named = (prompt) =>
-    [prompt.prompt, prompt.id, visible(prompt.strings.join(between(prompt))).trim().slice(0, 70)]
+    [prompt.prompt, prompt.id, visible(prompt.text ?? prompt.strings.join(between(prompt))).trim().slice(0, 70)]
       .filter((each) => each !== null)
       .join(" · ");
   const current = () => PROMPTS.find((prompt) => String(prompt.prompt) === State.get("prompt")) || PROMPTS[0];

@@ -131,3 +131,21 @@ def test_writers_that_are_no_heads_and_markup_in_roles():
     assert len({(node["layer"], node["feature"], node["ctx_idx"]) for node in nodes}) == len(nodes)
     with pytest.raises(OutputError, match="prompt 1 has no edges to show"):
         attribution.attribution_graph(prompts, edges, manifest(), 1)
+
+
+@pytest.mark.parametrize(
+    ("strings", "text", "expected"),
+    [
+        (["Hi ", r"\xf0\x9f", r"\xa4\x97"], None, "Hi 🤗"),
+        (["mary", "##s", "and"], "Marys and", "Marys and"),
+        (["464", "2068"], None, "464 2068"),
+    ],
+)
+def test_the_prompt_untokenized(strings: list[str], text: str | None, expected: str):
+    row = {"prompt": 0, "writer": "0.1", "layer": 1, "head": 0, "dest": 1, "src": 0, "side": "src", "token": 0}
+    edges = pa.Table.from_pylist(
+        [{name: {**row, "weight": 1.0}.get(name) for name in tables.EDGES.names}], schema=tables.EDGES
+    )
+    prompt = {"prompt": 0, "tokens": list(range(len(strings))), "strings": strings, "roles": [], "text": text}
+    prompts = pa.Table.from_pylist([{name: prompt.get(name) for name in tables.PROMPTS.names}], schema=tables.PROMPTS)
+    assert attribution.attribution_graph(prompts, edges, manifest(), 0)["metadata"]["prompt"] == expected

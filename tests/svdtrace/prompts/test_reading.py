@@ -7,16 +7,20 @@ import io
 import json
 import re
 import sys
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pytest
+import tokenizers
 from pyarrow import parquet
+from tokenizers import models, normalizers, pre_tokenizers
 
 from gpt2jax.config import GPT2Config
 from gpt2jax.errors import TokenizerError
+from gpt2jax.tokenizer import Tokenizer
 from svdtrace import prompts
 from svdtrace.errors import PromptError
 from svdtrace.prompts import language
@@ -27,6 +31,7 @@ CONFIG = GPT2Config(n_layers=1, n_heads=1, d_model=4, d_mlp=4, n_ctx=12, d_vocab
 class WordTokenizer:
     """Words with the space before them, and punctuation; a new word gets the next id."""
 
+    unread = ""
     bos_token_id = 38
     d_vocab = 40
 
@@ -46,8 +51,13 @@ class WordTokenizer:
         words = {token: word for word, token in self.ids.items()}
         return [words.get(token, f"[{token}]") for token in ids]
 
+    def decode_with_offsets(self, ids: Any) -> tuple[str, list[tuple[int, int]]]:
+        strings = self.strings(ids)
+        ends = list(accumulate(map(len, strings)))
+        return "".join(strings), list(zip([0, *ends[:-1]], ends, strict=True))
+
     def decode(self, ids: Any) -> str:
-        return "".join(self.strings(ids))
+        return self.decode_with_offsets(ids)[0]
 
     def token_id(self, text: str) -> int | None:
         return self.ids.get(text)
@@ -339,8 +349,6 @@ def test_the_papers_prompts_load_as_they_are(shared: Path):
 
 def test_generated_sentences_in_gpt2s_vocabulary(shared: Path):
     config = GPT2Config(n_layers=1, n_heads=1, d_model=4, d_mlp=4, n_ctx=64, d_vocab=50257, bos_token_id=50256)
-    from gpt2jax.tokenizer import Tokenizer
-
     tokenizer = Tokenizer.read(shared / "gpt2", config)
     found = prompts.read("ioi:5:3", tokenizer, config=config, bos=True)
     plain = prompts.ioi(5, tokenizer, seed=3)
@@ -388,3 +396,47 @@ def test_sentences_fit_the_model():
         PromptError, match=r"ioi: 200 sentences on end have more than the 3 tokens that the model reads"
     ):
         prompts.ioi(1, tokenizer, longest=3)
+
+
+def word_piece(tmp_path: Path) -> Tokenizer:
+    """Two words and a suffix, whose texts begin with a token beyond CONFIG's vocabulary."""
+    vocabulary = {"[UNK]": 0, "mary": 1, "##s": 2, "and": 3, "[CLS]": 50}
+    library = tokenizers.Tokenizer(models.WordPiece(vocabulary, unk_token="[UNK]"))
+    library.normalizer = normalizers.BertNormalizer()
+    library.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    library.save(str(tmp_path / "tokenizer.json"))
+    (tmp_path / "tokenizer_config.json").write_text('{"tokenizer_class": "BertTokenizer"}')
+    tokenizer = Tokenizer.read(tmp_path, CONFIG)
+    assert tokenizer is not None
+    return tokenizer
+
+
+def test_running_text_is_the_tokenizers(tmp_path: Path):
+    """Catches display strings joined, in which words have no spaces between them."""
+    tokenizer = word_piece(tmp_path)
+    record = {"tokens": [1, 2, 3, 1], "roles": {"IO": "marys and", "end": ["mary", 2]}}
+    prompt = read_line(tmp_path, record, tokenizer)
+    assert (prompt.text, prompt.roles) == ("marys and mary", {"IO": 2, "end": 3})
+    assert read_line(tmp_path, {"text": "Marys and Mary"}, tokenizer).text == "Marys and Mary"
+    assert read_line(tmp_path, {"text": "Mary"}, WordTokenizer(), bos=True).text == "[38]Mary"
+    assert read_line(tmp_path, {"tokens": [1, 2]}).text is None
+
+
+def test_beginning_of_text_beyond_the_vocabulary(tmp_path: Path):
+    expected = r"the tokenizer's, '\[CLS\]', is token id 50, beyond the model's vocabulary of 40; leave --bos out"
+    with pytest.raises(PromptError, match=expected):
+        read_line(tmp_path, {"text": "mary"}, word_piece(tmp_path), bos=True)
+
+
+def test_a_tokenizer_that_is_not_read(tmp_path: Path):
+    (tmp_path / "vocab.txt").write_text("mary")
+    tokenizer = Tokenizer.read(tmp_path, CONFIG)
+    prompt = read_line(tmp_path, {"tokens": [1, 2], "roles": {"end": 1}, "answer": 3}, tokenizer)
+    assert prompt == prompts.Prompt(None, (1, 2), ("1", "2"), {"end": 1}, 3)
+    for record in ({"text": "mary"}, {"tokens": [1], "answer": "mary"}):
+        with pytest.raises(PromptError, match=r"one\.jsonl line 1: .*vocab\.txt alone.*AutoTokenizer"):
+            read_line(tmp_path, record, tokenizer)
+    with pytest.raises(PromptError, match=r"vocab\.txt alone"):
+        prompts.ioi(1, tokenizer)
+    with pytest.raises(PromptError, match='role "IO" is the text "1", but the model has no tokenizer'):
+        read_line(tmp_path, {"tokens": [1], "roles": {"IO": "1"}}, tokenizer)

@@ -29,7 +29,6 @@ from svdtrace.prompts.prompt import Prompt
 from svdtrace.results import decompositions
 from svdtrace.sweeping import parts, running
 from svdtrace.sweeping.folder import LOCK, claimed
-from svdtrace.tracing.trace import trace as tracing
 
 ROOT = Path(__file__).resolve().parents[3]
 CONFIG = svdtrace.TraceConfig(threshold=0.3)
@@ -140,7 +139,7 @@ def test_what_bfloat16_changes_is_found_once_and_never_lost(
     def again(*_args: Any, **_options: Any) -> Any:
         raise AssertionError("found a second time")
 
-    monkeypatch.setattr(tracing, "PROMPTS", 3)
+    monkeypatch.setattr("svdtrace.tracing.trace.PROMPTS", 3)
     whole = svdtrace.sweep(model, PROMPTS, tmp_path / "whole", BFLOAT16, part_size=PART)
     found = whole.manifest["rounding"]
     assert found == svdtrace.trace(model, PROMPTS[:PART], BFLOAT16).manifest["rounding"]

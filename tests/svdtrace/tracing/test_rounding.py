@@ -15,7 +15,6 @@ from small_model import jax_model, random_tokens, small_model
 import svdtrace
 from svdtrace.prompts.prompt import Prompt
 from svdtrace.tracing.rounding import changes, sentence
-from svdtrace.tracing.trace import trace as tracing
 
 FIRING = ("prompt", "layer", "head", "dest", "src")
 KEYS = {"firings": FIRING, "edges": (*FIRING, "writer", "side")}
@@ -104,7 +103,7 @@ def test_a_trace_says_what_two_traces_say(roots: str, monkeypatch: pytest.Monkey
     params, config = small_model(seed=3)
     model, prompts = jax_model(params, config), small_prompts(config, 80)
     settings = svdtrace.TraceConfig(threshold=0.3, roots=roots)
-    monkeypatch.setattr(tracing, "PROMPTS", 64)
+    monkeypatch.setattr("svdtrace.tracing.trace.PROMPTS", 64)
     told: list[tuple[int, int]] = []
     rounded = svdtrace.trace(
         model, prompts, replace(settings, dtype="bfloat16"), progress=lambda *each: told.append(each)

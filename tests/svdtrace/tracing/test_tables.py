@@ -13,7 +13,7 @@ from svdtrace.tracing.rows import EdgeRows, Rows, SliceRows, WriterOrder
 
 CONTRACT = {
     "PROMPTS": "prompt int32, id string, tokens list<int32>, strings list<string>, roles map<string, int32>, "
-    "answer int32, distractor int32, logit_difference float",
+    "answer int32, distractor int32, logit_difference float, text string",
     "FIRINGS": "prompt int32, layer int32, head int32, dest int32, src int32, pattern float, score float, total float, "
     "size int32, slice list<int32>, products list<float>, near_tie bool, paths int64, "
     "dest_role string, src_role string",
@@ -126,7 +126,7 @@ def test_roles_are_found_in_tables_without_them() -> None:
 def test_prompts_by_hand() -> None:
     """Catches roles out of order and NaN where nothing is defined."""
     asked = [
-        Prompt("a", (1, 2), ("x", "y"), {"S": 1, "IO": 0}, answer=1, distractor=2),
+        Prompt("a", (1, 2), ("x", "y"), {"S": 1, "IO": 0}, answer=1, distractor=2, text="xy"),
         Prompt(None, (3,), ("z",)),
     ]
     table = tables.prompts_table(asked, np.asarray([0.5, np.nan]), [4, 2])
@@ -141,6 +141,7 @@ def test_prompts_by_hand() -> None:
             "answer": 1,
             "distractor": 2,
             "logit_difference": 0.5,
+            "text": "xy",
         },
         {
             "prompt": 2,
@@ -151,6 +152,7 @@ def test_prompts_by_hand() -> None:
             "answer": None,
             "distractor": None,
             "logit_difference": None,
+            "text": None,
         },
     ]
 

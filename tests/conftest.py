@@ -1,8 +1,12 @@
-"""What all tests share: signatures are checked, types are not mixed, files at hand are found."""
+"""What all tests share: signatures are checked, types are not mixed, files are found, compiling costs little."""
 
 from __future__ import annotations
 
 import os
+import resource
+import shutil
+import sys
+import tempfile
 from pathlib import Path
 
 import jax
@@ -19,6 +23,42 @@ NUMERICS = [
 # Before the packages are imported: the annotations of all that computes are then checked by beartype at each call.
 install_import_hook(["gpt2jax", *NUMERICS], "beartype.beartype")
 jax.config.update("jax_numpy_dtype_promotion", "strict")
+
+UNOPTIMISED, COMPILED = "JAX_DISABLE_MOST_OPTIMIZATIONS", "JAX_COMPILATION_CACHE_DIR"
+KEPT_GIB = 0.9
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Let the quick tests compile quickly, and each program once: compiling was most of their time.
+
+    The full tests compile as users do, and the quick ones where `JAX_DISABLE_MOST_OPTIMIZATIONS=0` asks for it.
+    """
+    if config.option.markexpr == "not full":
+        jax.config.update("jax_disable_most_optimizations", os.environ.setdefault(UNOPTIMISED, "1") == "1")
+    if COMPILED not in os.environ:
+        # Workers and the commands that tests start inherit it.
+        folder = tempfile.mkdtemp(prefix="svdtrace-tests-")
+        os.environ |= {COMPILED: folder, "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0"}
+        jax.config.update("jax_compilation_cache_dir", folder)
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
+        config.add_cleanup(lambda: shutil.rmtree(folder, ignore_errors=True))
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _few_programs_at_once():
+    """Compiled programs go where a process holds much, since they are most of what it holds."""
+    yield
+    if _held_gib() > KEPT_GIB:
+        jax.clear_caches()
+
+
+def _held_gib() -> float:
+    """What this process holds now, where the system says; its peak elsewhere."""
+    try:
+        pages = int(Path("/proc/self/statm").read_text().split()[1])
+        return pages * resource.getpagesize() / 2**30
+    except OSError:
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**30 if sys.platform == "darwin" else 2**20)
 
 
 @pytest.fixture(autouse=True, scope="session")

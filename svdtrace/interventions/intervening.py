@@ -36,6 +36,7 @@ from svdtrace.interventions.schedule import Found, run_all, watched_firing
 from svdtrace.interventions.settings import SILENT, InterventionConfig
 from svdtrace.interventions.tables import VALUES, interventions_table, measures_table
 from svdtrace.interventions.windows import logit_difference
+from svdtrace.manifest import origin_facts
 from svdtrace.prepare import processed
 from svdtrace.prompts.hashing import prompts_hash
 from svdtrace.prompts.prompt import Prompt
@@ -279,7 +280,13 @@ def _manifest(
         **versions(),
         "command": "intervene",
         "config": config.to_dict() | {"tracing": {name: getattr(ready.config, name) for name in defining}},
-        "model": {"fingerprint": ready.fingerprint, "processing": ready.model.processing, "shape": sizes, **sizes},
+        "model": {
+            "fingerprint": ready.fingerprint,
+            **origin_facts(ready.model),
+            "processing": ready.model.processing,
+            "shape": sizes,
+            **sizes,
+        },
         "prompts": {"count": len(prompts), "sha256": prompts_hash(prompts), "rejected": 0},
         "counts": {
             "sets": len(specs),

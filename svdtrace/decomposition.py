@@ -73,7 +73,7 @@ def decompose(model: Model) -> Decomposition:
     not_finite = np.argwhere(~np.isfinite(np.asarray(core[1])).all(axis=-1))
     if len(not_finite):
         first = ".".join(map(str, not_finite[0]))
-        heads = f"head {first}" if len(not_finite) == 1 else f"{len(not_finite)} heads, {first} the first of them,"
+        heads = f"head {first}" if len(not_finite) == 1 else f"{len(not_finite)} heads, {first} first"
         raise ModelError(
             f"{heads}: the query-key matrix is not finite; give a model whose weights are finite and not so large"
         )

@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from checkpoints.folders import CONFIG, NUMPY_DTYPES, tensors, write_folder
@@ -360,7 +361,7 @@ def test_a_body_without_unembedding_gives_all_but_logits(tmp_path: Path):
         lambda: gpt2jax.generate(model, tokens, 1),
         lambda: gpt2jax.logit_direction(model, ids, ids),
         lambda: gpt2jax.logit_direction(folded, ids, ids),
-        lambda: gpt2jax.logit_effects(model, parts, np.zeros(D, np.float32)),
+        lambda: gpt2jax.logit_effects(model, parts, jnp.zeros(D)),
         lambda: gpt2jax.forward(model, tokens, taps="ln_final.hook_normalized"),
     ):
         with pytest.raises(CheckpointError, match="logits need an unembedding, but this model holds none"):

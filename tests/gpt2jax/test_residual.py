@@ -51,7 +51,7 @@ def components(params: Arrays, config: dict, acts: Arrays, prompt: int, at: str)
     return found
 
 
-def test_directions_are_between_tokens_that_there_are() -> None:
+def test_directions_are_between_tokens_that_there_are(float64: None) -> None:
     _, config, model = case("raw")
     for answer, distractor, name in ((config["d_vocab"], 0, "answer"), (0, -1, "distractor")):
         with pytest.raises(InputError, match=f"{name} -?\\d+ is outside 0 to {config['d_vocab'] - 1}; give token ids"):

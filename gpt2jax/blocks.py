@@ -155,7 +155,7 @@ def run_blocks(
     return resid, observed, kept
 
 
-def _with_bias(product: Array, bias: Array) -> Array:
+def _with_bias(product: Array, bias: Any) -> Array:
     return product + aligned(bias, product)
 
 

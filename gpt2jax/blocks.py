@@ -12,9 +12,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from gpt2jax.activations import ACTIVATIONS
+from gpt2jax.activations import activation
 from gpt2jax.config import GPT2Config
-from gpt2jax.numerics import centre, compute_dtype, einsum
+from gpt2jax.numerics import aligned, centre, compute_dtype, einsum
 from gpt2jax.params import Blocks, LayerNorm
 from gpt2jax.sites import Hook, Passage
 
@@ -47,7 +47,7 @@ def layer_norm(norm: LayerNorm | None, resid: Resid, epsilon: float, name: str, 
     scale = site(f"{name}.hook_scale", jnp.sqrt(variance + epsilon))
     read = centred / scale
     if norm is not None:
-        read = read * norm.w.astype(read.dtype) + norm.b.astype(read.dtype)
+        read = _with_bias(read * aligned(norm.w.astype(read.dtype), read), norm.b.astype(read.dtype))
     return site(f"{name}.hook_normalized", read)
 
 
@@ -73,9 +73,9 @@ def attention(
     Args:
         past: keys and values of tokens before those of `read`; `allowed` then has them in front of its sources.
     """
-    q = site("attn.hook_q", einsum("btd,ndh->btnh", read, weights.W_Q) + weights.b_Q)
-    k = site("attn.hook_k", einsum("btd,ndh->btnh", read, weights.W_K) + weights.b_K)
-    v = site("attn.hook_v", einsum("btd,ndh->btnh", read, weights.W_V) + weights.b_V)
+    q = site("attn.hook_q", _with_bias(einsum("btd,ndh->btnh", read, weights.W_Q), weights.b_Q))
+    k = site("attn.hook_k", _with_bias(einsum("btd,ndh->btnh", read, weights.W_K), weights.b_K))
+    v = site("attn.hook_v", _with_bias(einsum("btd,ndh->btnh", read, weights.W_V), weights.b_V))
     if past is not None:
         k, v = (jnp.concatenate([before, new], axis=1) for before, new in zip(past, (k, v), strict=True))
     scores = einsum("binh,bjnh->bnij", q, k) * attn_scale(config, _layer(site), q.dtype)
@@ -87,14 +87,14 @@ def attention(
         written = jnp.sum(result, axis=2)
     else:
         written = einsum("btnh,nhd->btd", z, weights.W_O)
-    return site("hook_attn_out", written + weights.b_O)
+    return site("hook_attn_out", _with_bias(written, weights.b_O))
 
 
 def mlp(config: GPT2Config, weights: Blocks, read: Resid, site: Passage) -> Resid:
     """What the MLP writes: `act(x W_in + b_in) W_out + b_out`."""
-    pre = site("mlp.hook_pre", einsum("btd,de->bte", read, weights.W_in) + weights.b_in)
-    post = site("mlp.hook_post", ACTIVATIONS[config.activation](pre))
-    return site("hook_mlp_out", einsum("bte,ed->btd", post, weights.W_out) + weights.b_out)
+    pre = site("mlp.hook_pre", _with_bias(einsum("btd,de->bte", read, weights.W_in), weights.b_in))
+    post = site("mlp.hook_post", activation(config.activation)(pre))
+    return site("hook_mlp_out", _with_bias(einsum("bte,ed->btd", post, weights.W_out), weights.b_out))
 
 
 def block(
@@ -153,6 +153,10 @@ def run_blocks(
 
     (resid, kept), observed = jax.lax.scan(step, (resid, kept), (layers, blocks))
     return resid, observed, kept
+
+
+def _with_bias(product: Array, bias: Any) -> Array:
+    return product + aligned(bias, product)
 
 
 def _layer(site: Passage) -> Array | int:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection
-from dataclasses import fields
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -17,21 +17,42 @@ import numpy as np
 from jaxtyping import Array
 
 from gpt2jax.checkpoint_check import needed_tensors
-from gpt2jax.checkpoint_names import IGNORED, UNEMBEDDING, Entry, axis_sizes, canonical_name, entries_for
+from gpt2jax.checkpoint_names import TABLE, UNEMBEDDING, Entry, axis_sizes, entries_for, tensor_names
 from gpt2jax.config import GPT2Config
+from gpt2jax.errors import CheckpointError
+from gpt2jax.finite import count_not_finite
 from gpt2jax.layout import FileLayout, TensorLayout
 from gpt2jax.params import Blocks, LayerNorm, Params
+from gpt2jax.stored_names import recognise
 from gpt2jax.tensor_file import StoredTensor, read_tensor
 from gpt2jax.weight_files import WeightFiles, find_weight_files
 
 _XLA_ALIGNMENT = 64
 _ROWS_AT_ONCE = 1024
+_MOST_NAMED = 8
 _BLOCK_FIELDS = [field.name for field in fields(Blocks)]
 
 
+@dataclass(frozen=True)
+class Checkpoint:
+    """What was read: the parameters, the files' layout, the content of their index (`None` for a single file), and
+    what is to be said of it, a sentence each.
+    """
+
+    params: Params
+    files: tuple[FileLayout, ...]
+    index: bytes | None
+    notes: tuple[str, ...]
+
+
 def read_checkpoint(
-    folder: Path, config: GPT2Config, *, tied: bool = True, parts: str | Collection[str] | None = None
-) -> tuple[Params, tuple[FileLayout, ...], bytes | None]:
+    folder: Path,
+    config: GPT2Config,
+    *,
+    tied: bool = True,
+    headless: bool = False,
+    parts: str | Collection[str] | None = None,
+) -> Checkpoint:
     """Read a folder's weights into float32 parameters; float16 and bfloat16 values are exact in it.
 
     Args:
@@ -39,30 +60,53 @@ def read_checkpoint(
         config: its configuration.
         tied: whether the unembedding may be the token embedding. If so, an `lm_head.weight` equal to it bit for bit,
             or none, leaves `W_U` at `None`.
+        headless: whether a checkpoint without an unembedding, tied or not, is read as far as it goes; its `ln_final`
+            and `W_U` are then `None`.
         parts: what to read (`gpt2jax.checkpoint_names.PARTS`); other fields are `None`. Default: everything.
 
-    Returns:
-        The parameters, the files' layout, the content of their index (`None` for a single file).
-
     Raises:
-        CheckpointError: weights that are missing, damaged, or do not fit the configuration.
+        CheckpointError: weights that are missing, damaged, not finite, or do not fit the configuration.
         InputError: an unknown part.
     """
     entries = entries_for(parts)
     weights = find_weight_files(folder)
-    tensors = needed_tensors(weights, config, entries, optional=[UNEMBEDDING.name] if tied else [])
+    recognised = recognise(weights.tensors(), tied=tied, where=weights.where)
+    notes = recognised.notes
+    if UNEMBEDDING.name not in recognised.found:
+        if tied:
+            entries = tuple(entry for entry in entries if entry is not UNEMBEDDING)
+        elif headless and parts is None:
+            entries = entries_for(("embed", "heads", "mlp"))
+            notes += ("there is no LM head and the embeddings are untied: it gives no logits",)
+    tensors = needed_tensors(recognised, config, entries, weights.where)
+    values = _read(entries, config, tensors, tied, weights.where)
+    located = {
+        recognised.found[name].name: name for name, _, _ in tensor_names(config, TABLE) if name in recognised.found
+    }
+    return Checkpoint(params_from(values), _layout(weights, located), weights.index, notes)
+
+
+def _read(
+    entries: Collection[Entry], config: GPT2Config, tensors: dict[str, StoredTensor], tied: bool, where: Path
+) -> dict[str, Array]:
+    """Parameters by dotted name."""
     values: dict[str, Array] = {}
     buffer = np.empty(max(tensor.n_bytes for tensor in tensors.values()), np.uint8)
     embedding = None
+    not_finite: list[str] = []
     for entry in entries:
-        if entry is UNEMBEDDING and (
-            entry.name not in tensors or (tied and _equal_bits(tensors[entry.name], buffer, embedding))
-        ):
+        if entry is UNEMBEDDING and tied and _equal_bits(tensors[entry.name], buffer, embedding):
             continue
-        arrays = _read_entry(entry, config, tensors, buffer)
+        arrays = _read_entry(entry, config, tensors, buffer, not_finite)
         embedding = arrays.get("W_E", embedding)
         values |= {name: jax.device_put(array) for name, array in arrays.items()}
-    return params_from(values), _layout(weights), weights.index
+    if not_finite:
+        more = f" and {len(not_finite) - _MOST_NAMED} tensors more" if len(not_finite) > _MOST_NAMED else ""
+        held = f"{', '.join(not_finite[:_MOST_NAMED])}{more}"
+        raise CheckpointError(
+            f"{where}: {held}; fetch the weights again, or take a checkpoint from before they diverged"
+        )
+    return values
 
 
 def params_from(values: dict[str, Array]) -> Params:
@@ -84,16 +128,25 @@ def params_from(values: dict[str, Array]) -> Params:
 
 
 def _read_entry(
-    entry: Entry, config: GPT2Config, tensors: dict[str, StoredTensor], buffer: np.ndarray
+    entry: Entry,
+    config: GPT2Config,
+    tensors: dict[str, StoredTensor],
+    buffer: np.ndarray,
+    not_finite: list[str],
 ) -> dict[str, np.ndarray]:
-    """All layers of one row of the table, in the parameters' own axes."""
+    """All layers of one row of the table, in the parameters' own axes; tensors that are not finite are noted."""
     shape = entry.parameter_shape(config)
     arrays = {name: _aligned(shape) for name in entry.parameters}
     for layer, name in enumerate(entry.names(config)):
         tensor = read_tensor(tensors[name], buffer)
+        bad = 0
         for array, view in zip(arrays.values(), parameter_views(tensor, entry, config), strict=True):
             target = array[layer] if entry.per_layer else array
             target[...] = view
+            bad += count_not_finite(target)
+        if bad:
+            values = "1 value that is" if bad == 1 else f"{bad:,} values that are"
+            not_finite.append(f"{tensors[name].name} holds {values} not finite (NaN or infinite)")
     return arrays
 
 
@@ -132,15 +185,16 @@ def _equal_bits(tensor: StoredTensor, buffer: np.ndarray, embedding: np.ndarray 
     )
 
 
-def _layout(weights: WeightFiles) -> tuple[FileLayout, ...]:
+def _layout(weights: WeightFiles, located: dict[str, str]) -> tuple[FileLayout, ...]:
+    """The files with those of their tensors that the table has, `located` by their own names."""
     return tuple(
         FileLayout(
             file.path.name,
             file.metadata,
             tuple(
-                TensorLayout(tensor.name, tensor.dtype)
+                TensorLayout(tensor.name, tensor.dtype, located[tensor.name])
                 for tensor in file.tensors
-                if not IGNORED.fullmatch(canonical_name(tensor.name))
+                if tensor.name in located
             ),
         )
         for file in weights.files

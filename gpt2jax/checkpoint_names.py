@@ -1,5 +1,7 @@
 """Which tensor of a Hugging Face GPT-2 checkpoint holds which parameters: the one table of names.
 
+Files have these names with or without `transformer.`, or under wrappers; `gpt2jax.stored_names` finds them.
+
 Hugging Face's Conv1D keeps its weights as [in, out]; `c_attn` holds query, key and value side by side. A tensor's axes
 are written as in einops, `(a b)` being axes merged into one, under the names of `gpt2jax.params`.
 """
@@ -40,7 +42,7 @@ class Entry:
         return tuple(re.findall(r"\w+", self.tensor_axes))
 
     def names(self, config: GPT2Config) -> list[str]:
-        """The tensors' names, in layer order, without `transformer.`."""
+        """The tensors' names, in layer order, as the table has them."""
         return [self.name.format(layer=layer) for layer in range(config.n_layers)] if self.per_layer else [self.name]
 
     def shape(self, config: GPT2Config) -> tuple[int, ...]:
@@ -81,19 +83,6 @@ TABLE: tuple[Entry, ...] = (
 # fmt: on
 TOKEN_EMBEDDING, UNEMBEDDING = TABLE[0], TABLE[1]
 PARTS: tuple[str, ...] = ("embed", "heads", "mlp", "unembed")
-PREFIX = "transformer."
-# Causal masks that old checkpoints carry along; they are the same for every model of that length.
-IGNORED = re.compile(r"h\.\d+\.attn\.(bias|masked_bias)")
-
-
-def canonical_name(name: str) -> str:
-    """A tensor's name as the table has it: without `transformer.`."""
-    return name.removeprefix(PREFIX)
-
-
-def stored_name(name: str) -> str:
-    """The name that Hugging Face's GPT2LMHeadModel writes for a name of the table."""
-    return name if name == UNEMBEDDING.name else PREFIX + name
 
 
 def tensor_names(config: GPT2Config, entries: Collection[Entry]) -> Iterator[tuple[str, Entry, int]]:

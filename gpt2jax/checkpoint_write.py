@@ -11,11 +11,12 @@ from typing import Any
 import numpy as np
 
 from gpt2jax.checkpoint import parameter_views
-from gpt2jax.checkpoint_names import TABLE, UNEMBEDDING, Entry, canonical_name, stored_name, tensor_names
+from gpt2jax.checkpoint_names import TABLE, TOKEN_EMBEDDING, UNEMBEDDING, Entry, tensor_names
 from gpt2jax.config import SIZES, GPT2Config, is_tied
 from gpt2jax.errors import CheckpointError
 from gpt2jax.layout import CONFIG_FILE, INDEX_FILE, WEIGHTS_FILE, FileLayout, Layout, TensorLayout
 from gpt2jax.params import Model, Params
+from gpt2jax.stored_names import BODY_PREFIX, body_prefix
 from gpt2jax.tensor_file import DTYPES, write_tensor_file
 
 _NEW_FILE = FileLayout(WEIGHTS_FILE, (("format", "pt"),), ())
@@ -31,16 +32,15 @@ def write_checkpoint(model: Model, folder: Path) -> None:
     files = _planned_files(model)
     located = {name: (entry, layer) for name, entry, layer in tensor_names(model.config, TABLE)}
 
-    def tensor_data(dtypes: dict[str, str], name: str) -> np.ndarray:
-        entry, layer = located[canonical_name(name)]
-        return _as_stored(_gathered(arrays, entry, layer, model.config), name, dtypes[name])
+    def tensor_data(tensor: TensorLayout) -> np.ndarray:
+        entry, layer = located[tensor.canonical]
+        return _as_stored(_gathered(arrays, entry, layer, model.config), tensor.name, tensor.dtype)
 
     for file in files:
-        dtypes = {tensor.name: tensor.dtype for tensor in file.tensors}
-        shapes = {name: located[canonical_name(name)][0].shape(model.config) for name in dtypes}
-        plan = [(name, dtypes[name], shapes[name]) for name in dtypes]
+        tensors = {tensor.name: tensor for tensor in file.tensors}
+        plan = [(each.name, each.dtype, located[each.canonical][0].shape(model.config)) for each in file.tensors]
         write_tensor_file(
-            folder / file.file, file.metadata, plan, lambda name, dtypes=dtypes: tensor_data(dtypes, name)
+            folder / file.file, file.metadata, plan, lambda name, tensors=tensors: tensor_data(tensors[name])
         )
     if [file.file for file in files] != [WEIGHTS_FILE]:
         (folder / INDEX_FILE).write_bytes(_index_text(files, model))
@@ -78,18 +78,30 @@ def _parameter(params: Params, name: str) -> Any:
 
 def _planned_files(model: Model) -> list[FileLayout]:
     """The files to write: those read, without what the model no longer has and with what it has in addition."""
-    tensors = [name for name, entry, _ in tensor_names(model.config, TABLE) if entry is not UNEMBEDDING]
+    wanted = [name for name, entry, _ in tensor_names(model.config, TABLE) if entry is not UNEMBEDDING]
     layout: Layout | None = model.layout
     read = layout.files if layout is not None else (_NEW_FILE,)
-    before = {canonical_name(tensor.name) for file in read for tensor in file.tensors}
+    before = {tensor.canonical: tensor.name for file in read for tensor in file.tensors}
+    prefix = body_prefix(before)
     # A tied lm_head that was stored as a copy is stored as a copy again.
     if model.params.W_U is not None or UNEMBEDDING.name in before:
-        tensors.append(UNEMBEDDING.name)
+        wanted.append(UNEMBEDDING.name)
+    names = {name: prefix + name for name in wanted}
+    names[UNEMBEDDING.name] = prefix.removesuffix(BODY_PREFIX) + UNEMBEDDING.name
+    names |= before
+    if UNEMBEDDING.name in wanted and names[TOKEN_EMBEDDING.name].endswith(UNEMBEDDING.name):
+        # A tied pair under the unembedding's name, which is no pair any more.
+        names[TOKEN_EMBEDDING.name] = prefix + TOKEN_EMBEDDING.name
     kept = [
-        replace(file, tensors=tuple(tensor for tensor in file.tensors if canonical_name(tensor.name) in tensors))
+        replace(
+            file,
+            tensors=tuple(
+                replace(tensor, name=names[tensor.canonical]) for tensor in file.tensors if tensor.canonical in wanted
+            ),
+        )
         for file in read
     ]
-    added = tuple(TensorLayout(stored_name(name), "F32") for name in sorted(tensors) if name not in before)
+    added = tuple(TensorLayout(names[name], "F32", name) for name in sorted(wanted) if name not in before)
     return [*kept[:-1], replace(kept[-1], tensors=kept[-1].tensors + added)]
 
 
@@ -120,9 +132,7 @@ def _index_text(files: list[FileLayout], model: Model) -> bytes:
         return layout.index
     shapes = {name: entry.shape(model.config) for name, entry, _ in tensor_names(model.config, TABLE)}
     total_size = sum(
-        math.prod(shapes[canonical_name(tensor.name)]) * DTYPES[tensor.dtype].itemsize
-        for file in files
-        for tensor in file.tensors
+        math.prod(shapes[tensor.canonical]) * DTYPES[tensor.dtype].itemsize for file in files for tensor in file.tensors
     )
     index = {"metadata": {"total_size": total_size}, "weight_map": weight_map}
     return (json.dumps(index, indent=2, sort_keys=True) + "\n").encode()
@@ -143,4 +153,4 @@ def _config_text(model: Model) -> bytes:
 
 
 def _holds_unembedding(layout: Layout) -> bool:
-    return any(canonical_name(tensor.name) == UNEMBEDDING.name for file in layout.files for tensor in file.tensors)
+    return any(tensor.canonical == UNEMBEDDING.name for file in layout.files for tensor in file.tensors)

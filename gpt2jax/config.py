@@ -14,9 +14,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from gpt2jax.activations import ACTIVATIONS
 from gpt2jax.errors import ConfigError
 
+DEQUANTISE = "dequantise them (in transformers: model.dequantize().float().save_pretrained(NEW))"
 _INT32_MAX = 2**31 - 1
 
 # field, keys in order of preference (Hugging Face's own, then its aliases), largest value
@@ -29,15 +29,22 @@ SIZES: tuple[tuple[str, tuple[str, ...], int], ...] = (
 )
 # key (and field), what Hugging Face computes without it
 SWITCHES: tuple[tuple[str, bool], ...] = (("scale_attn_weights", True), ("scale_attn_by_inverse_layer_idx", False))
-# key, the one harmless value beside null and absence, what it would change
-REFUSED: tuple[tuple[str, Any, str], ...] = (
-    ("add_cross_attention", False, "cross-attention"),
-    ("is_encoder_decoder", False, "an encoder"),
-    ("is_causal", True, "attention to later tokens"),
-    ("quantization_config", None, "quantised weights"),
-    ("pruned_heads", {}, "pruned heads"),
+# key, the one harmless value beside null and absence, what is not supported, the way out
+REFUSED: tuple[tuple[str, Any, str, str], ...] = (
+    ("add_cross_attention", False, "cross-attention is", "give a model without"),
+    ("is_encoder_decoder", False, "an encoder is", "give a model without"),
+    ("is_causal", True, "attention to later tokens is", "give a causal model"),
+    ("quantization_config", None, "quantised weights are", DEQUANTISE),
+    ("pruned_heads", {}, "pruned heads are", "give a model without"),
 )
-ARCHITECTURES = ("GPT2LMHeadModel", "GPT2Model")
+# Every architecture has GPT-2's body; what else it has beside the LM head is left out.
+WITH_LM_HEAD = ("GPT2LMHeadModel", "GPT2DoubleHeadsModel", "AutoModelForCausalLMWithValueHead")
+WITHOUT_LM_HEAD = (
+    "GPT2Model",
+    "GPT2ForSequenceClassification",
+    "GPT2ForTokenClassification",
+    "GPT2ForQuestionAnswering",
+)
 
 
 @dataclass(frozen=True)
@@ -98,7 +105,7 @@ class GPT2Config:
     def to_hf(self) -> dict[str, Any]:
         """The content of a `config.json` that `from_hf` reads back and Hugging Face's GPT-2 understands."""
         return {
-            "architectures": [ARCHITECTURES[0]],
+            "architectures": [WITH_LM_HEAD[0]],
             "model_type": "gpt2",
             **{keys[0]: getattr(self, field) for field, keys, _ in SIZES},
             "n_inner": None if self.d_mlp == 4 * self.d_model else self.d_mlp,
@@ -115,17 +122,24 @@ def is_tied(raw: Mapping[str, Any], where: str) -> bool:
     return _switch(raw, "tie_word_embeddings", True, where)
 
 
+def lacks_lm_head(raw: Mapping[str, Any]) -> bool:
+    """Whether `config.json` is of an architecture that has GPT-2's body and no LM head."""
+    architectures = raw.get("architectures") or []
+    return bool(architectures) and set(architectures) <= set(WITHOUT_LM_HEAD)
+
+
 def _refuse_other_models(raw: Mapping[str, Any], where: str) -> None:
     if raw.get("model_type") not in (None, "gpt2"):
         raise ConfigError(f'{where}: model_type is {_shown(raw["model_type"])}, expected "gpt2"; give a GPT-2')
     architectures = raw.get("architectures") or []
-    if not isinstance(architectures, list) or not set(map(str, architectures)) <= set(ARCHITECTURES):
-        expected = " or ".join(ARCHITECTURES)
+    known = (*WITH_LM_HEAD, *WITHOUT_LM_HEAD)
+    if not isinstance(architectures, list) or not set(map(str, architectures)) <= set(known):
+        expected = f"a list of {', '.join(known)}"
         raise ConfigError(f"{where}: architectures is {_shown(architectures)}, expected {expected}; give such a model")
-    for key, harmless, what in REFUSED:
+    for key, harmless, what, remedy in REFUSED:
         value = raw.get(key)
         if value is not None and value != harmless:
-            raise ConfigError(f"{where}: {key} is {_shown(value)}, but {what} is not supported; give a model without")
+            raise ConfigError(f"{where}: {key} is {_shown(value)}, but {what} not supported; {remedy}")
 
 
 def _size(raw: Mapping[str, Any], keys: tuple[str, ...], largest: int, where: str) -> int:
@@ -150,9 +164,8 @@ def _epsilon(raw: Mapping[str, Any], where: str) -> float:
 
 def _activation(raw: Mapping[str, Any], where: str) -> str:
     name = raw.get("activation_function", "gelu_new")
-    if not isinstance(name, str) or name not in ACTIVATIONS:
-        known = ", ".join(ACTIVATIONS)
-        raise ConfigError(f"{where}: activation_function is {_shown(name)}, supported are {known}; give such a model")
+    if not isinstance(name, str):
+        raise ConfigError(f"{where}: activation_function is {_shown(name)}, expected a name; correct it")
     return name
 
 

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
+from gpt2jax.numerics import aligned
 from gpt2jax.sites import Hook
 
 
@@ -28,12 +29,12 @@ def replace(other: Array | np.ndarray) -> Hook:
 
 def add(direction: Array | np.ndarray) -> Hook:
     """Add `direction`, broadcast to the value's shape (steering)."""
-    return lambda value: value + direction
+    return lambda value: value + aligned(jnp.asarray(direction), value)
 
 
-def scale(factor: float | Array) -> Hook:
+def scale(factor: float | Array | np.ndarray) -> Hook:
     """Multiply the value by `factor`."""
-    return lambda value: value * factor
+    return lambda value: value * aligned(jnp.asarray(factor), value)
 
 
 def on_head(head: int | Array, hook: Hook) -> Hook:

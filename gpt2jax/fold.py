@@ -6,9 +6,13 @@ from dataclasses import replace
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array
+import numpy as np
+from jax.core import Tracer
+from jaxtyping import Array, Bool
 
-from gpt2jax.numerics import centre, compute_dtype, einsum
+from gpt2jax.errors import CheckpointError
+from gpt2jax.finite import count_not_finite
+from gpt2jax.numerics import aligned, centre, compute_dtype, einsum
 from gpt2jax.params import Blocks, LayerNorm, Model, Params
 
 
@@ -20,15 +24,38 @@ def fold(model: Model) -> Model:
 
     Returns:
         A model with `processing="folded"`: the same log-probabilities, `x = r/s`, an unembedding of its own.
+
+    Raises:
+        CheckpointError: folded weights that are not finite, since the raw ones are not or are too large.
     """
     if model.processing == "folded":
         return model
-    return replace(model, params=_folded(model.params), processing="folded")
+    params, finite = _folded(model.params)
+    if not isinstance(finite, Tracer) and not np.all(finite):
+        raise CheckpointError(_not_finite(params))
+    return replace(model, params=params, processing="folded")
+
+
+def _not_finite(params: Params) -> str:
+    found = {
+        jax.tree_util.keystr(path, simple=True, separator="."): count_not_finite(np.asarray(leaf, np.float64))
+        for path, leaf in jax.tree_util.tree_leaves_with_path(params)
+    }
+    held = ", ".join(f"{name} holds {count:,}" for name, count in found.items() if count)
+    remedy = "give a model whose weights are finite and not so large, or ask for processing raw"
+    return f"folded weights are not finite: of such values {held}; {remedy}"
 
 
 # One program: a model's first fold would take longer to compile, step by step, than to compute.
 @jax.jit
-def _folded(params: Params) -> Params:
+def _folded(params: Params) -> tuple[Params, Bool[Array, ""]]:
+    """Folded parameters, and whether all of them are finite."""
+    folded = _folded_params(params)
+    finite = [jnp.all(jnp.isfinite(leaf)) for leaf in jax.tree.leaves(folded)]
+    return folded, jnp.all(jnp.stack(finite))
+
+
+def _folded_params(params: Params) -> Params:
     final = params.ln_final
     W_U = params.W_U if params.W_U is not None else None if params.W_E is None else params.W_E.T
     if W_U is not None and final is not None:
@@ -50,10 +77,10 @@ def _folded_unembedding(W_U: Array, b_U: Array | None, final: LayerNorm) -> tupl
     W = W_U.T
     b_U = jnp.zeros(len(W), W.dtype) if b_U is None else b_U
     b_U = b_U + einsum("vd,d->v", W, final.b)
-    W = centre(final.w * W)
+    W = centre(aligned(final.w, W) * W)
     # A constant over the vocabulary leaves log-probabilities alone; without it directions of the unembedding are
     # differences between tokens.
-    return (W - jnp.mean(W, axis=0)).T, centre(b_U)
+    return (W - jnp.mean(W, axis=0, keepdims=True)).T, centre(b_U)
 
 
 def _folded_blocks(blocks: Blocks) -> Blocks:

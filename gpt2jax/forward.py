@@ -15,10 +15,11 @@ from flax import struct
 from jax.core import Tracer
 from jaxtyping import Array, Bool, Float, Int
 
+from gpt2jax.activations import activation
 from gpt2jax.blocks import Resid, attention_mask, layer_norm, run_blocks
 from gpt2jax.config import GPT2Config
 from gpt2jax.errors import CheckpointError, InputError
-from gpt2jax.numerics import compute_dtype, einsum
+from gpt2jax.numerics import aligned, compute_dtype, einsum
 from gpt2jax.params import Model, Params
 from gpt2jax.sites import Hook, Passage, SiteName, group_hooks, group_taps
 
@@ -27,10 +28,11 @@ from gpt2jax.sites import Hook, Passage, SiteName, group_hooks, group_taps
 class Output:
     """What a forward pass gives.
 
-    `logits` [prompt tok vocab]; `taps`: the values asked for, under the names they were asked by, `*` stacked in front.
+    `logits` [prompt tok vocab], `None` of a model without an unembedding (`Params.has_unembedding`); `taps`: the values
+    asked for, under the names they were asked by, `*` stacked in front.
     """
 
-    logits: Float[Array, "prompt tok vocab"]
+    logits: Float[Array, "prompt tok vocab"] | None
     taps: dict[str, Array]
 
 
@@ -40,7 +42,7 @@ def forward(
     *,
     mask: Bool[Array | np.ndarray, "prompt tok"] | None = None,
     positions: Int[Array | np.ndarray, "prompt tok"] | None = None,
-    taps: Iterable[str] = (),
+    taps: str | Iterable[str] = (),
     hooks: Mapping[str, Hook] | None = None,
 ) -> Output:
     """Run the model.
@@ -49,7 +51,7 @@ def forward(
         tokens: token ids.
         mask: True at real tokens; padding is attended to by nothing. Default: all real.
         positions: indices into W_pos. Default: 0, 1, 2, …
-        taps: names of values to keep, e.g. `blocks.*.attn.hook_pattern` (`gpt2jax.sites` lists them).
+        taps: name or names of values to keep, e.g. `blocks.*.attn.hook_pattern` (`gpt2jax.sites` lists them).
         hooks: pure functions by name; each gets a value and returns what takes its place.
 
     Returns:
@@ -59,13 +61,16 @@ def forward(
         InputError: tokens, mask or positions that the model cannot read.
         ActivationNameError: an unknown tap or hook name.
         CheckpointError: the model holds only a part of its weights.
+        ConfigError: an activation function that is not known.
 
     Without hooks the pass is compiled once per shape. With hooks it is traced anew at each call, since a hook may close
     over anything: wrap a call that is repeated in `jax.jit`.
     """
     tokens, mask, positions = checked_inputs(model, tokens, mask, positions)
-    names = tuple(taps)
+    names = (taps,) if isinstance(taps, str) else tuple(taps)
     wanted = group_taps(names, model.config.n_layers)
+    if any(name.site == "ln_final.hook_normalized" for name in wanted):
+        model.params.require_unembedding()
     if hooks:
         logits, values = _forward(model.config, model.params, tokens, mask, positions, wanted, hooks)
     else:
@@ -82,12 +87,17 @@ def embed(params: Params, tokens: Array, positions: Array, site: Passage) -> Res
 
 
 def unembed(params: Params, read: Float[Array, "*axes d_model"]) -> Float[Array, "*axes vocab"]:
-    """Logits of what the final LayerNorm gives."""
+    """Logits of what the final LayerNorm gives.
+
+    Raises:
+        CheckpointError: the model has no unembedding.
+    """
+    params.require_unembedding()
     if params.W_U is None:
         logits = einsum("...d,vd->...v", read, params.W_E.astype(read.dtype))
     else:
         logits = einsum("...d,dv->...v", read, params.W_U.astype(read.dtype))
-    return logits if params.b_U is None else logits + params.b_U.astype(logits.dtype)
+    return logits if params.b_U is None else logits + aligned(params.b_U.astype(logits.dtype), logits)
 
 
 def checked_inputs(
@@ -103,7 +113,8 @@ def checked_inputs(
         raise CheckpointError(
             "a forward pass needs all weights, but this model holds a part of them; load the whole model"
         )
-    tokens = _checked_range(tokens, config.d_vocab, "token id", "use the model's own tokenizer")
+    activation(config.activation)
+    tokens = checked_ids(tokens, config.d_vocab, "token id", "use the model's own tokenizer")
     if tokens.ndim != 2 or 0 in tokens.shape:
         raise InputError(f"tokens have shape {tokens.shape}; give a non-empty array [prompt, tok]")
     if positions is None:
@@ -112,7 +123,7 @@ def checked_inputs(
                 f"the prompts have {tokens.shape[1]} tokens, but the model reads at most {config.n_ctx}; shorten them"
             )
         positions = jnp.broadcast_to(jnp.arange(tokens.shape[1]), tokens.shape)
-    positions = _checked_range(positions, config.n_ctx, "position", "count from 0")
+    positions = checked_ids(positions, config.n_ctx, "position", "count from 0")
     mask = jnp.ones(tokens.shape, bool) if mask is None else jnp.asarray(mask, bool)
     for name, array in (("mask", mask), ("positions", positions)):
         if array.shape != tokens.shape:
@@ -120,9 +131,17 @@ def checked_inputs(
     return tokens, mask, positions
 
 
-def _checked_range(values: Array | np.ndarray, stop: int, name: str, remedy: str) -> Array:
+def checked_ids(values: Array | np.ndarray, stop: int, name: str, remedy: str) -> Array:
+    """Whole numbers from 0 to below `stop`, as an array; what is traced cannot be checked.
+
+    Raises:
+        InputError: they are none.
+    """
     if not isinstance(values, Tracer):
-        host = np.asarray(values)
+        try:
+            host = np.asarray(values)
+        except ValueError as failure:
+            raise InputError(f"{name}s are no array ({failure}); pad them to one length and give a mask") from failure
         if host.size and not np.issubdtype(host.dtype, np.integer):
             raise InputError(f"{name}s have dtype {host.dtype}; give integers")
         bad = host[(host < 0) | (host >= stop)]
@@ -140,7 +159,7 @@ def _forward(
     positions: Array,
     wanted: tuple[SiteName, ...],
     hooks: Mapping[str, Hook] | None = None,
-) -> tuple[Array, list[Array]]:
+) -> tuple[Array | None, list[Array]]:
     grouped = group_hooks(hooks, config.n_layers)
     stem = Passage(grouped)
     resid = embed(params, tokens, positions, stem)
@@ -166,7 +185,8 @@ def _forward(
     found = dict(zip([SiteName(site, "*") for site in everywhere], stacked, strict=True))
     found |= dict(zip(somewhere, single, strict=True))
     found |= {name: stem.seen[name.site] for name in wanted if name.layer is None}
-    return unembed(params, read), [found[name] for name in wanted]
+    logits = unembed(params, read) if params.has_unembedding else None
+    return logits, [found[name] for name in wanted]
 
 
 def _empty(run: partial, names: list[SiteName]) -> list[Array]:

@@ -36,7 +36,9 @@ def generate(
 
     Raises:
         InputError: the whole would be longer than the model reads, or sampling without a key.
+        CheckpointError: the model holds only a part of its weights, or has no LM head.
     """
+    model.params.require_unembedding()
     tokens, _, _ = checked_inputs(model, tokens, None, None)
     total = tokens.shape[1] + n_new
     if n_new < 0 or total > model.config.n_ctx:

@@ -3,47 +3,72 @@
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from gpt2jax.errors import CheckpointError, SourceError
 from gpt2jax.layout import CONFIG_FILE, INDEX_FILE, WEIGHTS_FILE
 from gpt2jax.tokenizer_files import TOKENIZER_FILES
-from gpt2jax.weight_files import no_weights, shard_names
+from gpt2jax.weight_files import ADAPTER_CONFIG, no_weights, shard_names
 
-_ALLOWED = (CONFIG_FILE, WEIGHTS_FILE, INDEX_FILE, *TOKENIZER_FILES)
+_ALLOWED = (CONFIG_FILE, WEIGHTS_FILE, INDEX_FILE, ADAPTER_CONFIG, *TOKENIZER_FILES)
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?", re.ASCII)
 
 
-def model_folder(source: str | Path, revision: str | None = None) -> Path:
+@dataclass(frozen=True)
+class Found:
+    """Where a model lies. What is not the folder is `None` unless it came from the hub."""
+
+    folder: Path
+    hub_id: str | None = None
+    revision: str | None = None
+    commit: str | None = None
+
+
+def find_model(source: str | Path, revision: str | None = None) -> Found:
     """The local folder that holds a model.
 
     Args:
-        source: a folder, or a Hugging Face hub id (`gpt2`, `openai-community/gpt2`). A folder of that name wins.
+        source: a folder, or a Hugging Face hub id (`gpt2`, `openai-community/gpt2`), to which a revision may be added
+            (`gpt2@v1`). A folder of that name wins.
         revision: branch, tag or commit of a hub id.
 
     Returns:
         The folder itself, or the hub's snapshot in huggingface_hub's cache, with no other files fetched than those that
-        are read.
+        are read, and the commit that it is.
 
     Raises:
         SourceError: neither a folder nor a hub id that can be fetched.
         CheckpointError: a hub id without safetensors weights.
     """
+    folder = _local_folder(source)
+    if folder is not None:
+        if revision is not None:
+            raise SourceError(f"{source}: is a folder, which has no revision {revision!r}; leave the revision out")
+        return Found(folder)
+    if isinstance(source, str) and "@" in source:
+        name, _, at = source.partition("@")
+        if revision not in (None, at):
+            raise SourceError(f"{source}: names the revision {at!r}, and {revision!r} is asked for; give one of them")
+        return find_model(name, at)
+    if isinstance(source, Path) or not _HUB_ID.fullmatch(source):
+        raise SourceError(f"{source}: no such folder, and no hub id (NAME or OWNER/NAME) either; give one of the two")
+    if revision is not None and not revision.strip():
+        raise SourceError(f"{source}: its revision is empty; name a branch, tag or commit, or leave it out")
+    snapshot = _snapshot(source, revision)
+    return Found(snapshot, source, revision, snapshot.name)
+
+
+def _local_folder(source: str | Path) -> Path | None:
     try:
         folder = Path(source).expanduser()
         is_folder, is_there = folder.is_dir(), folder.exists()
     except (OSError, RuntimeError) as failure:
         raise SourceError(f"{source}: no folder's name ({failure}); give a folder or a hub id") from failure
-    if is_folder and str(source):
-        if revision is not None:
-            raise SourceError(f"{source}: is a folder, which has no revision {revision!r}; leave the revision out")
-        return folder
-    if is_there and str(source):
+    if is_there and not is_folder and str(source):
         raise SourceError(f"{source}: is a file; give the folder that holds {CONFIG_FILE} and the weights")
-    if isinstance(source, Path) or not _HUB_ID.fullmatch(source):
-        raise SourceError(f"{source}: no such folder, and no hub id (NAME or OWNER/NAME) either; give one of the two")
-    return _snapshot(source, revision)
+    return folder if is_folder and str(source) else None
 
 
 def _snapshot(hub_id: str, revision: str | None) -> Path:
@@ -111,6 +136,9 @@ def _reason(hub_id: str, revision: str | None, failure: Exception) -> str:
         return f"{at}: no such folder, and {hub} cannot be reached; check the network or give a local folder"
     if isinstance(failure, errors.HfHubHTTPError):
         status = failure.response.status_code
+        if status in (401, 403):
+            refused = f"{hub} does not accept the token at hand (HTTP {status})"
+            return f"{at}: {refused}; log in with `hf auth login`, or correct HF_TOKEN"
         return f"{at}: {hub} answered with an error (HTTP {status}); try again later or give a local folder"
     text = " ".join(str(failure).split()) or type(failure).__name__
     return f"{at}: cannot be fetched from {hub} ({text}); try again or give a local folder"

@@ -13,6 +13,8 @@ from flax import struct
 from jaxtyping import Array, Float
 
 from gpt2jax.config import GPT2Config
+from gpt2jax.errors import CheckpointError
+from gpt2jax.layout import Origin
 
 
 @struct.dataclass
@@ -57,6 +59,22 @@ class Params:
     W_U: Float[Array, "d_model vocab"] | None = None
     b_U: Float[Array, " vocab"] | None = None
 
+    @property
+    def has_unembedding(self) -> bool:
+        """Whether there is an unembedding, tied or not: a model of parts, or of a body alone, may have none."""
+        return self.W_U is not None or (self.W_E is not None and self.ln_final is not None)
+
+    def require_unembedding(self) -> None:
+        """See to it that there is one.
+
+        Raises:
+            CheckpointError: there is none.
+        """
+        if not self.has_unembedding:
+            raise CheckpointError(
+                "logits need an unembedding, but this model holds none; load the whole model, or one with an LM head"
+            )
+
 
 @struct.dataclass
 class Model:
@@ -64,7 +82,8 @@ class Model:
 
     A pytree whose leaves are the parameters; everything else is static. `processing` is `"raw"` or `"folded"`
     (section 1 of METHOD.md). `layout` remembers how the checkpoint was written, so that `gpt2jax.save` writes it back
-    bit for bit; it is `None` for a model that was not read from files.
+    bit for bit; it is `None` for a model that was not read from files. `origin` says where it came from, and what is to
+    be said of it.
     """
 
     config: GPT2Config = struct.field(pytree_node=False)
@@ -72,6 +91,7 @@ class Model:
     tokenizer: Any = struct.field(pytree_node=False, default=None)
     processing: str = struct.field(pytree_node=False, default="raw")
     layout: Any = struct.field(pytree_node=False, default=None)
+    origin: Origin = struct.field(pytree_node=False, default=Origin())
 
     def __repr__(self) -> str:
         """Shape and processing, on one line; its arrays have too many numbers to be read."""

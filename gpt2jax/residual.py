@@ -14,8 +14,8 @@ from flax import struct
 from jaxtyping import Array, Bool, Float, Int
 
 from gpt2jax.errors import ActivationNameError
-from gpt2jax.forward import forward
-from gpt2jax.numerics import centre, compute_dtype, einsum
+from gpt2jax.forward import checked_ids, forward
+from gpt2jax.numerics import aligned, centre, compute_dtype, einsum
 from gpt2jax.params import Model, Params
 
 FINAL = "final"
@@ -89,17 +89,30 @@ def residual_contributions(
 
 
 def unembedding(params: Params) -> Float[Array, "d_model vocab"]:
-    """`W_U`, also where it is tied to `W_E`."""
+    """`W_U`, also where it is tied to `W_E`.
+
+    Raises:
+        CheckpointError: the model has none.
+    """
+    params.require_unembedding()
     return params.W_E.T if params.W_U is None else params.W_U
 
 
 def logit_direction(
     model: Model, answer: Int[Array | np.ndarray, "*prompt"], distractor: Int[Array | np.ndarray, "*prompt"]
 ) -> Float[Array, "*prompt d_model"]:
-    """`W_U[:, answer] − W_U[:, distractor]`, one direction per prompt."""
+    """`W_U[:, answer] − W_U[:, distractor]`, one direction per prompt.
+
+    Raises:
+        InputError: ids that the vocabulary has not.
+        CheckpointError: the model has no unembedding.
+    """
     W_U = unembedding(model.params)
-    difference = W_U[:, jnp.asarray(answer)] - W_U[:, jnp.asarray(distractor)]
-    return jnp.moveaxis(difference, 0, -1)
+    a, d = (
+        checked_ids(ids, model.config.d_vocab, name, "give token ids")
+        for ids, name in ((answer, "answer"), (distractor, "distractor"))
+    )
+    return jnp.moveaxis(W_U[:, a] - W_U[:, d], 0, -1)
 
 
 def logit_effects(
@@ -117,11 +130,12 @@ def logit_effects(
     Returns:
         Effects [prompt component tok] and the constant [prompt].
     """
+    model.params.require_unembedding()
     direction = jnp.broadcast_to(
         jnp.asarray(direction, compute_dtype(parts.values)), (parts.values.shape[0], parts.values.shape[-1])
     )
     norm = model.params.ln_final
-    read = direction if norm is None else direction * norm.w.astype(direction.dtype)
+    read = direction if norm is None else direction * aligned(norm.w.astype(direction.dtype), direction)
     effects = einsum("bctd,bd->bct", centre(parts.values), read) / parts.scale[:, None, :, 0]
     constant = (
         jnp.zeros(direction.shape[0], direction.dtype)

@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
-from gpt2jax.errors import ActivationNameError
+from gpt2jax.errors import ActivationNameError, InputError
 
 STEM_SITES: dict[str, str] = {
     "hook_embed": "prompt tok d_model",
@@ -61,6 +61,8 @@ def parse(name: str, n_layers: int) -> SiteName:
     Raises:
         ActivationNameError: no activation bears the name; the message lists near ones.
     """
+    if not isinstance(name, str):
+        raise ActivationNameError(f"{name!r} is a {type(name).__name__}; name an activation by its text")
     if name in STEM_SITES:
         return SiteName(name, None)
     match = re.fullmatch(r"blocks\.(\*|\d+)\.(.+)", name)
@@ -76,9 +78,18 @@ def parse(name: str, n_layers: int) -> SiteName:
 
 
 def group_hooks(hooks: Mapping[str, Hook] | None, n_layers: int) -> dict[str, list[tuple[int | str | None, Hook]]]:
-    """Hooks by site, in the order given, each with the layer it is for."""
+    """Hooks by site, in the order given, each with the layer it is for.
+
+    Raises:
+        InputError: no dict, or something in it that is no function.
+        ActivationNameError: a name that no activation bears.
+    """
     grouped: dict[str, list[tuple[int | str | None, Hook]]] = {}
+    if hooks is not None and not isinstance(hooks, Mapping):
+        raise InputError(f"hooks are a {type(hooks).__name__}; give a dict from names to functions")
     for name, hook in (hooks or {}).items():
+        if not callable(hook):
+            raise InputError(f'the hook on "{name}" is a {type(hook).__name__}; give a function of the value')
         parsed = parse(name, n_layers)
         grouped.setdefault(parsed.site, []).append((parsed.layer, hook))
     return grouped

@@ -10,6 +10,11 @@ from gpt2jax.json_file import parse_json, read_bytes
 from gpt2jax.layout import INDEX_FILE, WEIGHTS_FILE
 from gpt2jax.tensor_file import StoredTensor, TensorFile, open_tensor_file
 
+ADAPTER_CONFIG = "adapter_config.json"
+ADAPTER_ALONE = (
+    "holds an adapter without the model that it belongs to; merge them (in peft: "
+    "model.merge_and_unload().save_pretrained(NEW)) and give NEW"
+)
 _PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle")
 
 
@@ -73,6 +78,8 @@ def shard_names(text: bytes, where: Path) -> dict[str, str]:
 
 def no_weights(where: str | Path, names: list[str]) -> str:
     """What to say of a folder or repository whose files, `names`, hold no weights that can be read."""
+    if ADAPTER_CONFIG in names:
+        return f"{where}: {ADAPTER_ALONE}"
     pickles = sorted(name for name in names if Path(name).suffix in _PICKLES)
     if pickles:
         found = (

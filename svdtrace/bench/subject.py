@@ -31,16 +31,18 @@ NEAR = 0.01
 
 @dataclass(frozen=True)
 class Subject:
-    """A model's folder or hub id, or random weights of a shape; `gain` scales its queries and its keys."""
+    """A model's folder or hub id and its revision, or random weights of a shape; `gain` scales queries and keys."""
 
     source: str | None = None
     shape: GPT2Config = GPT2_SMALL
     gain: float = 1.0
+    revision: str | None = None
 
     def model(self) -> Model:
         """The model, raw."""
-        model = random_model(self.shape, jax.random.key(0)) if self.source is None else load(self.source)
-        return sharpened(model, self.gain)
+        if self.source is None:
+            return sharpened(random_model(self.shape, jax.random.key(0)), self.gain)
+        return sharpened(load(self.source, revision=self.revision), self.gain)
 
     def to_dict(self) -> dict[str, Any]:
         """What `from_dict` takes, as plain values."""
@@ -49,7 +51,7 @@ class Subject:
     @classmethod
     def from_dict(cls, content: dict[str, Any]) -> Subject:
         """The subject that `to_dict` wrote down."""
-        return cls(content["source"], GPT2Config(**content["shape"]), content["gain"])
+        return cls(content["source"], GPT2Config(**content["shape"]), content["gain"], content["revision"])
 
 
 def random_prompts(config: GPT2Config, count: int, length: int) -> list[Prompt]:

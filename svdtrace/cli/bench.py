@@ -32,6 +32,8 @@ class Options:
 
     model: str | None = None
     """Hugging Face GPT-2 folder, hub id, or "bundled"; by default random weights of GPT-2 small's shape."""
+    revision: Annotated[str | None, tyro.conf.arg(metavar="REVISION", help_behavior_hint="")] = None
+    """Branch, tag or commit of a hub id; MODEL@REVISION means the same."""
     full: Flag[bool] = False
     """Run everything seven times instead of three; also more firings, long prompts, large weights' first result, and
     whether a sweep's time grows with the prompts alone. Takes several times as long."""
@@ -73,15 +75,15 @@ def _tracing(options: Options, advance: Advance | None) -> dict[str, Any]:
 
     keep_compiled()
     source = None if options.model is None else source_of(options.model)
-    return bench.run(bench.Subject(source), full=options.full, progress=advance)
+    return bench.run(bench.Subject(source, revision=options.revision), full=options.full, progress=advance)
 
 
 def _interventions(options: Options, advance: Advance | None) -> dict[str, Any]:
     from svdtrace.bench import interventions
     from svdtrace.cli.loading import load_model, read_prompts
-    from svdtrace.cli.options import PromptChoice
+    from svdtrace.cli.options import ModelChoice, PromptChoice
 
-    model = load_model(options.model or BUNDLED)
+    model = load_model(ModelChoice(options.model or BUNDLED, options.revision), options.voice)
     prompts = read_prompts(PromptChoice(prompts=INTERVENED), model.tokenizer, model.config)
     return interventions.run(model, prompts, repeats=7 if options.full else 3, progress=advance)
 

@@ -67,7 +67,7 @@ def run(options: Options) -> int:
 
     if options.most_pairs < 0:
         raise OptionError(f"--most-pairs is {options.most_pairs}; give 0 or more")
-    model = load_model(options.inputs.model)
+    model = load_model(options.inputs, options.voice)
     prompts = read_prompts(options.prompts, model.tokenizer, model.config)
     contrast = None
     if options.contrast is not None:

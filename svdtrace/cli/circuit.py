@@ -80,7 +80,7 @@ def run(options: Options) -> int:
     settings = Settings(options.points, options.seeds, options.seed, options.patched)
     trace = read(options.folder)
     with progress("editing runs", options.voice) as advance:
-        found = circuit(load_model(options.inputs.model), trace, settings, progress=advance)
+        found = circuit(load_model(options.inputs, options.voice), trace, settings, progress=advance)
     found.save(options.out)
     if options.voice.json:
         print_json({"out": str(options.out), **found.manifest})

@@ -58,8 +58,9 @@ def run(options: Options) -> int:
     from svdtrace.output.writing import replaced_folder, write_manifest
     from svdtrace.results import decompositions
     from svdtrace.results.versions import versions
+    from svdtrace.tracing.manifest import origin_facts
 
-    loaded = _load(options.inputs.model)
+    loaded = _load(options)
     mark = fingerprint(loaded)
     model = fold(loaded) if options.processing == "folded" else loaded
     start = time.perf_counter()
@@ -70,7 +71,7 @@ def run(options: Options) -> int:
     with replaced_folder(options.out) as staging:
         decompositions.write(staging / FILE, found, mark)
         shape = {name: getattr(config, name) for name in ("n_layers", "n_heads", "d_model", "d_head")}
-        described = {"fingerprint": mark, "processing": model.processing, **shape}
+        described = {"fingerprint": mark, **origin_facts(model), "processing": model.processing, **shape}
         write_manifest(
             staging, {**versions(), "command": "decompose", "model": described, "seconds": {"decompose": seconds}}
         )
@@ -95,15 +96,15 @@ def run(options: Options) -> int:
     return 0
 
 
-def _load(name: str) -> gpt2jax.Model:
+def _load(options: Options) -> gpt2jax.Model:
     """The whole model, whose fingerprint a trace has too; where the folder does not hold it, its heads alone."""
     from gpt2jax.errors import MissingTensorsError
     from svdtrace.cli.loading import load_model
 
     try:
-        return load_model(name)
+        return load_model(options.inputs, options.voice)
     except MissingTensorsError:
-        return load_model(name, parts="heads")
+        return load_model(options.inputs, options.voice, parts="heads")
 
 
 def _of_layer(layer: int, S: np.ndarray) -> dict[str, Any]:

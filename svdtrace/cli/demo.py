@@ -50,7 +50,7 @@ def run(options: Options) -> int:
     from svdtrace.tracing.trace import trace
 
     settings = TraceConfig() if options.file.config is None else TraceConfig.from_file(options.file.config)
-    model = load_model(options.inputs.model)
+    model = load_model(options.inputs, options.voice)
     prompts = read_prompts(options.prompts, model.tokenizer, model.config)
     check_roles(prompts)
     with progress("looking for the heads", options.voice, len(prompts)) as advance:

@@ -79,7 +79,7 @@ def run(options: Options) -> int:
     tracing = TraceConfig() if options.file.config is None else TraceConfig.from_file(options.file.config)
     if trace is not None and options.file.config is None:
         tracing = TraceConfig.from_dict(trace.manifest["config"])
-    model = load_model(options.inputs.model)
+    model = load_model(options.inputs, options.voice)
     prompts = _prompts(options, model, trace)
     edges = _edges(options.chosen, trace)
     config = InterventionConfig(**asdict(options.settings), seed=options.prompts.seed)

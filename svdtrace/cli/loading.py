@@ -6,15 +6,14 @@ from collections.abc import Collection
 
 import gpt2jax
 from gpt2jax.config import GPT2Config
-from gpt2jax.errors import ConfigError
-from gpt2jax.hub import model_folder
-from gpt2jax.json_file import parse_json, read_bytes
-from gpt2jax.layout import CONFIG_FILE
+from gpt2jax.hub import find_model
+from gpt2jax.load import read_config
 from gpt2jax.tokenizer import Tokenizer
 from svdtrace import prompts as sources
 from svdtrace.bundled.model import bundled_folder
 from svdtrace.cli.compilation import keep_compiled
-from svdtrace.cli.options import BUNDLED, PromptChoice
+from svdtrace.cli.options import BUNDLED, ModelChoice, PromptChoice, Voice
+from svdtrace.cli.terminal import tell_notes
 from svdtrace.errors import OptionError
 from svdtrace.prompts.prompt import Prompt
 
@@ -30,18 +29,20 @@ def source_of(name: str) -> str:
     return str(bundled_folder())
 
 
-def load_model(name: str, processing: str = "raw", parts: str | Collection[str] | None = None) -> gpt2jax.Model:
-    """The model that `--model` names, with compiled programs kept on disk from here on."""
+def load_model(choice: ModelChoice, voice: Voice, parts: str | Collection[str] | None = None) -> gpt2jax.Model:
+    """The model that `--model` and `--revision` name, with compiled programs kept on disk from here on; what is to be
+    said of its checkpoint is said on standard error.
+    """
     keep_compiled()
-    return gpt2jax.load(source_of(name), processing=processing, parts=parts)
+    model = gpt2jax.load(source_of(choice.model), revision=choice.revision, parts=parts)
+    tell_notes(choice.model, model.origin.notes, voice)
+    return model
 
 
-def load_tokenizer(name: str) -> tuple[Tokenizer | None, GPT2Config]:
+def load_tokenizer(choice: ModelChoice) -> tuple[Tokenizer | None, GPT2Config]:
     """Tokenizer and configuration alone, for what needs no weights."""
-    folder = model_folder(source_of(name))
-    where = folder / CONFIG_FILE
-    content = read_bytes(where, ConfigError, "give a Hugging Face GPT-2 folder, with its config.json")
-    config = GPT2Config.from_hf(parse_json(content, where, ConfigError), str(where))
+    folder = find_model(source_of(choice.model), choice.revision).folder
+    _, _, config = read_config(folder)
     return Tokenizer.read(folder, config), config
 
 

@@ -31,6 +31,8 @@ class ModelChoice:
 
     model: Annotated[str, tyro.conf.arg(metavar="MODEL")] = BUNDLED
     """Hugging Face GPT-2 folder or hub id; "bundled" is the small model that comes with svdtrace."""
+    revision: Annotated[str | None, tyro.conf.arg(metavar="REVISION", help_behavior_hint="")] = None
+    """Branch, tag or commit of a hub id; MODEL@REVISION means the same."""
 
 
 @dataclass(frozen=True)

@@ -50,7 +50,7 @@ def run(options: Options) -> int:
     from svdtrace.reproduction.published import read_published
 
     published = read_published()
-    model = load_model(options.inputs.model)
+    model = load_model(options.inputs, options.voice)
     prompts = _prompts(options, str(published.prompts) if published.applies_to(model.config) else OWN_PROMPTS, model)
     with (
         progress("tracing prompts", options.voice, len(prompts)) as tracing,

@@ -103,7 +103,7 @@ def _swept(options: Options, source: str) -> int:
     from svdtrace.sweeping.running import sweep
     from svdtrace.tracing.sharding import device_mesh
 
-    model = load_model(options.inputs.model)
+    model = load_model(options.inputs, options.voice)
     mesh = None if options.model_axis == 1 else device_mesh(model_axis=options.model_axis)
     with _shown(options.voice, expected(source)) as show:
         last: list[Progress] = []

@@ -86,6 +86,13 @@ def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]], 
     return Group(Text(title, style="bold"), shown)
 
 
+def tell_notes(where: str, notes: Sequence[str], voice: Voice) -> None:
+    """Say on standard error, a line each, what was noticed about something and stops nothing."""
+    if not voice.quiet:
+        for note in notes:
+            print(f"note: {where}: {note}", file=sys.stderr)
+
+
 def tell_unfinished(manifest: Mapping[str, Any], voice: Voice) -> None:
     """Say on standard error that a sweep has not ended, where what is shown is of its first parts alone."""
     if not voice.quiet and manifest.get("sweep", {}).get("complete") is False:

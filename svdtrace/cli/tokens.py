@@ -31,7 +31,7 @@ def run(options: Options) -> int:
     from svdtrace.cli.loading import load_tokenizer, read_prompts
     from svdtrace.cli.terminal import console, print_json, table
 
-    tokenizer, config = load_tokenizer(options.inputs.model)
+    tokenizer, config = load_tokenizer(options.inputs)
     prompts = read_prompts(options.prompts, tokenizer, config)
     if options.voice.json:
         print_json({"command": "tokens", "prompts": [_plain(place, prompt) for place, prompt in enumerate(prompts)]})

@@ -51,7 +51,7 @@ def run(options: Options) -> int:
     from svdtrace.cli.summary import show, summary
     from svdtrace.cli.terminal import console, print_json
 
-    model = load_model(options.inputs.model)
+    model = load_model(options.inputs, options.voice)
     prompts = read_prompts(options.prompts, model.tokenizer, model.config)
     found = examined(model, prompts, options.settings, options.evidence, options.prompts.seed, options.voice)
     found.save(options.out)

@@ -39,6 +39,7 @@ from svdtrace.results.decompositions import cached_decompose
 from svdtrace.results.versions import versions
 from svdtrace.tracing.batching import Batch, batches, bucket_edges
 from svdtrace.tracing.devices import computing_device, precision
+from svdtrace.tracing.manifest import origin_facts
 from svdtrace.tracing.prepare import processed
 from svdtrace.tracing.trace import Clock, check_prompts
 
@@ -280,7 +281,13 @@ def _manifest(
         **versions(),
         "command": "intervene",
         "config": config.to_dict() | {"tracing": {name: getattr(ready.config, name) for name in defining}},
-        "model": {"fingerprint": ready.fingerprint, "processing": ready.model.processing, "shape": sizes, **sizes},
+        "model": {
+            "fingerprint": ready.fingerprint,
+            **origin_facts(ready.model),
+            "processing": ready.model.processing,
+            "shape": sizes,
+            **sizes,
+        },
         "prompts": {"count": len(prompts), "sha256": prompts_hash(prompts), "rejected": 0},
         "counts": {
             "sets": len(specs),

@@ -63,13 +63,20 @@ def decompose(model: Model) -> Decomposition:
         U, S, V with leading axes layer and head.
 
     Raises:
-        ModelError: the model holds no query and key weights.
+        ModelError: the model holds no query and key weights, or a product of them is not finite.
     """
     A, B = query_key_factors(model.params.blocks)
     # Programs of their own: two independent batched LAPACK calls in one program can wait for each other's threads
     # for ever on two cores (METHOD.md, measured hazards).
     Q, R = jax.block_until_ready(orthogonalise(jnp.stack([A, B])))
     core = jax.block_until_ready(_core_svd(R[0], R[1]))
+    not_finite = np.argwhere(~np.isfinite(np.asarray(core[1])).all(axis=-1))
+    if len(not_finite):
+        first = ".".join(map(str, not_finite[0]))
+        heads = f"head {first}" if len(not_finite) == 1 else f"{len(not_finite)} heads, {first} first"
+        raise ModelError(
+            f"{heads}: the query-key matrix is not finite; give a model whose weights are finite and not so large"
+        )
     return _assembled(Q, *core)
 
 

@@ -9,6 +9,7 @@ import jax
 import numpy as np
 import pyarrow as pa
 
+from gpt2jax.params import Model
 from svdtrace.config import TraceConfig
 from svdtrace.prompts.hashing import prompts_hash
 from svdtrace.prompts.prompt import Prompt
@@ -20,12 +21,19 @@ from svdtrace.tracing.pipeline import BatchCounts
 from svdtrace.tracing.prepare import Prepared
 
 
+def origin_facts(model: Model) -> dict[str, str | None]:
+    """Which commit of the hub a model is; nothing of a local folder, whose name means nothing elsewhere."""
+    origin = model.origin
+    return {"hub_id": origin.hub_id, "revision": origin.revision, "commit": origin.commit}
+
+
 def model_facts(prepared: Prepared) -> dict[str, Any]:
     """What a manifest says of the model."""
     shape = prepared.model.config
     sizes = {name: getattr(shape, name) for name in ("n_layers", "n_heads", "d_model", "d_head", "n_ctx", "d_vocab")}
     return {
         "fingerprint": prepared.fingerprint,
+        **origin_facts(prepared.model),
         "processing": prepared.model.processing,
         "shape": sizes,
         **sizes,

@@ -161,7 +161,11 @@ def logit_difference(
     answer: Int[Array, " prompt"],
     distractor: Int[Array, " prompt"],
 ) -> Float[Array, " prompt"]:
-    """logit[answer] − logit[distractor] at the last traced token; NaN where a prompt lacks one of them (-1)."""
+    """logit[answer] − logit[distractor] at the last traced token; NaN where a prompt lacks one of them (-1), or the
+    model an unembedding.
+    """
+    if not params.has_unembedding:
+        return jnp.full(final_read.shape[:1], jnp.nan, final_read.dtype)
     W_U = unembedding(params)
     a, d = jnp.maximum(answer, 0), jnp.maximum(distractor, 0)
     direction = (W_U[:, a] - W_U[:, d]).astype(final_read.dtype)

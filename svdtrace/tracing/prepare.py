@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from jax.sharding import Mesh
 from jaxtyping import Array, Float
 
+from gpt2jax.activations import activation
 from gpt2jax.blocks import attn_scale
 from gpt2jax.config import GPT2Config
 from gpt2jax.fold import fold
@@ -103,10 +104,12 @@ def processed(model: Model, config: TraceConfig) -> Model:
     Raises:
         SettingError: raw asked of a folded model.
         ModelError: the model cannot run a forward pass.
+        ConfigError: its activation function is not known.
     """
     params = model.params
     if params.W_E is None or params.blocks.W_in is None or params.blocks.W_out is None:
         raise ModelError("tracing needs a whole model, but this one holds a part of its weights; load it whole")
+    activation(model.config.activation)
     if config.processing == "raw" and model.processing == "folded":
         raise SettingError('processing is "raw", but the model is folded already; load it with processing="raw"')
     # Folding is done in the finer of float32 and the dtype asked for; bfloat16 rounds the folded weights once.

@@ -9,16 +9,21 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from urllib.parse import urlparse
+from urllib.parse import unquote, urlparse
 
 
 @dataclass
 class Hub:
-    """Models by id, each with its files by revision name; every request that was answered, `METHOD path`."""
+    """Models by id, each with its files by revision name; private ones are there for `token` alone.
+
+    `requests` holds every request that was answered, `METHOD path`.
+    """
 
     models: dict[str, dict[str, dict[str, bytes]]]
     gated: frozenset[str] = frozenset()
     broken: frozenset[str] = frozenset()
+    private: frozenset[str] = frozenset()
+    token: str = ""
     requests: list[str] = field(default_factory=list)
     endpoint: str = ""
 
@@ -34,10 +39,13 @@ class Hub:
         """The files of a commit."""
         return next(files for name, files in self.models[model].items() if self.commit(model, name) == commit)
 
-    def answer(self, path: str) -> tuple[int, dict[str, str], bytes]:
-        """Status, headers and body for a path."""
+    def answer(self, path: str, authorization: str | None) -> tuple[int, dict[str, str], bytes]:
+        """Status, headers and body for a path and the token that was sent along."""
         model = next((name for name in self.models if f"/{name}/" in path), None)
-        if model is None:
+        allowed = authorization == f"Bearer {self.token}"
+        if authorization is not None and not allowed:
+            return 401, {"X-Error-Message": "Invalid credentials in Authorization header"}, b"Invalid credentials."
+        if model is None or (model in self.private and not allowed):
             return 401, {"X-Error-Code": "RepoNotFound"}, b"Invalid username or password."
         if model in self.gated:
             return 403, {"X-Error-Code": "GatedRepo"}, b"Access is restricted."
@@ -46,6 +54,7 @@ class Hub:
         _, _, rest = path.partition(f"/{model}/")
         action, _, rest = rest.partition("/")
         revision, _, name = rest.partition("/")
+        revision = unquote(revision)
         commit = self.commit(model, revision)
         if commit is None:
             return 404, {"X-Error-Code": "RevisionNotFound"}, b"Invalid rev id."
@@ -75,7 +84,7 @@ def serve(hub: Hub) -> Iterator[Hub]:
         def do_GET(self) -> None:
             path = urlparse(self.path).path
             hub.requests.append(f"{self.command} {path}")
-            status, headers, body = hub.answer(path)
+            status, headers, body = hub.answer(path, self.headers.get("Authorization"))
             self.send_response(status)
             for name, value in ({"Content-Type": "application/json"} | headers).items():
                 self.send_header(name, value)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import struct
 import subprocess
@@ -10,9 +11,10 @@ import sys
 from pathlib import Path
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
-from checkpoints.folders import CONFIG, tensors, write_folder
+from checkpoints.folders import CONFIG, NUMPY_DTYPES, tensors, write_folder
 from safetensors.numpy import load_file, save_file
 
 import gpt2jax
@@ -165,18 +167,40 @@ ZERO = np.zeros((3, 2), np.float32)
             ["missing wte.weight, and in all 3 layers mlp.c_fc.weight;", 'parts="heads"'],
         ),
         (changed(h__0__ln_1__bias=None, h__2__ln_1__bias=None), ["missing in layers 0, 2 ln_1.bias;"]),
-        (changed(score__weight=ZERO), ["unexpected score.weight;"]),
+        (changed(scores__weight=ZERO), ["unexpected scores.weight;"]),
         (changed(h__3__ln_1__weight=ZERO), ["unexpected in layer 3 ln_1.weight;"]),
         (changed(h__1__crossattention__c_attn__weight=ZERO), ["unexpected in layer 1 crossattention.c_attn.weight;"]),
         (changed(wpe__weight=ZERO), [f"mis-shaped wpe.weight (found [3, 2], expected [{T}, {D}]);"]),
         (
-            changed(h__1__attn__c_attn__weight=np.zeros((3 * D, D), np.float32)),
-            [f"mis-shaped in layer 1 attn.c_attn.weight (found [{3 * D}, {D}], expected [{D}, {3 * D}]);"],
+            changed(h__1__attn__c_attn__weight=np.zeros((D, D), np.float32)),
+            [f"mis-shaped in layer 1 attn.c_attn.weight (found [{D}, {D}], expected [{D}, {3 * D}]);"],
         ),
-        (changed(ln_f__bias=np.zeros(D, np.float64)), ["of a dtype other than F32, F16, BF16 ln_f.bias (F64);"]),
+        (
+            changed(ln_f__bias=np.zeros(D, np.float64)),
+            ["of a dtype other than F32, F16, BF16 ln_f.bias (F64); convert them to float32"],
+        ),
+        (changed(wpe__weight=np.zeros((T, D), np.int8)), ["wpe.weight (I8); dequantise them"]),
+        (changed(h__0__attn__c_attn__SCB=ZERO), ["quantised weights, in layer 0 attn.c_attn.SCB; dequantise them"]),
+        (
+            changed(h__0__attn__c_attn__weight=None, h__0__attn__c_attn__qweight=ZERO),
+            ["quantised weights, in layer 0 attn.c_attn.qweight; dequantise them"],
+        ),
+        (
+            changed(
+                h__0__attn__c_attn__weight=None,
+                h__0__attn__c_attn__base_layer__weight=ZERO,
+                h__0__attn__c_attn__lora_A__default__weight=ZERO,
+            ),
+            ["an adapter that is not merged into the weights, in layer 0", "lora_A.default.weight; merge it"],
+        ),
+        (
+            changed(lm_head__weight=ZERO, lm_head__bias=np.zeros(V, np.float32)),
+            ["lm_head.bias, but the LM head of a GPT-2 has no bias; ", "take it out if it is zero"],
+        ),
+        (changed(policy__wte__weight=ZERO), ['names stand after "", "policy.", as of several models;']),
         (
             changed(transformer__ln_f__bias=np.zeros(D, np.float32)),
-            ["both with and without 'transformer.' ln_f.bias;"],
+            ["under two names ln_f.bias;"],
         ),
         (
             changed(wte__weight=None, wpe__weight=ZERO, extra=ZERO),
@@ -195,6 +219,188 @@ def test_all_differences_in_one_line(tmp_path: Path, weights: dict, expected: li
     assert message.startswith(f"{tmp_path}/model.safetensors")
     assert all(part in message for part in expected), message
     assert "\n" not in message
+
+
+def as_linear(weights: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """The layers' matrices as torch.nn.Linear keeps them."""
+    return {name: w.T.copy() if ".h." in name and w.ndim == 2 else w for name, w in weights.items()}
+
+
+def without_biases(weights: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    return {name: w for name, w in weights.items() if not name.endswith(".bias")}
+
+
+LINEAR = "as torch.nn.Linear has them, [out, in], as in nanoGPT and minGPT, but GPT-2's are [in, out]: in all 3 layers"
+NO_BIASES = "holds no biases (bias=False) ln_f.bias, and in all 3 layers attn.c_attn.bias,"
+TRANSPOSE = "transpose attn.c_attn.weight, attn.c_proj.weight, mlp.c_fc.weight, mlp.c_proj.weight of every layer"
+ZEROS = "add them as zeros, each as long as its weight's last axis"
+
+
+@pytest.mark.parametrize(
+    ("weights", "expected"),
+    [
+        (as_linear(tensors()), [LINEAR, TRANSPOSE]),
+        (without_biases(tensors()), [NO_BIASES, ZEROS]),
+        (without_biases(as_linear(tensors())), [LINEAR, TRANSPOSE, NO_BIASES, ZEROS]),
+        (as_linear(tensors(prefix="_orig_mod.transformer.")), [LINEAR, TRANSPOSE]),
+    ],
+)
+def test_other_implementations_layouts_are_told_with_the_way_out(tmp_path: Path, weights: dict, expected: list[str]):
+    write_folder(tmp_path, weights)
+    with pytest.raises(CheckpointError) as caught:
+        gpt2jax.load(tmp_path)
+    message = str(caught.value)
+    assert all(part in message for part in expected), message
+    assert not any(word in message for word in ("missing", "unexpected", "mis-shaped", "complete checkpoint"))
+
+
+class TestWrappers:
+    """Names under what wraps a model."""
+
+    @pytest.mark.parametrize("n_shards", [None, 2])
+    @pytest.mark.parametrize(
+        "prefix",
+        [
+            "_orig_mod.transformer.",
+            "module.transformer.",
+            "base_model.model.transformer.",
+            "pretrained_model.transformer.",
+            "module._orig_mod.transformer.",
+            "transformer._orig_mod.",
+            "backbone.",
+            "a.b.",
+        ],
+    )
+    def test_a_common_prefix_is_stripped_and_written_back(self, tmp_path: Path, prefix: str, n_shards: int | None):
+        weights = tensors(prefix=prefix)
+        # Beside the body a head may have a part of the prefix, or none.
+        weights[f"{prefix.removesuffix('transformer.')}lm_head.weight"] = weights[f"{prefix}wte.weight"] * 2
+        model = gpt2jax.load(write_folder(tmp_path / "a", weights, n_shards=n_shards))
+        usual = {name.removeprefix(prefix): tensor for name, tensor in tensors(prefix=prefix).items()}
+        assert_same(parameters(model), expected_parameters(usual) | {"W_U": usual["wte.weight"].T * 2})
+        front = prefix.removesuffix("transformer.")
+        assert model.origin.notes == (f'the tensors\' names bear the prefix "{front}", which is stripped',)
+        gpt2jax.save(model, tmp_path / "b")
+        for path in (tmp_path / "a").iterdir():
+            assert (tmp_path / "b" / path.name).read_bytes() == path.read_bytes()
+
+    def test_wrapped_blocks(self, tmp_path: Path):
+        weights = {re.sub(r"(\.h\.\d+\.)", r"\1_orig_mod.", name): tensor for name, tensor in tensors().items()}
+        model = gpt2jax.load(write_folder(tmp_path / "a", weights))
+        assert_same(parameters(model), expected_parameters(tensors()))
+        assert model.origin.notes == ('the tensors\' names bear "_orig_mod." of wrappers, which is stripped',)
+        gpt2jax.save(model, tmp_path / "b")
+        assert load_file(tmp_path / "b" / "model.safetensors").keys() == weights.keys()
+
+    def test_nothing_is_said_of_usual_names(self, tmp_path: Path):
+        for prefix in ("", "transformer."):
+            model = gpt2jax.load(write_folder(tmp_path / f"a{prefix}", tensors(prefix=prefix)))
+            assert model.origin.notes == ()
+
+
+@pytest.mark.parametrize("n_shards", [None, 2])
+@pytest.mark.parametrize("name", ["lm_head.weight", "transformer.lm_head.weight", "_orig_mod.lm_head.weight"])
+def test_a_tied_pair_under_the_name_of_the_unembedding(tmp_path: Path, name: str, n_shards: int | None):
+    prefix = "_orig_mod.transformer." if name.startswith("_orig") else "transformer."
+    weights = tensors(prefix=prefix)
+    usual = expected_parameters({each.removeprefix("_orig_mod."): tensor for each, tensor in weights.items()})
+    weights[name] = weights.pop(f"{prefix}wte.weight")
+    folder = write_folder(tmp_path / "a", weights, n_shards=n_shards)
+    model = gpt2jax.load(folder)
+    assert_same(parameters(model), usual)
+    assert_same(parameters(gpt2jax.load(folder, parts="embed")), {each: usual[each] for each in ("W_E", "W_pos")})
+    gpt2jax.save(model, tmp_path / "b")
+    for path in folder.iterdir():
+        assert (tmp_path / "b" / path.name).read_bytes() == path.read_bytes()
+    # Untied, both are there under names of their own.
+    params = model.params.replace(W_U=model.params.W_E.T * 2)
+    gpt2jax.save(model.replace(params=params), tmp_path / "c")
+    assert_same(parameters(gpt2jax.load(tmp_path / "c")), usual | {"W_U": usual["W_E"].T * 2})
+
+
+def test_an_untied_pair_needs_both(tmp_path: Path):
+    weights = tensors()
+    weights["lm_head.weight"] = weights.pop("transformer.wte.weight")
+    write_folder(tmp_path, weights, CONFIG | {"tie_word_embeddings": False})
+    with pytest.raises(MissingTensorsError, match=r"missing wte\.weight;"):
+        gpt2jax.load(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("architecture", "heads"),
+    [
+        ("GPT2ForSequenceClassification", ["score.weight"]),
+        ("GPT2ForTokenClassification", ["classifier.weight", "classifier.bias"]),
+        ("GPT2ForQuestionAnswering", ["qa_outputs.weight", "qa_outputs.bias"]),
+        ("GPT2DoubleHeadsModel", ["multiple_choice_head.summary.weight", "multiple_choice_head.summary.bias"]),
+        ("GPT2LMHeadModel", ["v_head.summary.weight", "v_head.summary.bias"]),
+    ],
+)
+@pytest.mark.parametrize("prefix", ["", "module."])
+def test_other_heads_are_left_out_and_named(tmp_path: Path, architecture: str, heads: list[str], prefix: str):
+    extra = {prefix + name: ZERO for name in heads}
+    config = CONFIG | {"architectures": [architecture]}
+    model = gpt2jax.load(write_folder(tmp_path, tensors(prefix=f"{prefix}transformer.") | extra, config))
+    assert_same(parameters(model), expected_parameters(tensors()))
+    assert model.origin.notes[-1] == f"{', '.join(sorted(extra))} of another head: left out"
+
+
+def test_a_body_without_unembedding_gives_all_but_logits(tmp_path: Path):
+    config = CONFIG | {"architectures": ["GPT2Model"], "tie_word_embeddings": False}
+    model = gpt2jax.load(write_folder(tmp_path / "a", tensors(prefix=""), config))
+    assert model.origin.notes == ("there is no LM head and the embeddings are untied: it gives no logits",)
+    whole = gpt2jax.load(write_folder(tmp_path / "b"))
+    tap = "blocks.*.attn.hook_pattern"
+    tokens = np.array([[1, 2, 3]], np.int32)
+    out = gpt2jax.forward(model, tokens, taps=tap)
+    assert out.logits is None
+    np.testing.assert_array_equal(out.taps[tap], gpt2jax.forward(whole, tokens, taps=[tap]).taps[tap])
+    parts = gpt2jax.residual_contributions(model, tokens)
+    folded, ids = gpt2jax.fold(model), np.zeros(1, np.int32)
+    for asked in (
+        lambda: gpt2jax.generate(model, tokens, 1),
+        lambda: gpt2jax.logit_direction(model, ids, ids),
+        lambda: gpt2jax.logit_direction(folded, ids, ids),
+        lambda: gpt2jax.logit_effects(model, parts, jnp.zeros(D)),
+        lambda: gpt2jax.forward(model, tokens, taps="ln_final.hook_normalized"),
+    ):
+        with pytest.raises(CheckpointError, match="logits need an unembedding, but this model holds none"):
+            asked()
+
+
+class TestNotFinite:
+    """A weight that is no number is an error where it comes in."""
+
+    @pytest.mark.parametrize("dtype", NUMPY_DTYPES)
+    @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+    def test_tensor_and_count(self, tmp_path: Path, dtype: str, value: float):
+        weights = tensors(dtype=dtype)
+        weights["transformer.h.1.attn.c_attn.weight"][2, 3:5] = value
+        weights["transformer.wpe.weight"][0, 0] = value
+        write_folder(tmp_path, weights, n_shards=2)
+        with pytest.raises(CheckpointError) as caught:
+            gpt2jax.load(tmp_path)
+        message = str(caught.value)
+        assert "transformer.h.1.attn.c_attn.weight holds 2 values that are not finite (NaN or infinite)" in message
+        assert "transformer.wpe.weight holds 1 value that is not finite" in message
+        assert message.startswith(f"{tmp_path}/model.safetensors.index.json: ")
+
+    def test_an_unembedding_of_its_own(self, tmp_path: Path):
+        lm_head = tensors()["transformer.wte.weight"].copy()
+        lm_head[0, 0] = np.nan
+        write_folder(tmp_path, tensors() | {"lm_head.weight": lm_head})
+        with pytest.raises(CheckpointError, match=r"lm_head\.weight holds 1 value that is not finite"):
+            gpt2jax.load(tmp_path)
+
+    def test_what_is_not_read_is_not_judged(self, tmp_path: Path):
+        weights = tensors()
+        weights["transformer.h.1.mlp.c_fc.weight"][0, 0] = np.nan
+        gpt2jax.load(write_folder(tmp_path, weights), parts="heads")
+
+    def test_large_is_finite(self, tmp_path: Path):
+        weights = tensors()
+        weights["transformer.wte.weight"][0, 0] = np.finfo(np.float32).max
+        assert gpt2jax.load(write_folder(tmp_path, weights)).params.W_E[0, 0] == np.finfo(np.float32).max
 
 
 def truncate(path: Path) -> None:

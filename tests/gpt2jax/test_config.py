@@ -9,7 +9,7 @@ from checkpoints.folders import CONFIG
 
 from gpt2jax import GPT2Config
 from gpt2jax.activations import ACTIVATIONS
-from gpt2jax.config import is_tied
+from gpt2jax.config import WITH_LM_HEAD, WITHOUT_LM_HEAD, is_tied, lacks_lm_head
 from gpt2jax.errors import ConfigError
 from gpt2jax.json_file import parse_json, read_bytes
 
@@ -61,6 +61,7 @@ def test_released_sizes_by_configuration_alone(name: str):
         ({"bos_token_id": None}, "bos_token_id", None),
         ({"eos_token_id": [9, 10]}, "eos_token_id", 9),
         ({"architectures": ["GPT2Model"]}, "n_layers", 3),
+        ({"activation_function": "some_kernel"}, "activation", "some_kernel"),
         ({"architectures": None, "model_type": ...}, "n_layers", 3),
         ({"pruned_heads": {}, "add_cross_attention": False, "quantization_config": None}, "n_layers", 3),
         ({"resid_pdrop": 0.3, "use_cache": False, "torch_dtype": "float16", "is_decoder": True}, "n_layers", 3),
@@ -93,17 +94,17 @@ def test_activations(activation: str):
         ({"layer_norm_epsilon": -1e-5}, "layer_norm_epsilon is -1e-05"),
         ({"layer_norm_epsilon": float("nan")}, "layer_norm_epsilon is NaN"),
         ({"layer_norm_epsilon": "1e-5"}, 'layer_norm_epsilon is "1e-5"'),
-        ({"activation_function": "quick_gelu"}, 'activation_function is "quick_gelu"'),
         ({"activation_function": ["relu"]}, 'activation_function is ["relu"]'),
         ({"scale_attn_weights": "no"}, 'scale_attn_weights is "no"'),
         ({"scale_attn_by_inverse_layer_idx": 1}, "scale_attn_by_inverse_layer_idx is 1"),
         ({"model_type": "gpt_neo"}, 'model_type is "gpt_neo"'),
-        ({"architectures": ["GPT2ForSequenceClassification"]}, "GPT2ForSequenceClassification"),
+        ({"architectures": ["GPT2ForEverything"]}, 'architectures is ["GPT2ForEverything"]'),
         ({"architectures": "GPT2LMHeadModel"}, "architectures is"),
         ({"add_cross_attention": True}, "add_cross_attention is true"),
         ({"is_encoder_decoder": True}, "is_encoder_decoder is true"),
         ({"is_causal": False}, "is_causal is false"),
-        ({"quantization_config": {"bits": 4}}, "quantization_config is"),
+        ({"quantization_config": {"bits": 4}}, 'quantization_config is {"bits": 4}, but quantised weights are not'),
+        ({"quantization_config": {"quant_method": "fp8"}}, "dequantise them (in transformers: model.dequantize()"),
         ({"pruned_heads": {"0": [1]}}, "pruned_heads is"),
     ],
 )
@@ -119,6 +120,11 @@ def test_refused_by_name(changes: dict, expected: str):
 def test_to_hf_and_back():
     config = read(n_inner=20, layer_norm_epsilon=3e-7, activation_function="relu", scale_attn_weights=False)
     assert GPT2Config.from_hf(json.loads(json.dumps(config.to_hf()))) == config
+
+
+def test_architectures_without_an_lm_head():
+    assert all(lacks_lm_head({"architectures": [name]}) for name in WITHOUT_LM_HEAD)
+    assert not any(lacks_lm_head({"architectures": each}) for each in (None, [], *([name] for name in WITH_LM_HEAD)))
 
 
 def test_tied_unless_said_otherwise():

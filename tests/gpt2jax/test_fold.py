@@ -13,6 +13,7 @@ from running_bound import EPS32, EPS64, close, truth
 from small_model import Arrays, jax_model, random_tokens, small_model
 
 import gpt2jax
+from gpt2jax.errors import CheckpointError
 
 
 @pytest.fixture
@@ -128,3 +129,14 @@ def test_only_the_parts_that_are_there_are_folded() -> None:
         found = gpt2jax.fold(model.replace(params=each.replace(ln_final=None))).params
         assert np.array_equal(found.W_E, whole.W_E)
         assert (found.W_U, found.b_U) == (None, None)
+
+
+def test_weights_that_overflow_in_folding_are_refused():
+    params, config = small_model()
+    params["W_E"][:] = np.finfo(np.float32).max
+    with pytest.raises(CheckpointError, match=r"folded weights are not finite: of such values W_E holds \d+; give"):
+        gpt2jax.fold(jax_model(params, config))
+    params, config = small_model()
+    params["W_Q"][1, 0, 0, :2] = np.nan
+    with pytest.raises(CheckpointError, match=r"blocks\.W_Q holds"):
+        gpt2jax.fold(jax_model(params, config))

@@ -7,14 +7,15 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import jaxtyping
 import numpy as np
 import pytest
+from oracle.model import ACTIVATIONS as ORACLES
 from oracle.model import block, normalize
 from running_bound import EPS64, RunningBound, agrees_with_differences, close, truth
 from small_model import jax_model, random_tokens, small_model
 
 import gpt2jax
-from gpt2jax.activations import ACTIVATIONS
 from gpt2jax.errors import CheckpointError, InputError
 from gpt2jax.sites import BLOCK_SITES, STEM_SITES
 
@@ -51,7 +52,7 @@ SWITCHES = [(True, False), (False, False), (True, True), (False, True)]
 SAME = {"swish": "silu"}
 CASES = [
     {"activation": name, "scale_attn_weights": weights, "scale_attn_by_inverse_layer_idx": inverse}
-    for place, name in enumerate(ACTIVATIONS)
+    for place, name in enumerate((*ORACLES, *SAME))
     for weights, inverse in [SWITCHES[place % len(SWITCHES)]]
 ]
 
@@ -260,6 +261,36 @@ def test_inputs_that_cannot_be_read(small: tuple) -> None:
         with pytest.raises(InputError, match=words) as caught:
             unchecked(model, tokens, **more)
         assert "\n" not in str(caught.value)
+
+
+def test_one_name_or_an_iterator_of_names(small: tuple) -> None:
+    _, config, model = small
+    tokens = random_tokens(2, 4, config)
+    tap = "blocks.*.attn.hook_pattern"
+    several = gpt2jax.forward(model, tokens, taps=[tap, "hook_embed"]).taps
+    one = gpt2jax.forward(model, tokens, taps=tap).taps
+    assert one.keys() == {tap}
+    np.testing.assert_array_equal(one[tap], several[tap])
+    assert gpt2jax.forward(model, tokens, taps=iter([tap, "hook_embed"])).taps.keys() == several.keys()
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({"tokens": [[1, 2], [3]]}, "token ids are no array .*; pad them to one length"),
+        ({"tokens": [["Mary", "John"]]}, "token ids have dtype .*; give integers"),
+        ({"hooks": ["blocks.0.attn.hook_z"]}, "hooks are a list; give a dict from names to functions"),
+        ({"hooks": "blocks.0.attn.hook_z"}, "hooks are a str; give a dict from names to functions"),
+        ({"hooks": {"hook_embed": 0}}, 'the hook on "hook_embed" is a int; give a function of the value'),
+    ],
+)
+def test_one_thing_where_several_are_meant_is_refused_in_words(
+    small: tuple, given: dict, words: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Users have no checks of signatures before ours.
+    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)
+    with pytest.raises(InputError, match=words):
+        gpt2jax.forward(small[2], **{"tokens": np.zeros((1, 2), np.int32)} | given)
 
 
 def test_a_part_of_a_model_cannot_run(small: tuple) -> None:

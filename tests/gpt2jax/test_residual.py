@@ -14,7 +14,7 @@ from running_bound import EPS64, close, truth
 from small_model import Arrays, jax_model, random_tokens, small_model
 
 import gpt2jax
-from gpt2jax.errors import ActivationNameError
+from gpt2jax.errors import ActivationNameError, InputError
 
 POINTS = [*(f"blocks.{layer}.hook_resid_{at}" for layer in (0, 1) for at in ("pre", "mid", "post")), "final"]
 
@@ -49,6 +49,13 @@ def components(params: Arrays, config: dict, acts: Arrays, prompt: int, at: str)
             tokens = range(len(own["embed"]))
             found[writer.name] = np.stack([oracle.written(params, own, writer, token) for token in tokens])
     return found
+
+
+def test_directions_are_between_tokens_that_there_are(float64: None) -> None:
+    _, config, model = case("raw")
+    for answer, distractor, name in ((config["d_vocab"], 0, "answer"), (0, -1, "distractor")):
+        with pytest.raises(InputError, match=f"{name} -?\\d+ is outside 0 to {config['d_vocab'] - 1}; give token ids"):
+            gpt2jax.logit_direction(model, np.array([answer], np.int32), np.array([distractor], np.int32))
 
 
 @pytest.mark.parametrize("processing", ["raw", "folded"])

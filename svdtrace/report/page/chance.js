@@ -7,7 +7,7 @@ const Chance = (() => {
   };
 
   function sentence(chance) {
-    const rate = `${Number((100 * chance.fdr).toPrecision(2))} %`;
+    const rate = `${Number((100 * chance.fdr).toPrecision(2))}%`;
     return [
       `Of ${plural(chance.edges, "connection")}, ${count(chance.surviving)} survive a false-discovery rate of ${rate} against every null: ${count(chance.nulls)} draws of each, corrected for ${plural(chance.candidates, "candidate")}. `,
       chance.smallest_q > chance.fdr &&
@@ -32,7 +32,14 @@ const Chance = (() => {
         { class: "stack", "aria-hidden": "true" },
         parts.map(([kind, times]) => el("span", { class: kind, style: { "flex-grow": times } })),
       ),
-      el("span", { class: "soft" }, parts.map(([, times, what]) => `${count(times)} ${what}`).join(", ")),
+      el(
+        "span",
+        { class: "soft" },
+        parts.map(([kind, times, what], i) => [
+          i ? ", " : "",
+          el("span", { class: "whole" }, el("span", { class: `swatch ${kind}`, "aria-hidden": "true" }), `${count(times)} ${what}`),
+        ]),
+      ),
     );
   }
 
@@ -43,7 +50,7 @@ const Chance = (() => {
     const series = (name, shape, shares, x, y, of) => [
       Plot.line(name, points(shares, x, y)),
       points(shares, x, y).map(([left, top, size, share]) =>
-        Plot.mark(shape, name, left, top, 3.5, `|S| = ${size}: ${(100 * share).toFixed(1)} % of firings, ${of}`),
+        Plot.mark(shape, name, left, top, 3.5, `|S| = ${size}: ${(100 * share).toFixed(1)}% of firings, ${of}`),
       ),
     ];
     put(
@@ -62,7 +69,7 @@ const Chance = (() => {
         place,
         {
           x: { low: 0, high, label: "vectors in a slice, |S|" },
-          y: { low: 0, high: most * 1.05, label: "share of firings", show: (value) => `${Math.round(100 * value)} %` },
+          y: { low: 0, high: most * 1.05, label: "share of firings", show: (value) => `${Math.round(100 * value)}%` },
           title: "Slice sizes with singular vectors and with random bases",
         },
         (x, y) => [
@@ -90,7 +97,7 @@ const Chance = (() => {
             {},
             el("span", { class: "name" }, name),
             el("span", { class: "track" }, el("span", { class: "bar", style: { width: `${100 * share}%` } })),
-            el("span", { class: "number" }, `${(100 * share).toFixed(1)} %`),
+            el("span", { class: "number" }, `${(100 * share).toFixed(1)}%`),
           ),
         ),
       ),

@@ -36,13 +36,13 @@ const Characterisation = (() => {
         place,
         {
           x: { low: 0, high, label: "vectors in a slice, |S|" },
-          y: { low: 0, high: 1.05 * Math.max(0.01, ...drawn.flatMap((each) => each.shares)), label: "share of pairs", show: (value) => `${Math.round(100 * value)} %` },
+          y: { low: 0, high: 1.05 * Math.max(0.01, ...drawn.flatMap((each) => each.shares)), label: "share of pairs", show: (value) => `${Math.round(100 * value)}%` },
           title: "Slice sizes where heads fire and where they do not",
         },
         (x, y) =>
           drawn.map(({ set, kind, shares }) => {
             const points = shares.slice(0, high + 1).map((share, size) => [x(size), y(share)]);
-            const text = (i) => `${NAMES[set]}, ${what[kind]}: |S| = ${i} in ${(100 * shares[i]).toFixed(1)} %`;
+            const text = (i) => `${NAMES[set]}, ${what[kind]}: |S| = ${i} in ${(100 * shares[i]).toFixed(1)}%`;
             return [
               Plot.line(LOOKS[set][kind], points),
               points.map(([left, top], i) => Plot.mark(shape[kind], LOOKS[set][kind], left, top, 3, text(i))),
@@ -152,7 +152,7 @@ const Characterisation = (() => {
       Plot.keep(byId("characterisation-kept-tau"), [], () =>
         tau(byId("characterisation-kept-tau"), "kept_of_sum", "What τ keeps: score", {
           label: "share of the score in the slice",
-          show: (value) => `${Math.round(100 * value)} %`,
+          show: (value) => `${Math.round(100 * value)}%`,
         }),
       );
       table();

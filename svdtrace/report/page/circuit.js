@@ -2,6 +2,12 @@
 const Circuit = (() => {
   let cy = null;
   let placed = null;
+  let moving = [];
+
+  const WIDTHS = { total: "total weight", weight: "mean weight", share: "median share of its side" };
+  // Where lines meet nodes, in widths of the node from its middle; the style sheet of the drawing has the same.
+  const ASIDE = 0.24;
+  const MOVE_ASIDE = 0.36;
 
   function inView() {
     const side = State.get("side"),
@@ -37,16 +43,17 @@ const Circuit = (() => {
   const shadeOf = ({ stability }, strength) =>
     stability === undefined || stability === null ? 0.4 + 0.55 * Math.sqrt(strength) : 0.12 + 0.85 * stability;
 
-  function elements(shown) {
-    const rank = ["weight", "share"].includes(State.get("rank")) ? State.get("rank") : "total";
-    const most = Math.max(...shown.map((connection) => connection[rank] || 0), 1e-9);
-    const nodes = [...placed.nodes.values()].map((node) => ({
+  function nodesOf() {
+    return [...placed.nodes.values()].map((node) => ({
       group: "nodes",
       classes: `${node.kind === "head" ? "head" : "other"} ${isRoot(node.name, node.role) ? "root" : ""}`,
-      data: { id: node.id, label: node.name },
+      data: { id: node.id, label: node.name, font: placed.font },
       position: { x: node.x, y: node.y },
     }));
-    const bands = placed.columns.map((column, i) => ({
+  }
+
+  function bandsOf() {
+    return placed.columns.map((column, i) => ({
       group: "nodes",
       classes: `band ${i % 2 ? "odd" : ""}`,
       selectable: false,
@@ -54,46 +61,68 @@ const Circuit = (() => {
       data: { id: `band ${column.role}`, label: "", width: column.width, height: bandHeight() },
       position: { x: column.x, y: bandMiddle() },
     }));
-    const edges = shown.map((connection) => {
-      const source = `${connection.writer.name}@${connection.role}`,
-        target = `${connection.reader}@${connection.role}`;
-      const from = placed.nodes.get(source),
-        to = placed.nodes.get(target);
-      const strength = Math.max(0, (connection[rank] || 0) / most);
-      const bow = 5 + (0.1 * (to.y - from.y) ** 2) / Math.hypot(to.x - from.x, to.y - from.y);
-      return {
-        group: "edges",
-        classes: connection.side,
-        data: {
-          id: connection.id,
-          source,
-          target,
-          bow: connection.side === "dest" ? -bow : bow,
-          width: 1.2 + 5.5 * strength ** 0.8,
-          shade: shadeOf(connection, strength),
-        },
-      };
-    });
-    const moves =
-      State.get("moves") !== "yes"
-        ? []
-        : movesBetween(placed.nodes).map((move) => {
-            const source = `${move.name}@${move.src}`,
-              target = `${move.name}@${move.dest}`;
-            const across = placed.nodes.get(target).x - placed.nodes.get(source).x;
-            return {
-              group: "edges",
-              classes: "move",
-              data: {
-                id: `move ${move.name} ${move.src} ${move.dest}`,
-                source,
-                target,
-                bow: -Math.sign(across) * (8 + 0.07 * Math.abs(across)),
-                width: 1.4 + 1.4 * (move.prompts / DATA.n_prompts),
-              },
-            };
-          });
-    return [...bands, ...nodes, ...moves, ...edges];
+  }
+
+  // A line from the top of the writer to the foot of the reader: a slight bow, or, where nodes are in its way, bends.
+  function connectionLine(connection, strength, routes) {
+    const { role, side, writer, reader } = connection;
+    const [source, target] = [placed.nodes.get(`${writer.name}@${role}`), placed.nodes.get(`${reader}@${role}`)];
+    const from = { x: source.x, y: source.y - NODE.height / 2 };
+    const to = { x: target.x + (side === "dest" ? -1 : 1) * ASIDE * target.width, y: target.y + NODE.height / 2 };
+    const [dx, dy] = [to.x - from.x, to.y - from.y];
+    const length = Math.hypot(dx, dy);
+    const bow = (side === "dest" ? -1 : 1) * (5 + (0.1 * dy ** 2) / length);
+    const control = { x: (from.x + to.x) / 2 - (bow * dy) / length, y: (from.y + to.y) / 2 + (bow * dx) / length };
+    const bowed = routes.clear(from, control, to, role, [source, target]);
+    const bends = bowed ? [] : routes.within(from, to, role);
+    return {
+      group: "edges",
+      classes: `${side} ${bowed ? "bowed" : bends.length ? "bent" : "straight"}`,
+      data: {
+        id: connection.id,
+        source: source.id,
+        target: target.id,
+        bow,
+        ...(bends.length && Routing.relative(from, to, bends)),
+        width: 1.2 + 4.6 * strength ** 0.8,
+        shade: shadeOf(connection, strength),
+      },
+    };
+  }
+
+  // A head at work leaves at the top of one of its nodes and comes down on the other.
+  function moveLine(move, routes) {
+    const [source, target] = [placed.nodes.get(`${move.name}@${move.src}`), placed.nodes.get(`${move.name}@${move.dest}`)];
+    const aside = Math.sign(target.x - source.x) * MOVE_ASIDE;
+    const from = { x: source.x + aside * source.width, y: source.y - NODE.height / 2, role: source.role };
+    const to = { x: target.x - aside * target.width, y: target.y - NODE.height / 2, role: target.role };
+    return {
+      group: "edges",
+      classes: `move bent ${aside > 0 ? "rightward" : "leftward"}`,
+      data: {
+        id: moveId(move),
+        source: source.id,
+        target: target.id,
+        ...Routing.relative(from, to, routes.across(from, to, source.row, placed.rows[0].step / 2)),
+        width: 1.4 + 1.4 * (move.prompts / DATA.n_prompts),
+      },
+    };
+  }
+
+  const moveId = (move) => `move ${move.name} ${move.src} ${move.dest}`;
+  const rankOf = () => (["weight", "share"].includes(State.get("rank")) ? State.get("rank") : "total");
+
+  function elements(shown) {
+    const most = Math.max(...shown.map((connection) => connection[rankOf()] || 0), 1e-9);
+    const strength = (connection) => Math.max(0, (connection[rankOf()] || 0) / most);
+    const routes = Routing.routing(placed.nodes, placed.columns);
+    moving = State.get("moves") === "yes" ? movesBetween(placed.nodes) : [];
+    return [
+      ...bandsOf(),
+      ...nodesOf(),
+      ...moving.map((move) => moveLine(move, routes)),
+      ...shown.map((connection) => connectionLine(connection, strength(connection), routes)),
+    ];
   }
 
   // Bands reach a little further up than down, because what an MLP writes stands above its layer's heads.
@@ -110,8 +139,18 @@ const Circuit = (() => {
     });
     byId("stage-empty").hidden = shown.length > 0;
     byId("shown").textContent = `${plural(shown.length, "connection")} of ${count(fitting)} that pass the filters`;
+    legend();
     fit();
     mark();
+  }
+
+  // Only what is drawn is explained.
+  function legend() {
+    byId("legend-width").textContent = WIDTHS[rankOf()];
+    const nodes = [...placed.nodes.values()];
+    byId("legend-move").hidden = moving.length === 0;
+    byId("legend-root").hidden = !nodes.some((node) => isRoot(node.name, node.role));
+    byId("legend-other").hidden = nodes.every((node) => node.kind === "head");
   }
 
   function fit() {
@@ -120,13 +159,6 @@ const Circuit = (() => {
     if (cy.zoom() > LARGEST) {
       cy.zoom(LARGEST);
       cy.center(cy.nodes(".band"));
-    }
-    // Where the whole would be too small to read: its end, where the answer is formed.
-    const small = leastZoom({ width: byId("stage").clientWidth });
-    if (cy.zoom() < small) {
-      const box = cy.nodes(".band").boundingBox();
-      cy.zoom(small);
-      cy.pan({ x: cy.width() - 8 - box.x2 * small, y: 34 - box.y1 * small });
     }
     axes();
   }
@@ -274,14 +306,9 @@ const Circuit = (() => {
     });
     cy.on("tap", (event) => {
       if (event.target === cy) State.set({ pick: "" });
-      else if (!event.target.hasClass("move")) pick(event.target.id());
+      else if (!event.target.is(".move, .band")) pick(event.target.id());
     });
-    cy.on("mouseover", "node.head, node.other, edge", () => {
-      stage.style.cursor = "pointer";
-    });
-    cy.on("mouseout", () => {
-      stage.style.cursor = "";
-    });
+    Hover.start(cy, { stage, tip: byId("tip"), moveOf: (id) => moving.find((move) => moveId(move) === id) });
     cy.on("viewport", axes);
     leaveScrollingToPage(byId("frame"));
     byId("frame").addEventListener("keydown", onKey);

@@ -29,7 +29,7 @@ const Dimensions = (() => {
       { viewBox: `0 0 ${WIDTH} ${HEIGHT}`, role: "img", "aria-label": labels.title, class: "chart" },
       levels.map((level) => [
         svg("line", { x1: LEFT, x2: WIDTH - 8, y1: up(level), y2: up(level), class: "grid" }),
-        svg("text", { x: LEFT - 6, y: up(level) + 4, class: "left" }, `${Math.round(100 * level)} %`),
+        svg("text", { x: LEFT - 6, y: up(level) + 4, class: "left" }, `${Math.round(100 * level)}%`),
       ]),
       series.map((each, i) =>
         each.values.map(
@@ -47,7 +47,7 @@ const Dimensions = (() => {
                 class: each.class,
                 rx: 1.5,
               },
-              svg("title", {}, `${labels.x} ${value}: ${(100 * share).toFixed(1)} % ${each.of}`),
+              svg("title", {}, `${labels.x} ${value}: ${(100 * share).toFixed(1)}% ${each.of}`),
             ),
         ),
       ),

@@ -30,8 +30,12 @@ function put(element, ...children) {
   if (key) [...element.querySelectorAll("[data-key]")].find((child) => child.dataset.key === key)?.focus();
 }
 
+// A name in one piece; where several are joined by commas, lines break between them alone.
+const whole = (names) =>
+  names.split(",").map((name, i, all) => el("span", { class: "whole" }, i < all.length - 1 ? `${name},` : name));
+
 const count = (value) => value.toLocaleString("en-US");
-const percent = (part, whole) => `${whole ? Math.round((100 * part) / whole) : 0} %`;
+const percent = (part, whole) => `${whole ? Math.round((100 * part) / whole) : 0}%`;
 const plural = (value, noun, many) => `${count(value)} ${value === 1 ? noun : many || `${noun}s`}`;
 
 function short(value) {

@@ -11,7 +11,7 @@ const Faithfulness = (() => {
     faithfulness: ["Kept alone: faithfulness", "edges kept, all others at their mean", "higher is better"],
     completeness: ["Removed: completeness", "edges removed, all others kept", "lower is better"],
   };
-  const PERCENT = (value) => `${Math.round(100 * value)} %`;
+  const PERCENT = (value) => `${Math.round(100 * value)}%`;
 
   const MEASURED = {
     logit_difference: ["logit difference", "logits"],
@@ -80,7 +80,6 @@ const Faithfulness = (() => {
           x: { ...Plot.reach(rows.map((row) => row[across])), label: across === "traced" ? "traced weight a prompt (score units)" : `attribution patching (${unit})` },
           y: { ...Plot.reach(rows.map((row) => row.path_patching)), label: `path patching (${unit})` },
           title: `${label} against path patching, one mark an edge`,
-          left: 64,
         },
         (x, y) =>
           rows.map((row) => Plot.mark("circle", "first open", x(row[across]), y(row.path_patching), 3.5, `${row.edge}: ${short(row[across])}, ${short(row.path_patching)} ${unit}`)),
@@ -91,15 +90,21 @@ const Faithfulness = (() => {
   function areas() {
     const { areas: found } = measured();
     const show = (each) => (each ? `${signed(each.mean)} [${signed(each.low)}, ${signed(each.high)}]` : "–");
-    const names = ["traced", "attribution", "random", "traced_less_attribution", "traced_less_random"];
-    const titles = ["Traced", "Attribution", "Random", "Traced − attribution", "Traced − random"];
+    const orders = {
+      traced: "Traced",
+      attribution: "Attribution",
+      random: "Random",
+      traced_less_attribution: "Traced − attribution",
+      traced_less_random: "Traced − random",
+    };
+    const kinds = Object.keys(KINDS).filter((kind) => found[kind]);
     return tableOf(
       "Areas under the curves",
       [
-        { label: "Area under the curve [95 %]", show: (kind) => KINDS[kind][0], text: true },
-        ...names.map((name, i) => ({ label: titles[i], show: (kind) => show(found[kind][name]), wide: i === 1 || i === 3 })),
+        { label: "Area under the curve [95%]", show: (order) => orders[order], text: true },
+        ...kinds.map((kind) => ({ label: KINDS[kind][0], show: (order) => show(found[kind][order]) })),
       ],
-      Object.keys(KINDS).filter((kind) => found[kind]),
+      Object.keys(orders),
     );
   }
 
@@ -136,7 +141,7 @@ const Faithfulness = (() => {
       byId("faithfulness-words"),
       `${plural(data.prompts ?? 0, "prompt")}; ${count(data.counts.edges ?? 0)} traced of ${plural(data.counts.candidates ?? 0, "candidate edge")}, from ${writers}. `,
       clean !== undefined &&
-        `The ${name} is ${signed(clean)} ${unit} as the model is (100 % below) and ${signed(nothing)} with every signal held (0 %). `,
+        `The ${name} is ${signed(clean)}\u00a0${unit} as the model is (100% below) and ${signed(nothing)} with every signal held (0%). `,
       clean !== undefined &&
         Math.abs(clean - nothing) < 0.05 * Math.abs(clean) &&
         `These hardly differ, so shares of their difference say little: what steers attention hardly moves the ${name} here.`,

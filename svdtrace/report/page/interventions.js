@@ -45,8 +45,8 @@ const Interventions = (() => {
     const cut = narrow ? 21 : 38;
     const all = shown.flatMap(({ row, controls }) => [row, ...controls]);
     const values = all.flatMap((row) => ["", "_low", "_high"].map((end) => row[`${measure}${end}`]));
-    const height = shown.length * STEP + 66;
-    const top = (i) => 22 + i * STEP;
+    const height = shown.length * STEP + 82;
+    const top = (i) => 38 + i * STEP;
     return Plot.frame(
       place,
       {
@@ -57,7 +57,7 @@ const Interventions = (() => {
         left,
       },
       (x) => [
-        svg("line", { x1: x(0), x2: x(0), y1: 8, y2: height - 44, class: "base" }),
+        svg("line", { x1: x(0), x2: x(0), y1: 20, y2: height - 44, class: "base" }),
         shown.map(({ row, name, controls }, i) => [
           svg("text", { x: left - 8, y: top(i) + 4, class: "left name" }, name.length > cut ? `${name.slice(0, cut - 1)}…` : name, svg("title", {}, name)),
           controls.map((control, j) => whisker(control, measure, x, top(i) + 6 + 5 * j, j ? "third" : "second", j ? "triangle" : "square")),
@@ -78,8 +78,8 @@ const Interventions = (() => {
   function named({ name }) {
     const connection = connectionOf(name);
     return connection
-      ? button(name, () => go("circuit", { pick: connection.id }), { title: "Show in the circuit", "data-key": name })
-      : name;
+      ? button(whole(name), () => go("circuit", { pick: connection.id }), { title: "Show in the circuit", "data-key": name })
+      : whole(name);
   }
 
   function columns(measure) {
@@ -87,9 +87,9 @@ const Interventions = (() => {
     return [
       { label: "Edges", show: named, text: true },
       { label: "Prompts", show: ({ row }) => count(row.prompts), title: "in which the edges are, and were edited" },
-      { label: "Change [95 %]", show: ({ row }) => interval(row, measure) },
+      { label: "Change [95%]", show: ({ row }) => interval(row, measure) },
       { label: "Controls' change", show: ({ controls }) => controls.map((each) => interval(each, measure)).join("; ") || "–", wide: true },
-      { label: "Excess [95 %]", show: ({ row }) => interval(row, "excess"), wide: true, title: "by how much more the signal moves the logit difference than its controls do" },
+      { label: "Excess [95%]", show: ({ row }) => interval(row, "excess"), wide: true, title: "by how much more the signal moves the logit difference than its controls do" },
       { label: "More than chance", show: ({ row }) => verdict[row.exceeds], text: true },
       { label: "Norm ratio", show: ({ row }) => short(row.norm_ratio), wide: true, title: "length of what was edited, after / before" },
       { label: "Cosine", show: ({ row }) => short(row.cosine), wide: true, title: "between what was edited before and after" },
@@ -107,7 +107,7 @@ const Interventions = (() => {
       judged.length > 0 &&
         el("p", {}, `${count(judged.filter((row) => row.exceeds).length)} of ${plural(judged.length, "signal")} move the logit difference more than their controls do.`),
       Plot.legend([
-        ["first", "circle", "signal, with the 95 % interval of its mean over prompts"],
+        ["first", "circle", "signal, with the 95% interval of its mean over prompts"],
         ...kinds.map((kind, i) => [i ? "third" : "second", i ? "triangle" : "square", `control: ${CONTROLS[kind] || kind}`]),
       ]),
       view.shown.length ? forest(place, view) : el("p", { class: "note" }, "No prompt was edited."),

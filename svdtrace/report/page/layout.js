@@ -1,7 +1,10 @@
 // Where the circuit's nodes stand: a row for each layer, the first at the bottom; a column for each role, in reading
 // order. A writer stands at the token that it wrote to, a reader at the token that it read; so connections run upwards
 // within a column, and what a head does, from the token it reads to the token it writes, runs across.
-const NODE = { width: 46, height: 24, gap: 10, lift: 34 };
+const NODE = { width: 46, height: 24, gap: 16, lift: 38, other: 62 };
+const LARGEST = 1.5;
+// The whole circuit is in view whatever the screen; where it gets small, names are written larger within their nodes.
+const SMALL = 0.8;
 
 const RANK = { head: 0, attn_bias: 0.3, mlp: 0.5, embed: 0, pos: 0, const: 0 };
 
@@ -9,23 +12,36 @@ function placeCircuit(connections, stage) {
   const nodes = new Map();
   const add = (writer, role) => {
     const id = `${writer.name}@${role}`;
-    if (!nodes.has(id)) nodes.set(id, { id, ...writer, role, row: writer.layer + RANK[writer.kind] });
+    const width = writer.kind === "head" ? NODE.width : NODE.other;
+    if (!nodes.has(id)) nodes.set(id, { id, ...writer, role, width, row: writer.layer + RANK[writer.kind] });
     return nodes.get(id);
   };
   for (const connection of connections) {
     add(connection.writer, connection.role);
     add(writerOf(connection.reader), connection.role);
   }
-  const columns = placeColumns(nodes);
-  const rows = placeRows(nodes, columns, stage);
+  const { columns, rows, zoom } = fittest(nodes, stage);
   sortCells(nodes, connections, columns, rows.y);
-  return { nodes, columns, rows: rows.list };
+  return { nodes, columns, rows: rows.list, font: zoom < SMALL ? 15.5 : 12.5 };
 }
 
-function placeColumns(nodes) {
+// A crowded cell is laid like bricks, in two or more courses: in as few as show the whole nearly as
+// large as it can be.
+function fittest(nodes, stage) {
   const roles = DATA.roles.filter((role) => [...nodes.values()].some((node) => node.role === role));
-  // A crowded cell is laid like bricks, in two or more courses.
-  const most = Math.max(4, Math.floor(18 / roles.length));
+  const tried = Array.from({ length: Math.max(4, Math.floor(18 / roles.length)) }, (_, i) => {
+    const columns = placeColumns(nodes, roles, i + 1);
+    const rows = placeRows(nodes, columns, stage);
+    const [across, up] = [columns.at(-1), rows.list];
+    const width = across ? across.x + across.width / 2 : 1;
+    const height = up.length ? up[0].y - up.at(-1).y + 1.1 * up[0].step : 1;
+    return { columns, rows, zoom: Math.min(LARGEST, stage.width / width, stage.height / height) };
+  });
+  const best = Math.max(...tried.map(({ zoom }) => zoom));
+  return tried.findLast(({ zoom }) => zoom >= 0.88 * best);
+}
+
+function placeColumns(nodes, roles, most) {
   let x = 0;
   return roles.map((role) => {
     const cells = new Map();
@@ -36,17 +52,12 @@ function placeColumns(nodes) {
     const widest = Math.max(
       ...[...cells.values()].map((cell) => (courses(cell) > 1 ? 0.5 : 0) + Math.ceil(cell.length / courses(cell))),
     );
-    const width = Math.max(widest * (NODE.width + NODE.gap), 64) + 26;
+    const width = Math.max(widest * (NODE.width + NODE.gap), NODE.other) + 24;
     const column = { role, cells, courses, x: x + width / 2, width };
     x += width + 8;
     return column;
   });
 }
-
-// A narrow screen shows a part of the circuit, no smaller than this.
-const LEGIBLE = 0.62;
-const LARGEST = 1.5;
-const leastZoom = (stage) => (stage.width < 600 ? LEGIBLE : 0);
 
 // Rows are as far apart as fills the stage.
 function placeRows(nodes, columns, stage) {
@@ -55,10 +66,10 @@ function placeRows(nodes, columns, stage) {
     high = Math.max(...layers);
   const last = columns[columns.length - 1];
   const width = last ? last.x + last.width / 2 : 1;
-  const height = stage.height / Math.min(LARGEST, Math.max(stage.width / width, leastZoom(stage)));
+  const height = stage.height / Math.min(LARGEST, stage.width / width);
   const courses = Math.max(...columns.flatMap((column) => [...column.cells.values()].map(column.courses)));
-  const least = [...nodes.values()].some((node) => node.row % 1) ? 100 : 64;
-  const step = Math.min(240, Math.max(least + NODE.lift * (courses - 1), height / (high - low + 1.1)));
+  const least = [...nodes.values()].some((node) => node.row % 1) ? 112 : 72;
+  const step = Math.min(240, Math.max(least, height / (high - low + 1.1) - NODE.lift * (courses - 1))) + NODE.lift * (courses - 1);
   const y = (row) => -row * step;
   const list = [];
   for (let layer = low; layer <= high; layer += 1) {

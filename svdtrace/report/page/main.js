@@ -17,7 +17,18 @@ function go(section, values = {}) {
   byId(section)?.scrollIntoView();
 }
 
+// Filters lie folded on a narrow screen, where they would push the circuit out of sight.
+function foldFilters() {
+  const wide = matchMedia("(min-width: 641px)");
+  const show = () => {
+    byId("filters").open = wide.matches;
+  };
+  wide.addEventListener("change", show);
+  show();
+}
+
 function bindCircuit() {
+  foldFilters();
   const most = Math.min(CONNECTIONS.length, 500);
   byId("n").max = most;
   for (const id of ["low", "high"]) {
@@ -49,7 +60,7 @@ function bindCircuit() {
   show();
   const labels = () => {
     byId("n-value").textContent = count(Math.min(State.number("n", 1, 1000), most));
-    byId("min-value").textContent = `${State.get("min")} % of prompts`;
+    byId("min-value").textContent = `≥ ${State.get("min")}%`;
   };
   State.on(["n", "min"], labels);
   labels();

@@ -1,8 +1,39 @@
 // Charts: a frame with two named axes, marks that differ in shape and dash as well as in colour, legends.
 const Plot = (() => {
-  const RIGHT = 12,
-    TOP = 12,
+  const RIGHT = 14,
+    TOP = 30,
     BOTTOM = 44;
+
+  const pen = document.createElement("canvas").getContext("2d");
+  function widthOf(text, size = 13) {
+    pen.font = `${size}px ${getComputedStyle(document.documentElement).getPropertyValue("--sans")}`;
+    return pen.measureText(text).width;
+  }
+
+  // Of places and their names those that leave room for one another.
+  function spaced(places) {
+    let end = -Infinity;
+    return places.filter(([at, name]) => {
+      const half = widthOf(name) / 2 + 4;
+      if (at - half < end) return false;
+      end = at + half;
+      return true;
+    });
+  }
+
+  // Below the axis, in the middle of it as far as there is room, in lines where there is not.
+  function below(text, middle, width, y) {
+    const lines = [""];
+    for (const word of text.split(" ")) {
+      const longer = `${lines.at(-1)} ${word}`.trim();
+      if (widthOf(longer, 12.5) > width - 8 && lines.at(-1)) lines.push(word);
+      else lines[lines.length - 1] = longer;
+    }
+    return lines.map((line, i) => {
+      const half = widthOf(line, 12.5) / 2 + 2;
+      return svg("text", { x: Math.max(half, Math.min(width - half, middle)), y: y + 15 * i, class: "title" }, line);
+    });
+  }
 
   // Round places, about as many as asked for.
   function ticks(low, high, many) {
@@ -23,29 +54,33 @@ const Plot = (() => {
     const [first, last] = [map(low), map(high)];
     const at = (value) => from + ((map(value) - first) / (last - first || 1)) * (to - from);
     if (!counts) return { at, places: ticks(low, high, many) };
-    const places = COUNTS.filter((each) => each >= low && each <= high);
-    const apart = (place, i) => i === 0 || Math.abs(at(place) - at(places[i - 1])) > 26;
-    return { at, places: places.filter(apart) };
+    return { at, places: COUNTS.filter((each) => each >= low && each <= high) };
   }
 
+  // The upright axis is named above it, where no number of its own can stand.
   // `x`, `y`: low, high, label, perhaps counts, show; `marks(x, y)`: what is drawn, from values to places.
-  function frame(place, { x, y, title, height = 250, left = 66 }, marks) {
+  function frame(place, { x, y, title, height = 250, left }, marks) {
     const width = Math.max(260, place.clientWidth);
-    const across = axis({ ...x, many: Math.max(3, Math.floor((width - left) / 70)) }, left, width - RIGHT);
-    const up = axis(y, height - BOTTOM, TOP);
     const show = (each, value) => (each.show ? each.show(value) : each.counts ? count(value) : minus(String(value)));
+    const up = axis(y, height - BOTTOM, TOP);
+    left ||= 12 + Math.max(...up.places.map((value) => widthOf(show(y, value))), 20);
+    const across = axis({ ...x, many: Math.max(3, Math.floor((width - left) / 70)) }, left, width - RIGHT);
+    const named = below(x.label, (width + left - RIGHT) / 2, width, height - 6);
+    const whole = height + 15 * (named.length - 1);
     return svg(
       "svg",
-      { viewBox: `0 0 ${width} ${height}`, role: "img", "aria-label": title, class: "chart", style: { height: `${height}px` } },
+      { viewBox: `0 0 ${width} ${whole}`, role: "img", "aria-label": title, class: "chart", style: { height: `${whole}px` } },
       up.places.map((value) => [
         svg("line", { x1: left, x2: width - RIGHT, y1: up.at(value), y2: up.at(value), class: "grid" }),
         svg("text", { x: left - 7, y: up.at(value) + 4, class: "left" }, show(y, value)),
       ]),
       svg("line", { x1: left, x2: width - RIGHT, y1: height - BOTTOM, y2: height - BOTTOM, class: "base" }),
-      across.places.map((value) => svg("text", { x: across.at(value), y: height - BOTTOM + 17 }, show(x, value))),
+      spaced(across.places.map((value) => [across.at(value), show(x, value)])).map(([at, name]) =>
+        svg("text", { x: at, y: height - BOTTOM + 17 }, name),
+      ),
       y.low < 0 && y.high > 0 && svg("line", { x1: left, x2: width - RIGHT, y1: up.at(0), y2: up.at(0), class: "base" }),
-      svg("text", { x: (width + left) / 2, y: height - 6, class: "title" }, x.label),
-      svg("text", { x: -(height - BOTTOM + TOP) / 2, y: 12, transform: "rotate(-90)", class: "title" }, y.label),
+      named,
+      y.label && svg("text", { x: 0, y: 12, class: "title start" }, y.label),
       marks(across.at, up.at),
     );
   }
@@ -102,7 +137,7 @@ const Plot = (() => {
     draw();
   }
 
-  return { frame, mark, line, legend, reach, keep };
+  return { frame, mark, line, legend, reach, keep, spaced, widthOf };
 })();
 
 // A table of rows under columns of { label, show, text, wide }; the first column names the row.

@@ -58,9 +58,15 @@ function curve(from, to) {
   }
   const [start, end] = from.top < to.top ? [from.bottom, to.top] : [from.top, to.bottom];
   const middle = (start + end) / 2;
+  // The name stands between two lines of tokens: half-way, or, where other lines lie between, just before the end.
+  const wished = Math.abs(end - start) < 90 ? middle : end - Math.sign(end - start) * 28;
+  const points = Array.from({ length: 41 }, (_, i) => i / 40).map((t) => ({
+    x: from.x * ((1 - t) ** 3 + 3 * (1 - t) ** 2 * t) + to.x * (3 * (1 - t) * t ** 2 + t ** 3),
+    y: start * (1 - t) ** 3 + 3 * middle * (1 - t) * t + end * t ** 3,
+  }));
   return {
     path: `M${from.x} ${start} C${from.x} ${middle} ${to.x} ${middle} ${to.x} ${end}`,
-    top: { x: (from.x + to.x) / 2, y: middle },
+    top: points.reduce((a, b) => (Math.abs(b.y - wished) < Math.abs(a.y - wished) ? b : a)),
   };
 }
 

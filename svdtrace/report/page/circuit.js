@@ -233,6 +233,16 @@ const Circuit = (() => {
     if (cost(next) < Infinity) pick(next.id);
   }
 
+  // The library draws when a screen is next refreshed, which comes too late for a print: there a copy is drawn at once.
+  function forPaper() {
+    const frame = byId("frame");
+    frame.querySelector(".printed")?.remove();
+    cy.style(circuitStyle());
+    if (!document.documentElement.classList.contains("paper")) return;
+    const copy = el("img", { class: "printed", src: cy.png({ scale: 2 }), alt: "", width: cy.width(), height: cy.height() });
+    byId("stage").after(copy);
+  }
+
   function zoomBy(factor) {
     cy.zoom({ level: cy.zoom() * factor, renderedPosition: { x: cy.width() / 2, y: cy.height() / 2 } });
   }
@@ -313,14 +323,11 @@ const Circuit = (() => {
     leaveScrollingToPage(byId("frame"));
     byId("frame").addEventListener("keydown", onKey);
     matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => cy.style(circuitStyle()));
-    let width = stage.clientWidth;
-    new ResizeObserver(() => {
-      if (Math.abs(stage.clientWidth - width) > 1) {
-        width = stage.clientWidth;
-        cy.resize();
-        draw();
-      }
-    }).observe(stage);
+    onWidth(stage, () => {
+      cy.resize();
+      draw();
+    });
+    addEventListener("paper", forPaper);
     byId("zoom-in").addEventListener("click", () => zoomBy(1.25));
     byId("zoom-out").addEventListener("click", () => zoomBy(0.8));
     byId("zoom-fit").addEventListener("click", fit);

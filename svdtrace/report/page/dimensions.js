@@ -124,7 +124,7 @@ const Dimensions = (() => {
       };
       State.on(["head"], draw);
       draw();
-      new ResizeObserver(draw).observe(byId("dimensions"));
+      onWidth(byId("dimensions"), draw);
     },
   };
 })();

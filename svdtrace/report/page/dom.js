@@ -20,6 +20,27 @@ const el = (tag, attributes, ...children) => fill(document.createElement(tag), a
 const svg = (tag, attributes, ...children) => fill(document.createElementNS(SVG, tag), attributes, children);
 const button = (label, onclick, attributes) => el("button", { type: "button", onclick, ...attributes }, label);
 
+// Calls when an element has got another width, and before a print, where the paper's width comes too late for an observer.
+function onWidth(element, draw) {
+  let width = element.clientWidth;
+  const look = () => {
+    if (Math.abs(element.clientWidth - width) < 2) return;
+    width = element.clientWidth;
+    draw();
+  };
+  new ResizeObserver(look).observe(element);
+  addEventListener("paper", look);
+}
+
+addEventListener("beforeprint", () => {
+  document.documentElement.classList.add("paper");
+  dispatchEvent(new Event("paper"));
+});
+addEventListener("afterprint", () => {
+  document.documentElement.classList.remove("paper");
+  dispatchEvent(new Event("paper"));
+});
+
 // Replaces what an element holds; the focus returns to the child with the same data-key, if it was inside.
 function put(element, ...children) {
   const active = document.activeElement;

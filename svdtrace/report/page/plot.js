@@ -127,12 +127,7 @@ const Plot = (() => {
 
   // Draws anew when the address changes any of the keys, and when the place gets another width.
   function keep(place, keys, draw) {
-    let width = place.clientWidth;
-    new ResizeObserver(() => {
-      if (Math.abs(place.clientWidth - width) < 2) return;
-      width = place.clientWidth;
-      draw();
-    }).observe(place);
+    onWidth(place, draw);
     State.on(keys, draw);
     draw();
   }

@@ -252,13 +252,7 @@ const Prompts = (() => {
       byId("prompt-next").addEventListener("click", () => turn(1));
       State.on(["prompt", "show", "token"], draw);
       draw();
-      let width = byId("tokens-frame").clientWidth;
-      new ResizeObserver(() => {
-        if (byId("tokens-frame").clientWidth !== width) {
-          width = byId("tokens-frame").clientWidth;
-          draw();
-        }
-      }).observe(byId("tokens-frame"));
+      onWidth(byId("tokens-frame"), draw);
     },
   };
 })();

@@ -116,7 +116,6 @@ const Circuit = (() => {
     const most = Math.max(...shown.map((connection) => connection[rankOf()] || 0), 1e-9);
     const strength = (connection) => Math.max(0, (connection[rankOf()] || 0) / most);
     const routes = Routing.routing(placed.nodes, placed.columns);
-    moving = State.get("moves") === "yes" ? movesBetween(placed.nodes) : [];
     return [
       ...bandsOf(),
       ...nodesOf(),
@@ -133,9 +132,10 @@ const Circuit = (() => {
     const { fitting, shown } = inView();
     const stage = byId("stage");
     placed = placeCircuit(shown, { width: stage.clientWidth, height: stage.clientHeight });
+    moving = State.get("moves") === "yes" ? movesBetween(placed.nodes) : [];
     cy.batch(() => {
       cy.elements().remove();
-      cy.add(elements(shown));
+      if (shown.length) cy.add(elements(shown));
     });
     byId("stage-empty").hidden = shown.length > 0;
     byId("shown").textContent = `${plural(shown.length, "connection")} of ${count(fitting)} that pass the filters`;

@@ -141,7 +141,11 @@ const Faithfulness = (() => {
       byId("faithfulness-words"),
       `${plural(data.prompts ?? 0, "prompt")}; ${count(data.counts.edges ?? 0)} traced of ${plural(data.counts.candidates ?? 0, "candidate edge")}, from ${writers}. `,
       clean !== undefined &&
-        `The ${name} is ${signed(clean)}\u00a0${unit} as the model is (100% below) and ${signed(nothing)} with every signal held (0%). `,
+[
+          `The ${name} is `,
+          el("span", { class: "whole" }, `${signed(clean)} ${unit}`),
+          ` as the model is (100% below) and ${signed(nothing)} with every signal held (0%). `,
+        ],
       clean !== undefined &&
         Math.abs(clean - nothing) < 0.05 * Math.abs(clean) &&
         `These hardly differ, so shares of their difference say little: what steers attention hardly moves the ${name} here.`,

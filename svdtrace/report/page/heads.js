@@ -16,7 +16,7 @@ const Heads = (() => {
       "td",
       {},
       button(head ? count(head.firings) : "", () => choose(name), {
-        class: `cell ${strength > 0.55 ? "strong" : ""}`,
+        class: "cell",
         style: { "--strength": `${(8 + 92 * strength).toFixed(1)}%` },
         title: text,
         "aria-label": text,

@@ -28,13 +28,14 @@ function placeCircuit(connections, stage) {
 // A crowded cell is laid like bricks, in two or more courses: in as few as show the whole nearly as
 // large as it can be.
 function fittest(nodes, stage) {
+  if (!nodes.size) return { columns: [], rows: { list: [], y: () => 0 }, zoom: 1 };
   const roles = DATA.roles.filter((role) => [...nodes.values()].some((node) => node.role === role));
   const tried = Array.from({ length: Math.max(4, Math.floor(18 / roles.length)) }, (_, i) => {
     const columns = placeColumns(nodes, roles, i + 1);
     const rows = placeRows(nodes, columns, stage);
-    const [across, up] = [columns.at(-1), rows.list];
-    const width = across ? across.x + across.width / 2 : 1;
-    const height = up.length ? up[0].y - up.at(-1).y + 1.1 * up[0].step : 1;
+    const [last, up] = [columns.at(-1), rows.list];
+    const width = last.x + last.width / 2;
+    const height = up[0].y - up.at(-1).y + 1.1 * up[0].step;
     return { columns, rows, zoom: Math.min(LARGEST, stage.width / width, stage.height / height) };
   });
   const best = Math.max(...tried.map(({ zoom }) => zoom));
@@ -65,7 +66,7 @@ function placeRows(nodes, columns, stage) {
   const low = Math.min(...layers),
     high = Math.max(...layers);
   const last = columns[columns.length - 1];
-  const width = last ? last.x + last.width / 2 : 1;
+  const width = last.x + last.width / 2;
   const height = stage.height / Math.min(LARGEST, stage.width / width);
   const courses = Math.max(...columns.flatMap((column) => [...column.cells.values()].map(column.courses)));
   const least = [...nodes.values()].some((node) => node.row % 1) ? 112 : 72;

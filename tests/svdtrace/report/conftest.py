@@ -163,15 +163,15 @@ def chromium(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
 
 @pytest.fixture
 def opened(chromium: Page, tmp_path: Path) -> Callable[..., Page]:
-    """Opens HTML in the browser at some hash, width and colour scheme; nothing is kept from earlier pages."""
+    """Opens HTML in the browser at some hash, size and colour scheme; nothing is kept from earlier pages."""
 
-    def opened(html: str, fragment: str = "", width: int = 1440, dark: bool = False) -> Page:
+    def opened(html: str, fragment: str = "", width: int = 1440, dark: bool = False, height: int = 900) -> Page:
         (tmp_path / "report.html").write_text(html, encoding="utf-8")
         chromium.open("about:blank")
         chromium.problems.clear()
         chromium.requests.clear()
         before = chromium.computing()
-        chromium.open(f"{(tmp_path / 'report.html').as_uri()}{fragment}", width, 900, dark)
+        chromium.open(f"{(tmp_path / 'report.html').as_uri()}{fragment}", width, height, dark)
         chromium.until_ready()
         chromium.seconds = chromium.computing() - before
         chromium.settle()

@@ -139,7 +139,7 @@ def test_opacity_is_stability_and_q_filters_the_circuit(opened):
         "row.cells[9].textContent])"
     )
     opacity = dict(drawn)
-    checked = [(opacity[name], int(shown.split()[0]) / 100) for name, shown in ids if name in opacity]
+    checked = [(opacity[name], int(shown.rstrip("%")) / 100) for name, shown in ids if name in opacity]
     assert checked
     # The table shows whole percents.
     assert all(abs(seen - (0.12 + 0.85 * stability)) < 0.005 for seen, stability in checked)
@@ -217,6 +217,6 @@ def test_each_null_says_how_much_it_explains(opened):
         "80 survive, 11 explained by it",
         "31 survive, 60 explained by it",
     ]
-    assert "25 survive a false-discovery rate of 5 %" in text_of(page, "#chance-words")
+    assert "25 survive a false-discovery rate of 5%" in text_of(page, "#chance-words")
     assert "p = 0.005" in text_of(page, "#chance-bases")
-    assert "83.0 %" in text_of(page, "#chance-reruns")
+    assert "83.0%" in text_of(page, "#chance-reruns")

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-from svdtrace.cli.options import ConfigChoice, Flat, Folder, ModelChoice, PromptChoice, Voice
+from svdtrace.cli.options import ConfigChoice, Flat, Folder, ModelChoice, PromptChoice, Voice, given
 from svdtrace.config import TraceConfig
 
 if TYPE_CHECKING:
@@ -75,11 +76,12 @@ def run(options: Options) -> int:
 
 
 def _save(trace: Trace, out: Path) -> None:
+    from svdtrace.folders.writing import write
     from svdtrace.output.writing import replaced_folder
     from svdtrace.pictures.figures import circuit_picture
 
     with replaced_folder(out) as staging:
-        trace.save(staging)
+        write(trace, staging, named=out)
         for name in PICTURES:
             circuit_picture(trace, staging / name)
 
@@ -164,10 +166,13 @@ def _next(options: Options, movers: list[NameMover]) -> list[str]:
     from svdtrace.cli.terminal import invoked
 
     root = f"{movers[0].head}@end:IO" if movers else "logit"
+    same = given(options.inputs, options.prompts, options.file)
+    out = "" if options.out == Options().out else f" --out {shlex.quote(f'{options.out}-paper')}"
+    alone = given(options.inputs, PromptChoice(bos=options.prompts.bos))
     return [
         f"Open {options.out / 'report.html'} in a browser; {options.out / PICTURES[0]} is a picture of the circuit.",
-        f"Next, one head in the paper's way: {invoked()} trace --prompts ioi:64 --roots '{root}' --method paper",
-        f"Or a sentence of your own:          {invoked()} tokens --text 'Then, Mary and John went to the shop.'",
+        f"Next, one head in the paper's way: {invoked()} trace{same} --roots '{root}' --method paper{out}",
+        f"Or a sentence of your own:          {invoked()} tokens{alone} --text 'Then, Mary and John went to the shop.'",
     ]
 
 

@@ -72,10 +72,11 @@ def lines(found: dict[str, Any]) -> list[str]:
 
 
 def _chance_lines(chance: dict[str, Any]) -> list[str]:
-    explained = ", ".join(f"{kind} explain {each['explained']}" for kind, each in chance["by_null"].items())
+    explained = ", ".join(f"{kind} explain {each['explained']:,}" for kind, each in chance["by_null"].items())
     said = [
-        f"chance: {chance['surviving']} of {chance['edges']} connections survive a false-discovery rate of "
-        f"{chance['fdr']:g} ({chance['nulls']} nulls of each kind, {chance['candidates']} candidates); {explained}"
+        f"chance: {chance['surviving']:,} of {chance['edges']:,} connections that some firing gives a positive weight, "
+        f"whether it leads to a root or not, survive a false-discovery rate of {chance['fdr']:g} ({chance['nulls']} "
+        f"nulls of each kind, {chance['candidates']:,} candidates); {explained}"
     ]
     if not chance["surviving"] and chance["edges"]:
         could = "no edge could survive" if chance["smallest_q"] > chance["fdr"] else "none survives"

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import shlex
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import tyro
 
@@ -69,3 +70,18 @@ class EvidenceChoice:
     """How many draws of each null; by default enough for --fdr 0.05. Alone: test the edges and keep them all."""
     stability: Flag[bool] = False
     """Trace again with other settings and say of each edge in what share of these traces it is (section 13)."""
+
+
+def given(*choices: Any) -> str:
+    """Options as they would be typed, a space before each: those of `choices` that are not at their defaults."""
+    said = ""
+    for choice in choices:
+        default = type(choice)()
+        for name in (field.name for field in fields(choice)):
+            value = getattr(choice, name)
+            if value == getattr(default, name):
+                continue
+            option = f" --{name.replace('_', '-')}"
+            several = value if isinstance(value, tuple) else (value,)
+            said += "".join(option if each is True else f"{option} {shlex.quote(str(each))}" for each in several)
+    return said

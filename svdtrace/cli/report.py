@@ -47,7 +47,7 @@ def run(options: Options) -> int:
     trace = opened(options.folder)
     tell_unfinished(trace.manifest, options.voice)
     results = read_results(options.others, trace.manifest["model"].get("fingerprint"))
-    page = render(trace, results)
+    page = render(trace, results, folder=options.folder)
     if names_file(options.out, (".html",), options.folder):
         written = options.out
         with replaced_file(written) as staging:

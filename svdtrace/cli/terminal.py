@@ -10,12 +10,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
 
-from rich import box
-from rich.console import Console, Group
+from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-from rich.table import Table
-from rich.text import Text
 
+from svdtrace.cli.fitting import FittingTable
 from svdtrace.cli.options import PROGRAM, Voice
 
 WIDTH_OF_A_FILE = 120
@@ -76,14 +74,11 @@ def console() -> Output:
     return Output(width=None if sys.stdout.isatty() else WIDTH_OF_A_FILE, highlight=False, soft_wrap=False)
 
 
-def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]], *, left: Sequence[str] = ()) -> Group:
+def table(
+    title: str, columns: Sequence[str], rows: Sequence[Sequence[object]], *, left: Sequence[str] = ()
+) -> FittingTable:
     """A titled table; numbers stand to the right, the columns named in `left` to the left. Nothing in it is markup."""
-    shown = Table(box=box.SIMPLE_HEAD, header_style="bold", pad_edge=False)
-    for name in columns:
-        shown.add_column(Text(name), justify="left" if name in left else "right", overflow="fold")
-    for row in rows:
-        shown.add_row(*(Text(str(value)) for value in row))
-    return Group(Text(title, style="bold"), shown)
+    return FittingTable(title, columns, [[str(value) for value in row] for row in rows], left)
 
 
 def tell_notes(where: str, notes: Sequence[str], voice: Voice) -> None:

@@ -16,8 +16,11 @@ from svdtrace.tracing import tables
 TABLES: dict[str, pa.Schema] = {"prompts": tables.PROMPTS, "firings": tables.FIRINGS, "edges": tables.EDGES}
 
 
-def write(trace: Traced, folder: str | Path) -> None:
+def write(trace: Traced, folder: str | Path, named: str | Path | None = None) -> None:
     """Write all files of a trace.
+
+    Args:
+        named: what the page shall call the folder, where it moves on.
 
     Raises:
         OutputError: see `svdtrace.output.writing.replaced_folder`.
@@ -29,7 +32,7 @@ def write(trace: Traced, folder: str | Path) -> None:
         circuit = circuit_graph.ours(trace.parts())
         formats.write(circuit, staging / "graph.json")
         formats.write(circuit, staging / "graph.graphml")
-        (staging / "report.html").write_text(render(trace), encoding="utf-8")
+        (staging / "report.html").write_text(render(trace, folder=named or folder), encoding="utf-8")
         write_manifest(staging, trace.manifest)
 
 

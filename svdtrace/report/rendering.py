@@ -12,6 +12,7 @@ import hashlib
 from collections.abc import Sequence
 from functools import cache
 from importlib import resources
+from pathlib import Path
 
 import jinja2
 from markupsafe import Markup
@@ -48,13 +49,14 @@ SCRIPTS = (
 PARTS = ("chance", "stability", *(section for section, _ in SECTIONS.values()))
 
 
-def render(trace: InParts, results: Sequence[Result] = (), limit: int = BYTES) -> str:
+def render(trace: InParts, results: Sequence[Result] = (), limit: int = BYTES, folder: str | Path = "trace") -> str:
     """The page `report.html` of a trace; the same trace gives the same page.
 
     Args:
         trace: a trace, or a sweep's parts.
         results: of other commands, from `read_results`; each gets a section.
         limit: bytes of data; the page says what it leaves out.
+        folder: where the trace is, for the commands that the page tells.
 
     Returns:
         HTML that opens offline.
@@ -64,7 +66,7 @@ def render(trace: InParts, results: Sequence[Result] = (), limit: int = BYTES) -
     own = "\n".join(_asset(f"page/{name}") for name in SCRIPTS)
     scripts = [_asset(LIBRARY), f'\n(() => {{\n"use strict";\n{own}}})();\n']
     return _template().render(
-        words=words(trace.manifest, data, results),
+        words=words(trace.manifest, data, results, str(folder)),
         policy=_policy(scripts),
         style=Markup(_asset("page/style.css")),
         scripts=[Markup(script) for script in scripts],

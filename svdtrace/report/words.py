@@ -9,7 +9,7 @@ from typing import Any
 from svdtrace.pictures.traced import model_of
 from svdtrace.report.answers import Result
 from svdtrace.report.data import PageData
-from svdtrace.report.more import MORE, More
+from svdtrace.report.more import More, more
 from svdtrace.report.numbers import rounded
 from svdtrace.report.rounded import Rounded, rounded_words
 from svdtrace.tracing.rounding import ROUNDING
@@ -57,16 +57,17 @@ class Words:
     left_out: tuple[str, ...]
     notes: Mapping[str, str]
     rounding: Rounded | None = None
-    more: tuple[More, ...] = MORE
+    more: tuple[More, ...] = ()
 
 
-def words(manifest: Mapping[str, Any], data: PageData, results: Sequence[Result] = ()) -> Words:
+def words(manifest: Mapping[str, Any], data: PageData, results: Sequence[Result] = (), folder: str = "trace") -> Words:
     """Say what a trace found.
 
     Args:
         manifest: of a trace.
         data: what is counted together of it.
         results: of other commands, whose settings are named too.
+        folder: of the trace, as commands shall name it.
     """
     return Words(
         title=f"svdtrace: {_plural(data.prompts.count, 'prompt')}, {_plural(data.totals.firings, 'firing')}",
@@ -81,6 +82,7 @@ def words(manifest: Mapping[str, Any], data: PageData, results: Sequence[Result]
         rounding=rounded_words(manifest, data.prompts.count),
         seconds=tuple(_stages(manifest.get("seconds", {}))),
         left_out=data.left_out,
+        more=more(folder),
     )
 
 
@@ -182,7 +184,10 @@ def _groups(manifest: Mapping[str, Any]) -> list[Group]:
 def _group_of(result: Result) -> Group:
     """Settings, versions and prompts of another command's result, under its folder's name."""
     named = ("version", "libraries", "config", "prompts", "counts", "device")
-    rows = [row for name in named if name in result.manifest for row in _rows({name: result.manifest[name]})]
+    there = [name for name in named if name in result.manifest]
+    # Settings are named as the options are; all else says what it is of.
+    rows = [row for name in there for row in _rows({name: result.manifest[name]})]
+    rows = [(name.removeprefix("config "), value) for name, value in rows]
     return Group(f"svdtrace {result.command}", (("folder", result.folder), *rows))
 
 
@@ -198,17 +203,16 @@ def _notes(manifest: Mapping[str, Any], results: Sequence[Result]) -> dict[str, 
     return notes
 
 
-def _rows(values: Any) -> tuple[tuple[str, str], ...]:
-    """Nested values as flat rows; long mappings, such as counts of every head, are left to the tables above."""
-    if not isinstance(values, Mapping):
-        return (("value", _shown(values)),)
+def _rows(values: Mapping[str, Any], before: str = "") -> tuple[tuple[str, str], ...]:
+    """Values within values as flat rows, however deep, each under all its names; long mappings, such as counts of every
+    head, are left to the tables above.
+    """
     rows: list[tuple[str, str]] = []
     for name, value in values.items():
-        if isinstance(value, Mapping):
-            if len(value) <= 12:
-                rows += [(f"{name} {inner}", _shown(each)) for inner, each in value.items()]
-        else:
-            rows.append((str(name), _shown(value)))
+        if not isinstance(value, Mapping):
+            rows.append((f"{before}{name}", _shown(value)))
+        elif len(value) <= 12:
+            rows += _rows(value, f"{before}{name} ")
     return tuple(rows)
 
 
@@ -217,8 +221,10 @@ def _shown(value: Any) -> str:
         return "yes" if value else "no"
     if isinstance(value, int):
         return f"{value:,}"
-    if isinstance(value, list):
-        return ", ".join(map(str, value)) or "–"
+    if isinstance(value, Mapping):
+        return ", ".join(f"{name} = {_shown(each)}" for name, each in value.items()) or "–"
+    if isinstance(value, list | tuple):
+        return ", ".join(map(_shown, value)) or "–"
     return "–" if value is None else str(value)
 
 

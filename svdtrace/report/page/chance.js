@@ -9,7 +9,8 @@ const Chance = (() => {
   function sentence(chance) {
     const rate = `${Number((100 * chance.fdr).toPrecision(2))}%`;
     return [
-      `Of ${plural(chance.edges, "connection")}, ${count(chance.surviving)} survive a false-discovery rate of ${rate} against every null: ${count(chance.nulls)} draws of each, corrected for ${plural(chance.candidates, "candidate")}. `,
+      `Of ${plural(chance.edges, "connection")} that some firing gives a positive weight, whether it leads to a root or not, ${count(chance.surviving)} survive a false-discovery rate of ${rate} against every null: ${count(chance.nulls)} draws of each, corrected for ${plural(chance.candidates, "candidate")}. `,
+      `Of the ${plural(CONNECTIONS.length, "connection")} in the table of edges, ${count(CONNECTIONS.filter(({ q_value: q }) => q !== null && q <= chance.fdr).length)} do. `,
       chance.smallest_q > chance.fdr &&
         `With so few draws none could survive: the smallest q-value is ${chanceOf(chance.smallest_q)}; give more with --nulls. `,
       chance.prompts_without_partner > 0 &&

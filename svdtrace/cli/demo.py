@@ -107,7 +107,7 @@ def _tell(model: gpt2jax.Model, prompts: list[Prompt], trace: Trace, movers: lis
     show(terminal, summary(trace))
     terminal.print()
     for line in _next(options, movers):
-        terminal.print(line, markup=False)
+        terminal.print(line, markup=False, soft_wrap=True)
 
 
 def _task(model: gpt2jax.Model, prompt: Prompt) -> str:

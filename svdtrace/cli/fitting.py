@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -31,19 +32,28 @@ class FittingTable:
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         """The table, or its rows in lines where a cell would break."""
         yield Text(self.title, style="bold")
-        whole = self._table()
-        if Measurement.get(console, options.update(max_width=10_000), whole).maximum <= options.max_width:
-            yield whole
-            return
+        for headers in (self.columns, self._folded()):
+            whole = self._table(headers)
+            if Measurement.get(console, options.update(max_width=10_000), whole).maximum <= options.max_width:
+                yield whole
+                return
         yield Text()
         for row in self.rows:
             yield from self._lines(row, options.max_width)
         yield Text()
 
-    def _table(self) -> Table:
+    def _folded(self) -> list[str]:
+        """The columns' names over several lines, none wider than what its column needs anyhow."""
+        cells = zip(*self.rows, strict=True) if self.rows else [()] * len(self.columns)
+        return [
+            textwrap.fill(name, max(map(len, (*name.split(), *its)), default=1), break_long_words=False)
+            for name, its in zip(self.columns, cells, strict=True)
+        ]
+
+    def _table(self, headers: Sequence[str]) -> Table:
         table = Table(box=box.SIMPLE_HEAD, header_style="bold", pad_edge=False, padding=(0, 1, 0, 0))
-        for name in self.columns:
-            table.add_column(Text(name), justify="left" if name in self.left else "right", overflow="fold")
+        for name, header in zip(self.columns, headers, strict=True):
+            table.add_column(Text(header), justify="left" if name in self.left else "right", overflow="fold")
         for row in self.rows:
             table.add_row(*map(Text, row))
         return table

@@ -127,8 +127,13 @@ def test_the_demo_writes_everything_and_says_what_to_open(
     assert main([*given, "--out", str(out)]) == 0
     told = capsys.readouterr().out
     assert {"circuit.svg", "circuit.png", "report.html", "edges.parquet"} <= {path.name for path in out.iterdir()}
-    for words in (f"{out}/report.html", f"{out}/circuit.svg", "svdtrace trace --prompts ioi:64 --roots"):
+    for words in (f"{out}/report.html", f"{out}/circuit.svg", f"svdtrace tokens --model {model_folder} --text"):
         assert words in told
+    # What was given is given on.
+    assert f"svdtrace trace {' '.join(given[1:])} --roots" in told
+    assert f"--out {out}-paper\n" in told
+    suggested = f"svdtrace circuit {out}<" in (out / "report.html").read_text(encoding="utf-8")
+    assert suggested == (score_min == 0)
     assert main([*given, "--out", str(out), "--json"]) == 0
     content = json.loads(capsys.readouterr().out)
     assert content["asked"] == 3

@@ -135,6 +135,29 @@ def test_settings_versions_and_seconds_are_in_the_page():
     assert "Nothing: every prompt, firing and edge of the trace is here." in parts().text
 
 
+def test_settings_within_settings_are_told_one_by_one():
+    trace = made_up_trace()
+    deep = {
+        "config": {
+            **trace.manifest["config"],
+            "tracing": {"tau": 0.9, "more": {"skip_first": True}},
+            "each": [{"a": 1}],
+        }
+    }
+    page = render(MadeUpTrace(trace.prompts, trace.firings, trace.edges, {**trace.manifest, **deep}))
+    settings = re.sub(r"</?span[^>]*>", "", page[page.index('id="settings"') :])
+    for told in ("tracing tau</dt><dd>0.9<", "tracing more skip_first</dt><dd>yes<", "each</dt><dd>a = 1<"):
+        assert told in settings
+    assert "{&#39;" not in page
+
+
+def test_what_more_can_be_asked_names_the_folder_of_the_trace():
+    page = render(made_up_trace(), folder="my traces/ioi")
+    suggested = re.findall(r"<code>(svdtrace [^<]*)</code>", page)
+    assert len(suggested) == 8
+    assert all("&#39;my traces/ioi&#39;" in command for command in suggested if "characterise --prompts" not in command)
+
+
 def test_the_views_of_prompts_hold_their_firings_and_edges():
     data = parts().data()
     edges = trace().edges.to_pylist()

@@ -14,7 +14,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.patches import FancyArrowPatch
+from matplotlib.patches import FancyArrowPatch, Patch
 from matplotlib.ticker import MaxNLocator
 
 from svdtrace.pictures.connections import SIDES, ConnectionCount, Connections, MoveCount, Moves
@@ -202,11 +202,13 @@ def _draw_legend(axes: Axes, shown: int, of: int) -> None:
         Line2D([], [], color=SRC, linewidth=2.2, linestyle=SIDE_DASHES["src"], label="key side (what it finds)"),
         Line2D([], [], color=SOFT, linewidth=1.1, linestyle=(0, (1, 1.8)), label="a head at work"),
         Line2D([], [], linestyle="none", label=f"{shown} strongest of {of:,} connections"),
+        Line2D([], [], color=SOFT, linewidth=3.6, label="the wider and darker, the more weight"),
+        Patch(facecolor=PAPER, edgecolor=INK, linewidth=1.8, label="a root"),
     ]
     axes.legend(
         handles=lines,
         loc="lower center",
-        ncols=4,
+        ncols=3,
         frameon=False,
         fontsize=8,
         handlelength=2.6,

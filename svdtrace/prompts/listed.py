@@ -18,12 +18,12 @@ def listed(prompts: Iterable[Prompt] | Prompt) -> list[Prompt]:
     """All prompts: of a list, a generator, or a single one.
 
     Raises:
-        PromptError: see `each`.
+        PromptError: see `one_by_one`.
     """
-    return list(each(prompts))
+    return list(one_by_one(prompts))
 
 
-def each(prompts: Iterable[Prompt] | Prompt) -> Iterator[Prompt]:
+def one_by_one(prompts: Iterable[Prompt] | Prompt) -> Iterator[Prompt]:
     """The prompts one by one.
 
     Raises:

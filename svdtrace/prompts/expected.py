@@ -28,7 +28,8 @@ def _of_file(path: Path) -> int | None:
     if path.name.endswith(".parquet"):
         from pyarrow import parquet
 
-        return parquet.read_metadata(path).num_rows
+        with path.open("rb") as file:
+            return parquet.ParquetFile(file).metadata.num_rows
     if not path.name.endswith(".jsonl"):
         return None
     last = 0

@@ -153,7 +153,8 @@ def _parquet(path: Path) -> Iterator[Placed]:
     from pyarrow import parquet
 
     try:
-        with parquet.ParquetFile(path) as file:
+        # By its handle: the library cannot open names that are no Unicode.
+        with path.open("rb") as handle, parquet.ParquetFile(handle) as file:
             names = [name for name in FIELDS if name in file.schema_arrow.names]
             if not {"text", "tokens"} & set(names):
                 found = ", ".join(file.schema_arrow.names)

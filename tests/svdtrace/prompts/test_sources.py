@@ -67,3 +67,18 @@ def test_an_empty_line_takes_a_place_unless_no_record_comes_after_it(tmp_path: P
         assert [isinstance(record, EmptyLineError) for _, record in found] == [True, False, True, True, False]
     assert places(str(path)) == [1, 4]
     assert expected(str(path)) == 5
+
+
+def test_a_files_name_may_be_no_unicode(tmp_path: Path):
+    """Bytes of another encoding, as old archives hold them."""
+    for ending, write in ((".jsonl", lambda path: path.write_text("{}\n")), (".parquet", written_badly)):
+        path = tmp_path / f"p\udcff{ending}"
+        write(path)
+        assert expected(str(path)) == 1
+        with pytest.raises(PromptError, match=r'(line|row) 1: (neither "text" nor "tokens"|the prompt has no tokens)'):
+            prompts.read(str(path), None)
+
+
+def written_badly(path: Path) -> None:
+    with path.open("wb") as file:
+        parquet.write_table(pa.table({"tokens": pa.array([[]], pa.list_(pa.int32()))}), file)

@@ -15,7 +15,6 @@ import svdtrace
 from laws.comparison import FIRING, assert_same, by_key
 from laws.examples import LENGTHS, Rounding, few, random_model, random_prompts, seeds, shortened
 from svdtrace.config import TraceConfig
-from svdtrace.tracing import trace as tracing
 from svdtrace.tracing.batching import Plan, planned_batches
 from svdtrace.tracing.near_ties import NAMED
 from svdtrace.tracing.prepare import Prepared, prepare

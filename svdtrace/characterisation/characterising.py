@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -57,8 +57,8 @@ class Characterisation:
 
 def characterise(
     model: Model,
-    prompts: Sequence[Prompt],
-    contrast: Sequence[Prompt] | None = None,
+    prompts: Iterable[Prompt],
+    contrast: Iterable[Prompt] | None = None,
     config: TraceConfig | None = None,
     *,
     firing: str | None = None,
@@ -85,8 +85,7 @@ def characterise(
     """
     config = config or TraceConfig()
     data_sets = {PROMPTS: prompts} | ({CONTRAST: contrast} if contrast is not None else {})
-    for each in data_sets.values():
-        check_prompts(model, each)
+    data_sets = {name: check_prompts(model, each) for name, each in data_sets.items()}
     if names is None:
         names = name_tokens([prompt for each in data_sets.values() for prompt in each])
     clock = Clock()

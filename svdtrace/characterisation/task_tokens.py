@@ -8,7 +8,7 @@ ranked.auc(names)                                # how surely a token of `names`
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -66,7 +66,7 @@ class TokenNorms:
 
 def task_tokens(
     model: Model,
-    prompts: Sequence[Prompt],
+    prompts: Iterable[Prompt],
     layer: int,
     head: int,
     vectors: Sequence[int] | np.ndarray,
@@ -85,7 +85,7 @@ def task_tokens(
         SettingError: no such head, vector or side.
     """
     config = config or TraceConfig()
-    check_prompts(model, prompts)
+    prompts, vectors = check_prompts(model, prompts), [*vectors]
     shape = model.config
     if side not in SIDES:
         raise SettingError(f'side is "{side}"; choose dest or src')

@@ -8,7 +8,7 @@ usage.at("9.9@end:IO").used(100)                 # the vectors in at least 100 o
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import partial
 from typing import Any
@@ -126,7 +126,7 @@ class HeadUsage:
 
 def head_usage(
     model: Model,
-    prompts: Sequence[Prompt],
+    prompts: Iterable[Prompt],
     config: TraceConfig | None = None,
     *,
     most_pairs: int = 0,
@@ -149,7 +149,7 @@ def head_usage(
         SettingError, PromptError, ModelError: what was asked does not fit the model or the prompts.
     """
     config = config or TraceConfig()
-    check_prompts(model, prompts)
+    prompts = check_prompts(model, prompts)
     with precision(config):
         prepared = prepare_cached(model, config)
         return usage_of(prepared, prompts, config, most_pairs=most_pairs, seed=seed, progress=progress)

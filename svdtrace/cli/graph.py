@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import tyro
 
 from svdtrace.cli.options import Flag, Flat, Folder, Voice
-from svdtrace.errors import OptionError
+from svdtrace.errors import OptionError, OutputError
 from svdtrace.graphs.filters import GraphFilter
 
 if TYPE_CHECKING:
@@ -69,6 +69,7 @@ def run(options: Options) -> int:
     from svdtrace.folders.reading import opened
 
     _check(options)
+    _check_places(options)
     whole = opened(options.folder)
     tell_unfinished(whole.manifest, options.voice)
     trace = _prompt(whole, options.prompt)
@@ -111,6 +112,19 @@ def _check(options: Options) -> None:
     for name in ("nodes_max", "links_max"):
         if getattr(options, name) < 1:
             raise OptionError(f"--{name.replace('_', '-')} is {getattr(options, name)}; give 1 or more")
+
+
+def _check_places(options: Options) -> None:
+    """Refuse a place that cannot be written to before anything is written to another."""
+    from svdtrace.output.writing import check_folder, names_file
+
+    for out in options.out:
+        if not names_file(out, FORMS, options.folder):
+            check_folder(out)
+            continue
+        there = next(each for each in out.expanduser().absolute().parents if each.exists())
+        if not there.is_dir():
+            raise OutputError(f"{out}: {there} is a file, not a folder; name another file")
 
 
 def _prompt(whole: InParts, prompt: int | None) -> InParts:

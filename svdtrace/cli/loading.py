@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+import sys
+from collections.abc import Collection, Sequence
+from dataclasses import replace
 
 import gpt2jax
 from gpt2jax.config import GPT2Config
@@ -47,7 +49,7 @@ def load_tokenizer(choice: ModelChoice) -> tuple[Tokenizer | None, GPT2Config]:
 
 
 def read_prompts(choice: PromptChoice, tokenizer: Tokenizer | None, config: GPT2Config) -> list[Prompt]:
-    """The prompts of `--prompts`, then those of `--text`.
+    """The prompts of `--prompts`, then those of `--text`; empty lines among them are told.
 
     Raises:
         OptionError: neither is given, or a negative seed.
@@ -62,4 +64,21 @@ def read_prompts(choice: PromptChoice, tokenizer: Tokenizer | None, config: GPT2
     found: list[Prompt] = []
     if choice.prompts is not None:
         found += sources.read(choice.prompts, tokenizer, config=config, bos=choice.bos, seed=choice.seed)
-    return found + sources.from_texts(choice.text, tokenizer, config=config, bos=choice.bos)
+        _tell_empty(choice.prompts, found)
+    before = found[-1].place + 1 if found and found[-1].place is not None else 0
+    texts = sources.from_texts(choice.text, tokenizer, config=config, bos=choice.bos)
+    return found + [replace(prompt, place=before + number) for number, prompt in enumerate(texts)]
+
+
+def places_of(prompts: Sequence[Prompt]) -> list[int] | None:
+    """The prompts' places in their input, where something of it was passed over; else `None`."""
+    places = [number if prompt.place is None else prompt.place for number, prompt in enumerate(prompts)]
+    return None if places == list(range(len(prompts))) else places
+
+
+def _tell_empty(source: str, prompts: Sequence[Prompt]) -> None:
+    places = places_of(prompts)
+    if places is not None:
+        many = places[-1] + 1 - len(places)
+        lines = "1 line is" if many == 1 else f"{many:,} lines are"
+        print(f"note: {source}: {lines} empty; later prompts keep the numbers of their lines", file=sys.stderr)

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -17,10 +15,7 @@ from svdtrace.cli.options import ConfigChoice, Flag, Flat, Folder, ModelChoice, 
 from svdtrace.config import TraceConfig
 
 if TYPE_CHECKING:
-    from svdtrace.sweeping.running import Progress
-
-LINE_EVERY = 60.0
-"""Seconds between lines where standard error is no terminal."""
+    from svdtrace.sweeping.telling import Progress
 
 
 @dataclass(frozen=True)
@@ -54,8 +49,8 @@ class Options:
     prompts: Annotated[PromptChoice, Flat] = field(default_factory=PromptChoice)
     out: Folder = Path("sweep")
     """Folder to write: new, empty, or that of this same sweep, which then goes on."""
-    part_size: int = 2048
-    """Prompts a part, one file of each table."""
+    part_size: Annotated[int | None, tyro.conf.arg(metavar="N", help_behavior_hint="")] = None
+    """Prompts a part, one file of each table; by default as many as take a third of a minute, at most 2048."""
     strict: Flag[bool] = False
     """Stop at the first prompt that cannot be used."""
     model_axis: int = 1
@@ -76,6 +71,8 @@ def run(options: Options) -> int:
     from svdtrace.errors import OptionError
     from svdtrace.output.writing import check_folder
 
+    start = time.perf_counter()
+
     choice = options.prompts
     if choice.prompts is None or choice.text:
         raise OptionError("a sweep reads one source; give --prompts FILE, --prompts - or --prompts ioi:20000")
@@ -85,33 +82,34 @@ def run(options: Options) -> int:
 
     together = options.together
     if not together.distributed and together.coordinator is None:
-        return _swept(options, choice.prompts)
+        return _swept(options, choice.prompts, start)
 
     from svdtrace.sweeping.processes import join, leaving
 
     with leaving(tell):
         join(together.coordinator, together.processes, together.process)
-        return _swept(options, choice.prompts)
+        return _swept(options, choice.prompts, start)
 
 
-def _swept(options: Options, source: str) -> int:
-    """This process's share of the sweep, or all of it."""
+def _swept(options: Options, source: str, start: float) -> int:
+    """This process's share of the sweep, or all of it; the command began at `start`."""
     from svdtrace.cli.loading import load_model
+    from svdtrace.cli.sweep_progress import shown
     from svdtrace.cli.terminal import console, print_json
     from svdtrace.prompts.expected import expected
     from svdtrace.sweeping.processes import Processes
     from svdtrace.sweeping.running import sweep
     from svdtrace.tracing.sharding import device_mesh
 
-    model = load_model(options.inputs, options.voice)
-    mesh = None if options.model_axis == 1 else device_mesh(model_axis=options.model_axis)
-    with _shown(options.voice, expected(source)) as show:
-        last: list[Progress] = []
+    last: list[Progress] = []
+    with shown(options.voice, source, options.out, expected(source)) as told:
 
         def follow(progress: Progress) -> None:
             last[:] = [progress]
-            show(progress)
+            told.progress(progress)
 
+        model = load_model(options.inputs, options.voice)
+        mesh = None if options.model_axis == 1 else device_mesh(model_axis=options.model_axis)
         swept = sweep(
             model,
             source,
@@ -121,6 +119,7 @@ def _swept(options: Options, source: str) -> int:
             strict=options.strict,
             bos=options.prompts.bos,
             seed=options.prompts.seed,
+            started=told.started,
             progress=follow,
             mesh=mesh,
         )
@@ -130,15 +129,16 @@ def _swept(options: Options, source: str) -> int:
     if options.voice.json:
         print_json(content)
     elif not options.voice.quiet:
-        for line in _closing(content):
+        for line in _closing(content, time.perf_counter() - start):
             console().print(line)
     return 0
 
 
 def _summary(manifest: dict[str, Any], last: Progress) -> dict[str, Any]:
+    from svdtrace.cli.sweep_progress import speeds
     from svdtrace.tracing.rounding import ROUNDING
 
-    plan, rates = manifest["sweep"], _rates(last)
+    plan, rates = manifest["sweep"], speeds(last)
     return {
         "prompts": manifest["prompts"]["count"],
         "rejected": manifest["prompts"]["rejected"],
@@ -155,7 +155,7 @@ def _summary(manifest: dict[str, Any], last: Progress) -> dict[str, Any]:
     }
 
 
-def _closing(content: dict[str, Any]) -> Iterator[str]:
+def _closing(content: dict[str, Any], seconds: float) -> Iterator[str]:
     from svdtrace.tracing.rounding import ROUNDING, sentence
 
     lengths = ", ".join(map(str, content["bucket_edges"]))
@@ -173,7 +173,7 @@ def _closing(content: dict[str, Any]) -> Iterator[str]:
         yield "Nothing was left to do"
     else:
         yield (
-            f"{content['seconds']['total']:.1f} s: {content['prompts_per_second']:,.0f} prompts/s, "
+            f"{seconds:.1f} s: {content['prompts_per_second']:,.0f} prompts/s, "
             f"{content['firings_per_second']:,.0f} firings/s"
         )
     if ROUNDING in content:
@@ -181,58 +181,3 @@ def _closing(content: dict[str, Any]) -> Iterator[str]:
     if content["rejected"]:
         yield f"Why prompts were rejected: {Path(out) / 'rejected.parquet'}"
     yield f"Written to {out}; next: svdtrace graph {out}, svdtrace report {out}, svdtrace query {out} 'SQL'"
-
-
-def _rates(progress: Progress) -> tuple[float, float]:
-    """Prompts and firings a second, of what this run did."""
-    seconds = max(progress.seconds, 1e-9)
-    done, earlier = progress.done, progress.earlier
-    return round((done.prompts - earlier.prompts) / seconds, 1), round((done.firings - earlier.firings) / seconds, 1)
-
-
-@contextmanager
-def _shown(voice: Voice, total: int | None) -> Iterator[Callable[[Progress], None]]:
-    """Progress on standard error: a bar on a terminal, a line a minute elsewhere, nothing with `--quiet`."""
-    if voice.quiet:
-        yield lambda _progress: None
-    elif sys.stderr.isatty():
-        with _bar(total) as show:
-            yield show
-    else:
-        yield _lines(total)
-
-
-@contextmanager
-def _bar(total: int | None) -> Iterator[Callable[[Progress], None]]:
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-    from rich.progress import Progress as Bar
-
-    rates = TextColumn("{task.fields[rates]}")
-    columns = (TextColumn("sweeping"), BarColumn(), MofNCompleteColumn(), rates, TimeElapsedColumn())
-    with Bar(*columns, TimeRemainingColumn(), console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task("sweeping", total=total, rates="")
-
-        def show(progress: Progress) -> None:
-            prompts, firings = _rates(progress)
-            done = progress.done.prompts + progress.done.rejected
-            bar.update(task, completed=done, rates=f"{prompts:,.0f} prompts/s, {firings:,.0f} firings/s")
-
-        yield show
-
-
-def _lines(total: int | None) -> Callable[[Progress], None]:
-    told = time.monotonic()
-
-    def show(progress: Progress) -> None:
-        nonlocal told
-        if time.monotonic() - told < LINE_EVERY:
-            return
-        told = time.monotonic()
-        prompts, firings = _rates(progress)
-        done = progress.done.prompts + progress.done.rejected
-        of = f" of {total:,}" if total else ""
-        left = f", {(total - done) / prompts:,.0f} s left" if total and prompts else ""
-        print(f"{done:,}{of} prompts, {prompts:,.0f} prompts/s, {firings:,.0f} firings/s{left}", file=sys.stderr)
-
-    return show

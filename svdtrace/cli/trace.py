@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from svdtrace.cli.options import ConfigChoice, EvidenceChoice, Flat, Folder, ModelChoice, PromptChoice, Voice
 from svdtrace.config import TraceConfig
+
+if TYPE_CHECKING:
+    from svdtrace.tracing.trace import Trace
 
 
 @dataclass(frozen=True)
@@ -47,13 +50,14 @@ def run(options: Options) -> int:
     check_folder(options.out)
 
     from svdtrace.cli.evidence import examined
-    from svdtrace.cli.loading import load_model, read_prompts
+    from svdtrace.cli.loading import load_model, places_of, read_prompts
     from svdtrace.cli.summary import show, summary
     from svdtrace.cli.terminal import console, print_json
 
     model = load_model(options.inputs, options.voice)
     prompts = read_prompts(options.prompts, model.tokenizer, model.config)
     found = examined(model, prompts, options.settings, options.evidence, options.prompts.seed, options.voice)
+    found = _at_places(found, places_of(prompts))
     found.save(options.out)
     content = {"command": "trace", "out": str(options.out), **summary(found)}
     if options.voice.json:
@@ -63,3 +67,19 @@ def run(options: Options) -> int:
         show(terminal, content)
         terminal.print(f"Written to {options.out}; open {options.out / 'report.html'}")
     return 0
+
+
+def _at_places(found: Trace, places: list[int] | None) -> Trace:
+    """The trace with its prompts numbered as their lines are, where some of these were empty."""
+    if places is None:
+        return found
+    from svdtrace.tracing.near_ties import renumbered
+    from svdtrace.tracing.tables import at_places
+
+    said = found.manifest
+    told = {
+        "prompts": said["prompts"] | {"rejected": places[-1] + 1 - len(places)},
+        "near_ties": said["near_ties"] | {"named": renumbered(said["near_ties"]["named"], places)},
+    }
+    tables = {name: at_places(getattr(found, name), places) for name in ("prompts", "firings", "edges")}
+    return replace(found, **tables, manifest=said | told)

@@ -6,7 +6,7 @@ found.table, found.summary()
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -34,6 +34,7 @@ from svdtrace.method.bounds import RoundingScale, rounding_scale
 from svdtrace.method.decomposition import Decomposition, gauged
 from svdtrace.prompts.edge_names import EdgeName, parse_edge
 from svdtrace.prompts.hashing import prompts_hash
+from svdtrace.prompts.listed import several
 from svdtrace.prompts.prompt import Prompt
 from svdtrace.results.decompositions import cached_decompose
 from svdtrace.results.versions import versions
@@ -89,8 +90,8 @@ class Ready:
 
 def intervene(
     model: Model,
-    prompts: Sequence[Prompt],
-    edges: Sequence[str | Sequence[str]],
+    prompts: Iterable[Prompt],
+    edges: Iterable[str | Sequence[str]] | str,
     config: InterventionConfig | None = None,
     *,
     tracing: TraceConfig | None = None,
@@ -102,7 +103,7 @@ def intervene(
         model: raw or folded; a raw one is folded.
         prompts: any lengths.
         edges: interventions; each the name of an edge (`8.6:9.9@end:IO/dest`), or of several that are edited together,
-            joined by commas or as a sequence.
+            joined by commas or as a sequence. A single string is one of them.
         config: what is done to them, by default `InterventionConfig()`: global and local, ablate and boost, in the
             paper's way, without controls.
         tracing: threshold, tau, score_min and skip_first that say what a firing and its slice are; also dtype and
@@ -118,8 +119,8 @@ def intervene(
     """
     config, tracing = config or InterventionConfig(), tracing or TraceConfig()
     clock = Clock()
-    check_prompts(model, prompts)
-    specs = parse_specs(edges, model.config, prompts)
+    prompts = check_prompts(model, prompts)
+    specs = parse_specs(several(edges, "edges", EdgeError), model.config, prompts)
     with precision(tracing):
         with clock("prepare"):
             ready = make_ready(model, tracing)
@@ -137,7 +138,8 @@ def parse_specs(edges: Sequence[str | Sequence[str]], model: GPT2Config, prompts
     longest = max(len(prompt.tokens) for prompt in prompts)
     specs = []
     for each in edges:
-        names = [name.strip() for name in (each.split(",") if isinstance(each, str) else each)]
+        listed = each.split(",") if isinstance(each, str) else several(each, "the edges of one intervention", EdgeError)
+        names = [str(name).strip() for name in listed]
         parsed = tuple(parse_edge(name, model) for name in names)
         for name, edge in zip(names, parsed, strict=True):
             _check(name, edge, roles, longest)

@@ -7,7 +7,7 @@ found.annotate(svdtrace.trace(model, prompts, keep=found.survivors(0.05)))
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -74,7 +74,7 @@ class Chance:
 
 def chance(
     model: Model,
-    prompts: Sequence[Prompt],
+    prompts: Iterable[Prompt],
     config: TraceConfig | None = None,
     *,
     nulls: int | None = None,
@@ -98,7 +98,7 @@ def chance(
     """
     config = config or TraceConfig()
     check(nulls, fdr, seed)
-    check_prompts(model, prompts)
+    prompts = check_prompts(model, prompts)
     device, clock = computing_device(config), Clock()
     with precision(config), clock("nulls"):
         asked = question(prepare_cached(model, config, device_mesh([device])), prompts, config, seed)

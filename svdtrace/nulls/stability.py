@@ -6,7 +6,7 @@ svdtrace.stability(model, prompts, trace).edges["stability"]
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -60,7 +60,7 @@ def reruns(config: TraceConfig) -> list[Rerun]:
 
 
 def stability(
-    model: Model, prompts: Sequence[Prompt], trace: Trace, *, seed: int = 0, progress: Progress | None = None
+    model: Model, prompts: Iterable[Prompt], trace: Trace, *, seed: int = 0, progress: Progress | None = None
 ) -> Trace:
     """The trace with a further column of its edges, `stability`: the share of reruns in which each is there.
 
@@ -73,7 +73,7 @@ def stability(
     Raises:
         SettingError, PromptError, ModelError: see `svdtrace.trace`.
     """
-    check_prompts(model, prompts)
+    prompts = check_prompts(model, prompts)
     config = TraceConfig.from_dict(trace.manifest["config"])
     order = WriterOrder.of(model.config.n_layers, model.config.n_heads)
     mine = edge_keys(trace.edges, order, model.config.n_ctx)

@@ -14,12 +14,13 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from svdtrace.prompts.generators import ioi, ordinary, text
     from svdtrace.prompts.prompt import Prompt
-    from svdtrace.prompts.reading import from_texts, read, stream
+    from svdtrace.prompts.reading import from_records, from_texts, read, stream
 
-__all__ = ["Prompt", "from_texts", "ioi", "ordinary", "read", "stream", "text"]
+__all__ = ["Prompt", "from_records", "from_texts", "ioi", "ordinary", "read", "stream", "text"]
 
 _HOMES = {
     "Prompt": "prompt",
+    "from_records": "reading",
     "from_texts": "reading",
     "ioi": "generators",
     "ordinary": "generators",

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from svdtrace.prompts.sources import GENERATORS
+from svdtrace.errors import PromptError
+from svdtrace.prompts.sources import GENERATORS, files_of
 
 
 def expected(source: str) -> int | None:
@@ -14,17 +15,25 @@ def expected(source: str) -> int | None:
         number = rest.split(":")[0]
         return int(number) if kind != "text" and number.isdecimal() else None
     path = Path(source)
-    if path.is_dir():
-        counts = [expected(str(each)) for each in path.iterdir() if each.suffix in (".parquet", ".jsonl", ".gz")]
-        return sum(count or 0 for count in counts) if counts and None not in counts else None
     try:
-        if source.endswith(".parquet"):
-            from pyarrow import parquet
-
-            return parquet.read_metadata(path).num_rows
-        if source.endswith(".jsonl"):
-            with path.open("rb") as file:
-                return sum(bool(line.strip()) for line in file)
-    except (OSError, ValueError):
+        if path.is_dir():
+            counts = [_of_file(each) for each in files_of(path)]
+            return sum(count or 0 for count in counts) if counts and None not in counts else None
+        return _of_file(path)
+    except (OSError, ValueError, PromptError):
         return None
-    return None
+
+
+def _of_file(path: Path) -> int | None:
+    if path.name.endswith(".parquet"):
+        from pyarrow import parquet
+
+        with path.open("rb") as file:
+            return parquet.ParquetFile(file).metadata.num_rows
+    if not path.name.endswith(".jsonl"):
+        return None
+    last = 0
+    with path.open("rb") as file:
+        for number, line in enumerate(file, 1):
+            last = number if line.strip() else last
+    return last

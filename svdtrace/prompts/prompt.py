@@ -17,6 +17,7 @@ class Prompt:
             section 8).
         answer, distractor: token ids whose logits are compared, or None.
         text: the running text, as given or as the tokenizer writes the ids; None without a tokenizer.
+        place: its 0-based place in the input that it was read from, empty lines counted; None if it was not read.
     """
 
     id: str | None
@@ -26,6 +27,7 @@ class Prompt:
     answer: int | None = None
     distractor: int | None = None
     text: str | None = None
+    place: int | None = field(default=None, compare=False, repr=False, kw_only=True)
 
     @property
     def last(self) -> int:

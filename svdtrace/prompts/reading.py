@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
 from svdtrace.errors import PromptError
+from svdtrace.prompts.listed import several
 from svdtrace.prompts.prompt import Prompt
 from svdtrace.prompts.records import Limits, build
-from svdtrace.prompts.sources import Placed, records
+from svdtrace.prompts.sources import EmptyLineError, Placed, records
 
 if TYPE_CHECKING:
     from gpt2jax.config import GPT2Config
@@ -26,8 +28,9 @@ def read(
     """All prompts of a source.
 
     Args:
-        source: a `.jsonl`, `.jsonl.gz` or parquet file, a folder of parquet files, `-` for standard input, or a
-            generator: `ioi:N[:SEED]`, `ordinary:N[:SEED]`, `text:FILE:LENGTH`.
+        source: a `.jsonl`, `.jsonl.gz` or parquet file, a folder of them, `-` for standard input, or a generator:
+            `ioi:N[:SEED]`, `ordinary:N[:SEED]`, `text:FILE:LENGTH`. Of a folder names with "." or "_" in front are
+            left out; of a file empty lines, which take a place (`Prompt.place`) all the same.
         tokenizer: the model's; None if every prompt is given as ids.
         config: the model's; its context length and vocabulary are then checked.
         bos: put the beginning-of-text token first and move the roles by one.
@@ -63,23 +66,42 @@ def stream(
 
 
 def from_texts(
-    texts: Iterable[str], tokenizer: Tokenizer | None, *, config: GPT2Config | None = None, bos: bool = False
+    texts: Iterable[str] | str, tokenizer: Tokenizer | None, *, config: GPT2Config | None = None, bos: bool = False
 ) -> list[Prompt]:
-    """One prompt for each text, without roles.
+    """One prompt for each text, without roles; a single string is one text.
 
     Raises:
         PromptError: there is no tokenizer, or a text is empty or too long.
     """
-    placed = ((f"text {number}", {"text": text}) for number, text in enumerate(texts, 1))
+    placed = ((f"text {number}", {"text": text}) for number, text in enumerate(several(texts, "texts"), 1))
+    return list(_checked(placed, Limits.of(tokenizer, config, bos)))
+
+
+def from_records(
+    records: Iterable[Mapping[str, Any]],
+    tokenizer: Tokenizer | None,
+    *,
+    config: GPT2Config | None = None,
+    bos: bool = False,
+) -> list[Prompt]:
+    """One prompt for each record, such as `{"text": "When Mary …", "roles": {"IO": 1}}`, read as a line of a file is.
+
+    Raises:
+        PromptError: a record cannot be used; the message counts them from 1.
+    """
+    given = [records] if isinstance(records, Mapping) else several(records, "records")
+    placed = ((f"record {number}", record) for number, record in enumerate(given, 1))
     return list(_checked(placed, Limits.of(tokenizer, config, bos)))
 
 
 def _checked(placed: Iterable[Placed], limits: Limits) -> Iterator[Prompt]:
     """Prompts from records, with the place put before what is wrong and ids checked to be unique."""
     first_places: dict[str, str] = {}
-    for place, record in placed:
+    for number, (place, record) in enumerate(placed):
+        if isinstance(record, EmptyLineError):
+            continue
         try:
-            prompt = build(record, limits)
+            prompt = replace(build(record, limits), place=number)
         except PromptError as error:
             raise PromptError(f"{place}: {error}") from None
         if prompt.id is not None:

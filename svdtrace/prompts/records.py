@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
 from itertools import accumulate
@@ -13,6 +13,7 @@ from gpt2jax.token_text import text_of_strings
 from svdtrace.errors import PromptError
 from svdtrace.prompts.prompt import Prompt
 from svdtrace.prompts.roles import Located, position
+from svdtrace.prompts.values import check_name, is_unicode, plain, printable, strings_in
 
 if TYPE_CHECKING:
     from gpt2jax.config import GPT2Config
@@ -58,6 +59,8 @@ class Limits:
 def build(record: Any, limits: Limits) -> Prompt:
     """The prompt that a record describes: `text` or `tokens` (they win), `roles`, `answer`, `distractor`, `id`.
 
+    Whatever source a record comes from, it is read alike, see `svdtrace.prompts.values.plain`.
+
     Raises:
         PromptError: the record cannot be used; the message does not know the file, the caller puts it in front.
     """
@@ -65,7 +68,9 @@ def build(record: Any, limits: Limits) -> Prompt:
         raise record
     if not isinstance(record, Mapping):
         raise PromptError('expected an object such as {"text": "Then, Mary and John went …"}')
-    _check_names(record)
+    check_keys(record)
+    record = {name: plain(record.get(name)) for name in FIELDS}
+    _check_strings(record)
     tokens, located = _tokens(record, limits)
     roles = {name: position(name, value, located) for name, value in _roles(record).items() if value is not None}
     answer, distractor = (_answer(name, record.get(name), limits) for name in ("answer", "distractor"))
@@ -78,33 +83,44 @@ def build(record: Any, limits: Limits) -> Prompt:
         raise PromptError(
             f"the prompt has {len(tokens)} tokens, but the model reads at most {limits.n_ctx}; shorten it"
         )
-    return Prompt(_name(record), tokens, _strings(tokens, limits), roles, answer, distractor, text)
+    return Prompt(record["id"], tokens, _strings(tokens, limits), roles, answer, distractor, text)
 
 
-def _check_names(record: Mapping[str, Any]) -> None:
-    for name in record:
+def check_keys(keys: Collection[Any]) -> None:
+    """Hold the keys of a record, or the columns of a table, against `FIELDS`; those that are no slip are let be.
+
+    Raises:
+        PromptError: a key that is nearly that of a field which is not there.
+    """
+    for name in keys:
         near = get_close_matches(str(name), FIELDS, n=1, cutoff=0.8)
-        if name not in FIELDS and near and near[0] not in record:
-            raise PromptError(f'unknown key "{name}"; did you mean "{near[0]}"?')
+        if name not in FIELDS and near and near[0] not in keys:
+            raise PromptError(f'unknown key "{printable(str(name))}"; did you mean "{near[0]}"?')
 
 
-def _name(record: Mapping[str, Any]) -> str | None:
-    name = record.get("id")
-    if name is not None and not isinstance(name, str):
-        raise PromptError(f"id is {name!r}; give a string")
-    return name
+def _check_strings(record: Mapping[str, Any]) -> None:
+    """Once for all strings of a record, so that whatever is made of them can be written and shown."""
+    text = record["text"]
+    if text is not None and (not isinstance(text, str) or not is_unicode(text)):
+        raise PromptError('"text" must be a string of valid Unicode')
+    if record["id"] is not None:
+        check_name("id", record["id"])
+    for name in _roles(record):
+        check_name("the name of a role", name)
+    for field in FIELDS:
+        wrong = next((each for each in strings_in(record[field]) if not is_unicode(each)), None)
+        if wrong is not None:
+            raise PromptError(f'"{field}" holds "{printable(wrong)}", which is not valid Unicode; mend it')
 
 
 def _tokens(record: Mapping[str, Any], limits: Limits) -> tuple[tuple[int, ...], Located]:
     tokens, text = record.get("tokens"), record.get("text")
     if tokens is not None:
-        if not isinstance(tokens, Sequence) or isinstance(tokens, str) or not all(map(_is_whole, tokens)):
+        if not isinstance(tokens, list) or not all(map(_is_whole, tokens)):
             raise PromptError('"tokens" must be a list of token ids, such as [464, 2068]')
         return _from_ids(tuple(tokens), limits)
     if text is None:
         raise PromptError('neither "text" nor "tokens" is given; give one of them')
-    if not isinstance(text, str) or not _is_unicode(text):
-        raise PromptError('"text" must be a string of valid Unicode')
     if limits.tokenizer is None:
         raise PromptError('"text" is given, but the model has no tokenizer; give "tokens" (ids)')
     try:
@@ -141,11 +157,20 @@ def _roles(record: Mapping[str, Any]) -> Mapping[str, Any]:
     roles = record.get("roles")
     if roles is None:
         return {}
-    if isinstance(roles, list) and all(isinstance(pair, tuple) and len(pair) == 2 for pair in roles):
-        return dict(roles)  # a parquet map
+    if isinstance(roles, list):
+        # A parquet map, as it is read and as tables write it into JSON.
+        pairs = [pair for pair in map(_pair, roles) if pair is not None]
+        roles = dict(pairs) if len(pairs) == len(roles) else None
     if not isinstance(roles, Mapping):
         raise PromptError('"roles" must be an object from names to positions, such as {"IO": 2}')
     return roles
+
+
+def _pair(entry: Any) -> tuple[str, Any] | None:
+    """A role as (name, position), or as a struct of both, as Arrow names them; `None` where it is neither."""
+    if isinstance(entry, Mapping) and list(entry) == ["key", "value"]:
+        entry = list(entry.values())
+    return tuple(entry) if isinstance(entry, list) and len(entry) == 2 and isinstance(entry[0], str) else None
 
 
 def _answer(name: str, value: Any, limits: Limits) -> int | None:
@@ -164,7 +189,7 @@ def _answer_of_text(name: str, text: str, limits: Limits) -> int:
     if limits.tokenizer is None:
         raise PromptError(f'{name} is the text "{text}", but the model has no tokenizer; give a token id')
     for variant in (text, f" {text}", text.removeprefix(" ")):
-        token = _one_token(variant, limits.tokenizer) if variant and _is_unicode(variant) else None
+        token = _one_token(variant, limits.tokenizer) if variant else None
         if token is not None:
             return token
     raise PromptError(f'{name} is the text "{text}", which is not one token of the model; give a token id')
@@ -196,11 +221,3 @@ def _fits(token: int, limits: Limits) -> bool:
 
 def _is_whole(value: Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool)
-
-
-def _is_unicode(text: str) -> bool:
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True

@@ -1,6 +1,7 @@
 """Where prompts come from: each source gives records, with the place that a message about one names.
 
-In place of a record that cannot be read stands the `PromptError` that says why, so that others can go on.
+In place of a record that cannot be read stands the `PromptError` that says why, so that others can go on; an empty line
+counts as one.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from svdtrace.errors import PromptError
-from svdtrace.prompts.records import FIELDS
+from svdtrace.prompts.records import FIELDS, check_keys
 
 if TYPE_CHECKING:
     from gpt2jax.tokenizer import Tokenizer
@@ -25,6 +26,10 @@ Placed = tuple[str, Any]
 GENERATORS = {"ioi": "ioi:N[:SEED]", "ordinary": "ordinary:N[:SEED]", "text": "text:FILE:LENGTH"}
 ENDINGS = (".jsonl", ".jsonl.gz", ".parquet")
 FORMS = "a .jsonl, .jsonl.gz or .parquet file, a folder of them, -, " + ", ".join(GENERATORS.values())
+
+
+class EmptyLineError(PromptError):
+    """A line without a record, before the last record of its file."""
 
 
 def records(source: str, tokenizer: Tokenizer | None, seed: int, longest: int | None = None) -> Iterator[Placed]:
@@ -85,15 +90,20 @@ def _json_lines(path: Path) -> Iterator[Placed]:
 
 
 def _lines(file: Iterable[bytes], name: str) -> Iterator[Placed]:
+    """The records of lines. Empty lines that end a file are no part of what it holds; any other takes a place."""
+    empty: list[str] = []
     for number, line in enumerate(file, 1):
         place = f"{name} line {number}"
         try:
             text = line.decode("utf-8-sig" if number == 1 else "utf-8")
         except UnicodeDecodeError as error:
+            yield from _passed(empty)
             yield place, PromptError(f"not valid UTF-8 at byte {error.start}; save the file as UTF-8")
             continue
         if not text.strip():
+            empty.append(place)
             continue
+        yield from _passed(empty)
         try:
             record = json.loads(text.rstrip())
         except json.JSONDecodeError as error:
@@ -103,17 +113,39 @@ def _lines(file: Iterable[bytes], name: str) -> Iterator[Placed]:
         yield place, record
 
 
+def _passed(empty: list[str]) -> Iterator[Placed]:
+    """The empty lines before a record, which are then forgotten."""
+    yield from ((place, EmptyLineError("the line is empty; remove it")) for place in empty)
+    empty.clear()
+
+
 def _file(path: Path) -> Iterator[Placed]:
     return _parquet(path) if path.name.endswith(".parquet") else _json_lines(path)
 
 
 def _folder(folder: Path) -> Iterator[Placed]:
-    """The prompts of a trace, or of all files in a folder, by name."""
-    traced = folder / "prompts.parquet"
-    paths = [traced] if traced.exists() else sorted(each for each in folder.iterdir() if each.name.endswith(ENDINGS))
+    paths = files_of(folder)
     if not paths:
         raise PromptError(f"{folder}: a folder without {', '.join(ENDINGS)} files; give {FORMS}")
     return (placed for path in paths for placed in _file(path))
+
+
+def files_of(folder: Path) -> list[Path]:
+    """The files of a folder that hold prompts: those of a trace, or all by name.
+
+    Names that begin with "." or "_" are left out, as Spark, pandas and datasets do: what systems put beside files.
+
+    Raises:
+        PromptError: the folder cannot be read.
+    """
+    traced = folder / "prompts.parquet"
+    try:
+        names = sorted(each.name for each in folder.iterdir())
+    except OSError as error:
+        raise PromptError(f"{folder}: cannot be read ({error.strerror}); check its permissions") from None
+    if traced.name in names:
+        return [traced]
+    return [folder / name for name in names if name.endswith(ENDINGS) and not name.startswith((".", "_"))]
 
 
 def _parquet(path: Path) -> Iterator[Placed]:
@@ -121,23 +153,21 @@ def _parquet(path: Path) -> Iterator[Placed]:
     from pyarrow import parquet
 
     try:
-        with parquet.ParquetFile(path) as file:
+        # By its handle: the library cannot open names that are no Unicode.
+        with path.open("rb") as handle, parquet.ParquetFile(handle) as file:
             names = [name for name in FIELDS if name in file.schema_arrow.names]
             if not {"text", "tokens"} & set(names):
                 found = ", ".join(file.schema_arrow.names)
                 raise PromptError(f'{path}: expected a column "text" or "tokens", found {found}; rename one')
+            try:
+                check_keys(file.schema_arrow.names)
+            except PromptError as error:
+                raise PromptError(f"{path}: {error}") from None
             number = 0
             for batch in file.iter_batches(batch_size=1024, columns=names):
                 for row in batch.to_pylist():
                     number += 1
-                    yield f"{path} row {number}", {name: _whole(value) for name, value in row.items()}
+                    yield f"{path} row {number}", row
     except (pyarrow.ArrowException, OSError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise PromptError(f"{path}: not a readable parquet file ({reason}); write it anew") from None
-
-
-def _whole(value: Any) -> Any:
-    """Whole numbers that a table with gaps holds as floats; NaN is a gap."""
-    if isinstance(value, float):
-        return None if value != value else int(value) if value.is_integer() else value
-    return value

@@ -6,7 +6,7 @@ done.rows, done.wanting
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -58,7 +58,7 @@ class Reproduction:
 
 def reproduce(
     model: Model,
-    prompts: Sequence[Prompt],
+    prompts: Iterable[Prompt],
     published: Published | None = None,
     *,
     find_roots: Callable[[Trace], str],
@@ -78,12 +78,12 @@ def reproduce(
         PromptError, ModelError, EdgeError: what was given does not go together.
     """
     published = published or read_published()
+    prompts = check_prompts(model, prompts)
     shaped = published.applies_to(model.config)
     applies = shaped and published.is_of(prompts)
     settings = published.numbers["settings"]
     chosen = {name: settings[name] for name in ("threshold", "tau", "coverage", "skip_first")}
     config = TraceConfig(method="paper", roots="all", **chosen)
-    check_prompts(model, prompts)
     prepared = prepare_cached(model, config)
     trace = trace_prepared(prepared, prompts, config, progress=tracing)
     firings = Firings(trace, find_near(prepared, prompts, config))

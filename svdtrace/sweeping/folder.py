@@ -5,10 +5,10 @@ from __future__ import annotations
 import fcntl
 import json
 import shutil
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from svdtrace.errors import OutputError, TraceFolderError
 from svdtrace.output.writing import MANIFEST, check_folder, result_files
@@ -23,28 +23,53 @@ DECOMPOSITION = "decomposition.safetensors"
 _FREE = {"batch_size"}
 
 
-@contextmanager
-def claimed(folder: str | Path) -> Iterator[Path]:
-    """The folder, held against every other sweep until the block ends or the process dies.
+def free_folder(folder: str | Path) -> Path:
+    """The folder's absolute path, if a sweep may begin or go on there; nothing in it is touched.
 
     Raises:
         OutputError: another sweep is at work there, it holds something else, or it cannot be written to.
     """
     target = check_folder(folder)
     try:
+        with suppress(FileNotFoundError), (target / LOCK).open("r+") as lock:
+            _take(lock, folder)
+    except OSError as error:
+        raise _unwritable(folder, error) from None
+    return target
+
+
+@contextmanager
+def claimed(folder: str | Path, was: Mapping[str, Any] | None) -> Iterator[Path]:
+    """The folder, held against every other sweep until the block ends or the process dies.
+
+    What another command left in it is cleared away. A folder that was made for nothing, since the block ended before a
+    manifest was written, is removed.
+
+    Args:
+        folder: see `free_folder`.
+        was: what `begun` said of it.
+
+    Raises:
+        OutputError: another sweep is or was at work there meanwhile, or it cannot be written to.
+    """
+    target = check_folder(folder)
+    fresh = not (target / LOCK).exists()
+    made = [each for each in (target, *target.parents) if not each.exists()]
+    try:
         target.mkdir(parents=True, exist_ok=True)
         with (target / LOCK).open("w") as lock:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise OutputError(
-                    f"{folder}: another sweep is at work in this folder; wait for it, or name another with --out"
-                ) from None
+            _take(lock, folder)
+            if begun(target) != was:
+                raise OutputError(f"{folder}: another sweep was at work there meanwhile; give the command again")
             clear_unfinished(target)
+            if was is None:
+                _clear_other(target)
             yield target
     except OSError as error:
-        reason = error.strerror or error
-        raise OutputError(f"{folder}: cannot be written to ({reason}); name another folder with --out") from None
+        raise _unwritable(folder, error) from None
+    finally:
+        if fresh and not (target / MANIFEST).exists():
+            _remove(target, made)
 
 
 @contextmanager
@@ -54,7 +79,7 @@ def joined(folder: str | Path) -> Iterator[Path]:
 
 
 def begun(folder: Path) -> dict[str, Any] | None:
-    """The manifest of the sweep that was begun here; another command's result is cleared away.
+    """The manifest of the sweep that was begun here; `None` where there is none, or another command's.
 
     Raises:
         TraceFolderError: a damaged manifest.
@@ -64,14 +89,44 @@ def begun(folder: Path) -> dict[str, Any] | None:
         return None
     try:
         manifest = json.loads(path.read_text(encoding="utf-8"))
-        if manifest["command"] == COMMAND:
-            return manifest
+        return manifest if manifest["command"] == COMMAND else None
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise TraceFolderError(f"{path}: cannot be read ({error}); name another folder with --out") from None
+
+
+def is_whole(folder: Path, manifest: Mapping[str, Any]) -> bool:
+    """Whether a sweep that has ended lacks none of its files."""
+    return bool(manifest["sweep"]["complete"]) and all((folder / name).exists() for name in manifest["files"])
+
+
+def _take(lock: TextIO, folder: str | Path) -> None:
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise OutputError(
+            f"{folder}: another sweep is at work in this folder; wait for it, or name another with --out"
+        ) from None
+
+
+def _unwritable(folder: str | Path, error: OSError) -> OutputError:
+    reason = error.strerror or error
+    return OutputError(f"{folder}: cannot be written to ({reason}); name another folder with --out")
+
+
+def _clear_other(folder: Path) -> None:
+    """Remove another command's result, but for its manifest, which keeps the folder ours until that is replaced."""
     for name in result_files(folder):
         entry = folder / name
-        shutil.rmtree(entry) if entry.is_dir() else entry.unlink(missing_ok=True)
-    return None
+        if name != MANIFEST:
+            shutil.rmtree(entry) if entry.is_dir() else entry.unlink(missing_ok=True)
+
+
+def _remove(target: Path, made: Sequence[Path]) -> None:
+    """Take back folders that were made, `target` first; what somebody else put into one stays, and so does it."""
+    with suppress(OSError):
+        (target / LOCK).unlink(missing_ok=True)
+        for each in made:
+            each.rmdir()
 
 
 def refuse_another(manifest: Mapping[str, Any], asked: Mapping[str, Any], folder: str | Path) -> None:
@@ -79,7 +134,7 @@ def refuse_another(manifest: Mapping[str, Any], asked: Mapping[str, Any], folder
 
     Args:
         manifest: of the sweep that was begun.
-        asked: `config`, `fingerprint` and `part_size` of the one asked for.
+        asked: `config`, `fingerprint` and `part_size` of the one asked for; `None` for the part size that was.
 
     Raises:
         OutputError: they differ; the message names what.
@@ -92,7 +147,7 @@ def refuse_another(manifest: Mapping[str, Any], asked: Mapping[str, Any], folder
     now: dict[str, Any] = {
         **{name: value for name, value in asked["config"].items() if name not in _FREE},
         "model": asked["fingerprint"],
-        "part_size": asked["part_size"],
+        "part_size": was["part_size"] if asked["part_size"] is None else asked["part_size"],
     }
     changed = [f"{name} {was.get(name)} (now {now[name]})" for name in now if was.get(name) != now[name]]
     if changed:

@@ -10,7 +10,6 @@ from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -76,12 +75,7 @@ def numbers(folder: Path) -> list[int]:
 
 def tables_of(trace: Trace, places: Sequence[int]) -> dict[str, pa.Table]:
     """A window's tables, with the prompts' places in the whole input."""
-    at = np.asarray(places, np.int32)
-    moved = {}
-    for name, schema in SCHEMAS.items():
-        table = getattr(trace, name)
-        moved[name] = table.set_column(0, schema.field(0), pa.array(at[table["prompt"].to_numpy()], pa.int32()))
-    return moved
+    return {name: tables.at_places(getattr(trace, name), places) for name in SCHEMAS}
 
 
 def empty_tables() -> dict[str, pa.Table]:

@@ -96,6 +96,12 @@ def prompts_table(
     return pa.table(columns, schema=PROMPTS)
 
 
+def at_places(table: pa.Table, places: Sequence[int]) -> pa.Table:
+    """The same table, its column `prompt` with each prompt's place in the whole input instead of among those given."""
+    at, own = np.asarray(places, np.int32), table["prompt"].to_numpy()
+    return table.set_column(0, table.schema.field(0), pa.array(at[own], pa.int32()))
+
+
 def firings_table(
     rows: Rows, paths: np.ndarray, kept: np.ndarray, places: np.ndarray, prompts: Sequence[Prompt]
 ) -> pa.Table:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -24,6 +24,7 @@ from gpt2jax.fingerprint import fingerprint
 from gpt2jax.params import Model
 from svdtrace.config import TraceConfig
 from svdtrace.errors import PromptError
+from svdtrace.prompts.listed import listed
 from svdtrace.prompts.prompt import Prompt
 from svdtrace.results import circuit_graph
 from svdtrace.results.decompositions import cached_decompose
@@ -87,7 +88,7 @@ class Trace:
 
 def trace(
     model: Model,
-    prompts: Sequence[Prompt],
+    prompts: Iterable[Prompt] | Prompt,
     config: TraceConfig | None = None,
     *,
     keep: Keep | None = None,
@@ -115,7 +116,7 @@ def trace(
     """
     config = config or TraceConfig()
     clock = Clock()
-    check_prompts(model, prompts)
+    prompts = check_prompts(model, prompts)
     parse_roots(config.roots, model.config, prompts)
     with precision(config):
         with clock("prepare"):
@@ -261,12 +262,14 @@ class Clock:
         }
 
 
-def check_prompts(model: Model, prompts: Sequence[Prompt]) -> None:
-    """Hold prompts against the model that is to read them.
+def check_prompts(model: Model, given: Iterable[Prompt] | Prompt) -> list[Prompt]:
+    """Hold prompts against the model that is to read them; all of them, as a list.
 
     Raises:
-        PromptError: none, an empty or too long one, a token outside the vocabulary, a role outside the prompt.
+        PromptError: none, an empty or too long one, a token outside the vocabulary, a role outside the prompt, or
+            something else than prompts.
     """
+    prompts = listed(given)
     if not prompts:
         raise PromptError("there are no prompts; give at least one")
     config = model.config
@@ -286,6 +289,7 @@ def check_prompts(model: Model, prompts: Sequence[Prompt]) -> None:
         for role, position in prompt.roles.items():
             if not 0 <= position < length:
                 raise PromptError(f'{name}: role "{role}" is position {position}, but the prompt has {length} tokens')
+    return prompts
 
 
 def _parts(

@@ -92,3 +92,18 @@ def test_what_is_refused(capsys: pytest.CaptureFixture[str], traced: Path):
     outs = ["--out", "a.json", "--out", "a.attribution.json"]
     assert f"prompt {empty} has no edges to show" in refused(capsys, folder, "--prompt", str(empty), *outs)
     assert "no edge of this trace has a stability" in refused(capsys, folder, "--stability-min", "0.5")
+
+
+@pytest.mark.parametrize("second", ["b.txt", "TRACED", "full", "file/b.svg"])
+def test_one_place_refused_is_all_refused(
+    traced: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], second: str
+):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "full").mkdir()
+    for name in ("full/mine.txt", "file"):
+        (tmp_path / name).write_text("mine")
+    before = sorted(tmp_path.rglob("*"))
+    other = str(traced) if second == "TRACED" else second
+    assert main(["graph", str(traced), "--out", "a.svg", "--out", other]) == 2
+    assert capsys.readouterr().err.startswith("error: ")
+    assert sorted(tmp_path.rglob("*")) == before

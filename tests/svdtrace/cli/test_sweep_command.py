@@ -5,17 +5,17 @@ from __future__ import annotations
 import json
 import shutil
 import sys
+import time
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from svdtrace.cli import main
-from svdtrace.cli import sweep as command
+from svdtrace.cli import main, sweep_progress
 from svdtrace.graphs import formats
 from svdtrace.sweeping.parts import Tally
-from svdtrace.sweeping.running import Progress
+from svdtrace.sweeping.telling import Progress, Start
 from svdtrace.tracing.rounding import sentence
 
 
@@ -33,23 +33,32 @@ def test_it_prints_what_it_did(
     options = ["--prompts", str(prompt_file), "--threshold", "0.3", "--part-size", "2"]
     arguments = ["sweep", "--model", str(model_folder), *options]
     assert main([*arguments, "--out", str(tmp_path / "new"), "--json"]) == 0
-    said = json.loads(capsys.readouterr().out)
+    printed = capsys.readouterr()
+    assert printed.err == f"sweeping 3 prompts of {prompt_file} into {tmp_path / 'new'}\n"
+    said = json.loads(printed.out)
     assert (said["prompts"], said["rejected"], said["resumed_prompts"]) == (3, 0, 0)
     assert said["firings"] > 0
     assert said["bucket_edges"][0] == 9
     assert main([*arguments, "--out", str(swept)]) == 0
-    text = capsys.readouterr().out
-    assert "3 prompts (0 rejected)" in text
-    assert "3 of the prompts were there from an earlier run" in text
-    assert "Nothing was left to do" in text
-    assert "prompts/s" not in text
+    printed = capsys.readouterr()
+    assert "3 prompts (0 rejected)" in printed.out
+    assert "3 of the prompts were there from an earlier run" in printed.out
+    assert "Nothing was left to do" in printed.out
+    assert "prompts/s" not in printed.out
+    assert printed.err == "found 2 of 2 parts, 3 prompts; nothing is left to do\n"
 
 
 def test_prompts_of_which_none_can_be_used(model_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     (tmp_path / "prompts.jsonl").write_text('{"tokens": [99999]}\n{"tokens": []}\n')
     options = ["--prompts", str(tmp_path / "prompts.jsonl"), "--out", str(tmp_path / "out")]
-    assert main(["sweep", "--model", str(model_folder), *options]) == 0
-    assert "0 prompts (2 rejected)" in capsys.readouterr().out
+    assert main(["sweep", "--model", str(model_folder), *options]) == 2
+    said = capsys.readouterr()
+    assert said.err.startswith(
+        f"error: {tmp_path / 'prompts.jsonl'}: none of its 2 prompts can be used; of the first, "
+    )
+    assert "line 1: token 99999 at position 0 is outside the model's vocabulary" in said.err
+    assert (said.out, said.err.count("\n")) == ("", 1)
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize(("complete", "note"), [(True, ""), (False, "the 3 prompts done so far")])
@@ -173,20 +182,71 @@ def test_what_cannot_be_done(
     assert error.startswith("error: ")
     assert said in error
     assert error.count("\n") == 1
-    assert not (tmp_path / "new" / "manifest.json").exists()
+    assert not (tmp_path / "new").exists()
 
 
-def test_a_line_a_minute_where_there_is_no_terminal(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+def progress(prompts: int, seconds: float, earlier: int = 0, underway: int = 0) -> Progress:
+    return Progress(Tally(prompts=prompts, firings=10 * prompts), Tally(prompts=earlier), seconds, underway)
+
+
+def test_lines_where_there_is_no_terminal(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
+    """One when all is checked, and one at each interval, whatever is being waited for."""
+    monkeypatch.setattr(sweep_progress, "LINE_EVERY", 0.05)
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: False, raising=False)
+    seen: list[str] = []
+
+    def until(line: str) -> None:
+        stop = time.monotonic() + 20
+        while not any(each.startswith(line) for each in seen):
+            assert time.monotonic() < stop, seen
+            time.sleep(0.01)
+            seen.extend(capsys.readouterr().err.splitlines())
+
+    voice: Any = SimpleNamespace(quiet=False)
+    with sweep_progress.shown(voice, "ioi:1000", Path("out"), 1000) as told:
+        until("getting ready since 0 s")
+        told.started(Start(0, Tally(), 2048, measured=True))
+        until("sweeping 1,000 prompts of ioi:1000 into out")
+        told.progress(progress(100, 60.0, underway=22))
+        until("122 of 1,000 prompts, 2 prompts/s, 17 firings/s, 439 s left")
+        told.progress(progress(244, 61.0, earlier=122))
+        until("244 of 1,000 prompts, 2 prompts/s, 40 firings/s, 378 s left")
+    capsys.readouterr()
+    time.sleep(0.1)
+    assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize(
+    ("start", "total", "said"),
+    [
+        (Start(37, Tally(prompts=9400, rejected=72), 256, measured=False), 30720, "37 of 120 parts, 9,472 prompts"),
+        (Start(37, Tally(prompts=9472), 2048, measured=True), 30720, "37 of about 120 parts, 9,472 prompts"),
+        (Start(37, Tally(prompts=9472), 256, measured=False), None, "37 parts, 9,472 prompts"),
+        (Start(1, Tally(prompts=20), 256, measured=False), 300, "1 of 2 parts, 20 prompts"),
+    ],
+)
+def test_a_sweep_that_goes_on_says_what_it_found(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], start: Start, total: int | None, said: str
 ):
-    now = 0.0
-    monkeypatch.setattr(command, "time", SimpleNamespace(monotonic=lambda: now))
     monkeypatch.setattr(sys.stderr, "isatty", lambda: False, raising=False)
     voice: Any = SimpleNamespace(quiet=False)
-    with command._shown(voice, 1000) as show:
-        for now in (10.0, 59.0, 61.0, 100.0, 122.0):
-            show(Progress(Tally(prompts=int(2 * now), firings=int(20 * now)), Tally(), now))
-    assert capsys.readouterr().err.splitlines() == [
-        "122 of 1,000 prompts, 2 prompts/s, 20 firings/s, 439 s left",
-        "244 of 1,000 prompts, 2 prompts/s, 20 firings/s, 378 s left",
-    ]
+    with sweep_progress.shown(voice, "p.jsonl", Path("out"), total) as told:
+        told.started(start)
+    assert capsys.readouterr().err == f"found {said}; goes on from there\n"
+
+
+def test_a_refused_sweep_changes_nothing(
+    model_folder: Path, prompt_file: Path, swept: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    (tmp_path / "more.jsonl").write_text(prompt_file.read_text() + '{"tokens": [1]}\n')
+    before = {
+        each: (each.stat().st_mtime_ns, each.is_file() and each.read_bytes()) for each in (swept, *swept.rglob("*"))
+    }
+    options = ["--threshold", "0.3", "--out", str(swept)]
+    for asked in ([str(tmp_path / "more.jsonl")], [str(prompt_file), "--tau", "0.9"], [str(tmp_path / "no.jsonl")]):
+        assert main(["sweep", "--model", str(model_folder), "--prompts", *asked, *options]) == 2
+        said = capsys.readouterr().err
+        assert said.startswith("error: ")
+        assert said.count("\n") == 1
+        assert before == {each: (each.stat().st_mtime_ns, each.is_file() and each.read_bytes()) for each in before}
+        assert set(before) == {swept, *swept.rglob("*")}

@@ -91,7 +91,6 @@ ANN = "Ann and Anna ran, met Ann."
     ("role", "position"),
     [
         (6, 6),
-        ("Ann", 0),
         (["Ann", 1], 0),
         (["Ann", 2], 6),
         (" Ann", 6),

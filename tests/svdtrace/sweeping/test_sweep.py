@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
+import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -16,6 +19,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 from equal_tables import Differences, compare
@@ -24,7 +28,7 @@ from small_model import jax_model, small_model
 from sweep_prompts import prompt
 
 import svdtrace
-from svdtrace.errors import OutputError, PromptError, TraceFolderError
+from svdtrace.errors import OutputError, PromptError, RootError, TraceFolderError
 from svdtrace.prompts.prompt import Prompt
 from svdtrace.results import decompositions
 from svdtrace.sweeping import parts, running
@@ -106,27 +110,28 @@ def kill_at(monkeypatch: pytest.MonkeyPatch, moment: int) -> Callable[[], int]:
     return lambda: passed
 
 
-def test_killed_at_any_write_it_ends_the_same(
-    model: Any, undisturbed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-):
-    expected, moment, survived = content(undisturbed), 0, False
+def test_killed_at_any_write_it_ends_the_same(model: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Of a sweep of two parts, the second with less than the first."""
+    given = PROMPTS[: PART + 1]
+    svdtrace.sweep(model, given, tmp_path / "whole", CONFIG, part_size=PART)
+    expected, moment, survived = content(tmp_path / "whole"), 0, False
     while not survived:
         moment += 1
         folder = tmp_path / f"{moment}"
         with monkeypatch.context() as patched:
             passed = kill_at(patched, moment)
             try:
-                svdtrace.sweep(model, PROMPTS, folder, CONFIG, part_size=PART)
+                svdtrace.sweep(model, given, folder, CONFIG, part_size=PART)
                 survived = True
             except Killed:
                 pass
         whole = parts.numbers(folder) if folder.exists() else []
         seen: list[Any] = []
-        svdtrace.sweep(model, PROMPTS, folder, CONFIG, part_size=PART, progress=seen.append)
+        svdtrace.sweep(model, given, folder, CONFIG, part_size=PART, progress=seen.append)
         assert content(folder) == expected
-        assert seen[-1].earlier.prompts == sum(min(PART, 10 - PART * number) for number in whole)
-    # Three parts of three tables, each written and renamed, and the manifests.
-    assert moment > 18
+        assert seen[-1].earlier.prompts == sum(min(PART, len(given) - PART * number) for number in whole)
+    # Two parts of three tables, each written and renamed, and the manifests.
+    assert moment > 12
     assert passed() < moment
 
 
@@ -140,25 +145,26 @@ def test_what_bfloat16_changes_is_found_once_and_never_lost(
         raise AssertionError("found a second time")
 
     monkeypatch.setattr("svdtrace.tracing.trace.PROMPTS", 3)
-    whole = svdtrace.sweep(model, PROMPTS, tmp_path / "whole", BFLOAT16, part_size=PART)
+    whole = svdtrace.sweep(model, PROMPTS[:PART], tmp_path / "whole", BFLOAT16, part_size=PART)
     found = whole.manifest["rounding"]
     assert found == svdtrace.trace(model, PROMPTS[:PART], BFLOAT16).manifest["rounding"]
     assert found["prompts"] == 3
     assert found["edges"]["kept"] > 0
-    expected, moment, first_was_there = content(tmp_path / "whole"), 0, False
+    # Before these moments there is no part yet, and a resumed sweep is a new one.
+    expected, moment, first_was_there = content(tmp_path / "whole"), 5, False
     while not first_was_there:
         moment += 1
         folder = tmp_path / f"{moment}"
         with monkeypatch.context() as patched:
             kill_at(patched, moment)
             with pytest.raises(Killed):
-                svdtrace.sweep(model, PROMPTS, folder, BFLOAT16, part_size=PART)
+                svdtrace.sweep(model, PROMPTS[:PART], folder, BFLOAT16, part_size=PART)
         first_was_there = 0 in parts.numbers(folder)
         with monkeypatch.context() as patched:
             if first_was_there:
                 assert svdtrace.read(folder).manifest["rounding"] == found
                 patched.setattr(running, "rounding", again)
-            svdtrace.sweep(model, PROMPTS, folder, BFLOAT16, part_size=PART)
+            svdtrace.sweep(model, PROMPTS[:PART], folder, BFLOAT16, part_size=PART)
         assert content(folder) == expected
     # The manifest, the decomposition, and the part's three tables, each written and renamed.
     assert moment > 7
@@ -172,10 +178,37 @@ def test_what_bfloat16_changes_is_found_by_the_first_prompts_that_can_be_used(mo
     assert swept.manifest["rounding"] == alone.manifest["rounding"]
 
 
+def state(folder: Path) -> dict[str, tuple[int, bytes]]:
+    """All of a folder, to the byte and to the moment of its last change."""
+    return {
+        str(each.relative_to(folder)): (each.stat().st_mtime_ns, each.read_bytes() if each.is_file() else b"")
+        for each in [folder, *folder.rglob("*")]
+    }
+
+
 def test_a_finished_sweep_is_left_as_it_is(model: Any, undisturbed: Path):
-    before = {each: each.stat().st_mtime_ns for each in undisturbed.glob("*/part-*")}
-    svdtrace.sweep(model, PROMPTS, undisturbed, CONFIG, part_size=PART)
-    assert {each: each.stat().st_mtime_ns for each in undisturbed.glob("*/part-*")} == before
+    before, told, starts = state(undisturbed), [], []
+    said = json.loads((undisturbed / "manifest.json").read_text())
+    again = svdtrace.sweep(model, PROMPTS, undisturbed, CONFIG, progress=told.append, started=starts.append)
+    assert state(undisturbed) == before
+    assert again.manifest == said
+    assert [(each.done.prompts, each.earlier.prompts) for each in told] == [(10, 10)]
+    assert [(each.parts, each.part_size, each.measured, each.left) for each in starts] == [(3, PART, False, False)]
+
+
+def test_what_a_finished_sweep_lacks_is_made_again(model: Any, undisturbed: Path, tmp_path: Path):
+    """A part within, the last part, or a file beside the parts; seconds of all runs add up."""
+    whole = content(undisturbed)
+    for number, name in enumerate(("prompts/part-00001.parquet", "prompts/part-00002.parquet", "rejected.parquet")):
+        folder = tmp_path / str(number)
+        shutil.copytree(undisturbed, folder)
+        (folder / name).unlink()
+        starts: list[Any] = []
+        svdtrace.sweep(model, PROMPTS, folder, CONFIG, part_size=PART, started=starts.append)
+        assert content(folder) == whole
+        assert starts[0].left
+        before, after = (json.loads((each / "manifest.json").read_text())["seconds"] for each in (undisturbed, folder))
+        assert after["total"] > before["total"]
 
 
 @pytest.mark.parametrize(
@@ -186,56 +219,153 @@ def test_a_finished_sweep_is_left_as_it_is(model: Any, undisturbed: Path):
         ({"prompts": [*PROMPTS[:5], prompt(77), *PROMPTS[6:]]}, r"part-00001.parquet: was made from other prompts"),
         ({"prompts": PROMPTS[:7]}, r"part-00001.parquet: was made from other prompts"),
         ({"prompts": PROMPTS[:8]}, r"holds parts of prompts that are no longer there"),
+        ({"prompts": [*PROMPTS, prompt(10)]}, r"part-00002.parquet: was made from other prompts"),
+        ({"config": svdtrace.TraceConfig(threshold=0.3, dtype="float64")}, r"holds a sweep with dtype float32"),
     ],
 )
-def test_another_sweep_is_refused(model: Any, undisturbed: Path, changed: dict[str, Any], said: str):
-    before = {each: each.read_bytes() for each in undisturbed.glob("*/part-*")}
+def test_another_sweep_is_refused_and_changes_nothing(
+    model: Any, undisturbed: Path, changed: dict[str, Any], said: str
+):
+    before = state(undisturbed)
     asked = {"prompts": PROMPTS, "config": CONFIG, "part_size": PART, **changed}
     with pytest.raises(OutputError, match=said):
         svdtrace.sweep(model, asked.pop("prompts"), undisturbed, **asked)
-    assert {each: each.read_bytes() for each in undisturbed.glob("*/part-*")} == before
-    svdtrace.sweep(model, PROMPTS, undisturbed, CONFIG, part_size=PART)
+    assert state(undisturbed) == before
 
 
 def test_other_weights_are_refused(undisturbed: Path):
     params, config = small_model(seed=4)
+    before = state(undisturbed)
     with pytest.raises(OutputError, match="holds a sweep with model "):
         svdtrace.sweep(jax_model(params, config), PROMPTS, undisturbed, CONFIG, part_size=PART)
+    assert state(undisturbed) == before
 
 
-def test_a_folder_in_use_is_refused(model: Any, tmp_path: Path):
-    with claimed(tmp_path / "out"), pytest.raises(OutputError, match="another sweep is at work in this folder"):
-        svdtrace.sweep(model, PROMPTS, tmp_path / "out", CONFIG)
-    svdtrace.sweep(model, PROMPTS[:4], tmp_path / "out", CONFIG, part_size=PART)
+def test_more_prompts_than_a_sweep_ended_with_are_refused(model: Any, tmp_path: Path):
+    """Of whole parts alone, so that no part tells it."""
+    svdtrace.sweep(model, PROMPTS[: 2 * PART], tmp_path, CONFIG, part_size=PART)
+    before = state(tmp_path)
+    with pytest.raises(OutputError, match=r"holds a sweep of 8 prompts that has ended, and these are more"):
+        svdtrace.sweep(model, PROMPTS, tmp_path, CONFIG, part_size=PART)
+    assert state(tmp_path) == before
 
 
-def test_what_cannot_be_used_is_set_aside(model: Any, tmp_path: Path):
+BAD = replace(PROMPTS[0], id=None, tokens=(999,))
+STARTS = {
+    "no prompts": ({"prompts": []}, PromptError, "prompts: holds no prompts"),
+    "none usable": (
+        {"prompts": [BAD, BAD]},
+        PromptError,
+        "none of its 2 prompts can be used; of the first, prompt 0: ",
+    ),
+    "one unusable": ({"prompts": [BAD, PROMPTS[0]], "strict": True}, PromptError, "prompt 0: token 999"),
+    "no such head": ({"config": svdtrace.TraceConfig(roots="7.0@end:*")}, RootError, "7.0"),
+    "text": ({"prompts": ["When Mary"]}, PromptError, "prompt 0 is of the kind str"),
+}
+
+
+@pytest.mark.parametrize("start", STARTS)
+@pytest.mark.parametrize("there", ["nothing", "a trace", "a sweep"])
+def test_a_failed_start_leaves_what_was_there(
+    model: Any, undisturbed: Path, tmp_path: Path, made_trace: Path, start: str, there: str
+):
+    changed, kind, said = STARTS[start]
+    asked = {"prompts": PROMPTS, "config": CONFIG, "part_size": PART, **changed}
+    folder = tmp_path / "new" / "out"
+    if there != "nothing":
+        shutil.copytree(undisturbed if there == "a sweep" else made_trace, folder)
+    if there == "a sweep" and start == "no such head":
+        kind, said = OutputError, "holds a sweep with threshold 0.3 (now 0.5), roots all (now 7.0@end:*)"
+    before = state(tmp_path)
+    with pytest.raises(kind, match=re.escape(said)):
+        svdtrace.sweep(model, asked.pop("prompts"), folder, **asked)
+    assert state(tmp_path) == before
+
+
+@pytest.fixture(scope="module")
+def made_trace(model: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A trace's folder, as far as a sweep is concerned."""
+    folder = tmp_path_factory.mktemp("traces") / "trace"
+    folder.mkdir()
+    (folder / "manifest.json").write_text(json.dumps({"version": "0", "command": "trace", "files": ["report.html"]}))
+    (folder / "report.html").write_text("a page")
+    return folder
+
+
+def test_a_start_that_fails_at_the_first_write_takes_back_what_it_made(
+    model: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    def full(*_args: Any, **_options: Any) -> Any:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    before = state(tmp_path)
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "write_text", full)
+        with pytest.raises(OutputError, match=r"manifest\.json: not written \(No space left on device\)"):
+            svdtrace.sweep(model, PROMPTS, tmp_path / "new" / "out", CONFIG, part_size=PART)
+    assert state(tmp_path).keys() == before.keys()
+
+
+def test_a_folder_in_use_is_refused(model: Any, undisturbed: Path, tmp_path: Path):
+    with claimed(tmp_path / "out", None):
+        before = state(tmp_path)
+        with pytest.raises(OutputError, match="another sweep is at work in this folder"):
+            svdtrace.sweep(model, PROMPTS, tmp_path / "out", CONFIG)
+        assert state(tmp_path) == before
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_folder_that_another_sweep_took_meanwhile_is_refused(
+    model: Any, undisturbed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    real = running.free_folder
+
+    def taken(folder: Path) -> Path:
+        target = real(folder)
+        shutil.copytree(undisturbed, target)
+        return target
+
+    monkeypatch.setattr(running, "free_folder", taken)
+    monkeypatch.setattr(running, "begun", lambda _folder: None)
+    with pytest.raises(OutputError, match="another sweep was at work there meanwhile"):
+        svdtrace.sweep(model, PROMPTS, tmp_path / "out", CONFIG, part_size=PART)
+    assert content(tmp_path / "out") == content(undisturbed)
+
+
+def test_what_cannot_be_used_is_set_aside_with_its_reason(model: Any, undisturbed: Path, tmp_path: Path):
+    """Whatever stands in a reason, and however the file is called, the reason can be written."""
     lines = [json.dumps({"id": each.id, "tokens": each.tokens, "roles": each.roles}) for each in PROMPTS[:6]]
-    lines[1:1] = ["{not json", json.dumps({"tokens": [1, 999]}), json.dumps({"tokens": [1, 2], "roles": {"IO": 7}})]
-    (tmp_path / "p.jsonl").write_text("\n".join(lines) + "\n")
-    swept = svdtrace.sweep(model, str(tmp_path / "p.jsonl"), tmp_path / "out", CONFIG, part_size=PART)
-    assert swept.manifest["prompts"]["count"] == 6
-    assert swept.manifest["prompts"]["rejected"] == 3
+    wrong = {
+        "": "the line is empty",
+        "{not json": "not valid JSON at column 2",
+        '{"tokens": [1, 999]}': "token 999 at position 1 is outside the model's vocabulary",
+        '{"tokens": [1, 2], "roles": {"IO": 7}}': 'role "IO" is position 7, but the prompt has 2 tokens',
+        '{"tokens": [1], "answer": "\\ud83d"}': '"answer" holds "\\ud83d", which is not valid Unicode',
+    }
+    lines[PART:PART] = wrong
+    path = tmp_path / "p\udcff.jsonl"
+    path.write_text("\n".join(lines) + "\n\n")
+    swept = svdtrace.sweep(model, str(path), tmp_path / "out", CONFIG, part_size=PART)
+    assert (swept.manifest["prompts"]["count"], swept.manifest["prompts"]["rejected"]) == (6, 5)
     rejected = pq.read_table(tmp_path / "out" / "rejected.parquet").to_pylist()
-    assert [each["prompt"] for each in rejected] == [1, 2, 3]
-    assert [each["where"].rpartition(" line ")[2] for each in rejected] == ["2", "3", "4"]
-    assert rejected[0]["reason"].startswith("not valid JSON at column 2")
-    assert "token 999 at position 1 is outside the model's vocabulary" in rejected[1]["reason"]
-    assert 'role "IO" is position 7, but the prompt has 2 tokens' in rejected[2]["reason"]
+    assert [each["prompt"] for each in rejected] == [4, 5, 6, 7, 8]
+    assert [each["where"].rpartition("p\\udcff.jsonl line ")[2] for each in rejected] == ["5", "6", "7", "8", "9"]
+    for each, reason in zip(rejected, wrong.values(), strict=True):
+        assert each["reason"].startswith(reason)
     tables = svdtrace.read(tmp_path / "out")
-    assert tables.prompts["prompt"].to_pylist() == [0, 4, 5, 6, 7, 8]
-    assert set(tables.firings["prompt"].to_pylist()) <= {0, 4, 5, 6, 7, 8}
-    with pytest.raises(PromptError, match=r"p\.jsonl line 2: not valid JSON at column 2"):
-        svdtrace.sweep(model, str(tmp_path / "p.jsonl"), tmp_path / "strict", CONFIG, strict=True)
-    alone = svdtrace.trace(model, PROMPTS[:6], CONFIG)
-    assert tables.firings.drop_columns(["prompt", *FLOATS]).equals(alone.firings.drop_columns(["prompt", *FLOATS]))
+    assert tables.prompts["prompt"].to_pylist() == [0, 1, 2, 3, 9, 10]
+    with pytest.raises(PromptError, match=r"jsonl line 5: the line is empty; remove it"):
+        svdtrace.sweep(model, str(path), tmp_path / "strict", CONFIG, strict=True)
+    alone = svdtrace.read(undisturbed).firings
+    alone = alone.filter(pc.less(alone["prompt"], 6))
+    assert tables.firings.drop_columns(["prompt", *FLOATS]).equals(alone.drop_columns(["prompt", *FLOATS]))
 
 
 FLOATS = ("pattern", "score", "total", "products")
 
 
 def test_a_part_without_prompts(model: Any, tmp_path: Path):
-    lines = [json.dumps({"tokens": [999]})] * PART + [json.dumps({"tokens": each.tokens}) for each in PROMPTS[:2]]
+    lines = [json.dumps({"tokens": [999]})] * PART + [json.dumps({"tokens": each.tokens}) for each in PROMPTS[2:4]]
     (tmp_path / "p.jsonl").write_text("\n".join(lines) + "\n")
     swept = svdtrace.sweep(model, str(tmp_path / "p.jsonl"), tmp_path / "out", CONFIG, part_size=PART)
     assert [pq.read_table(each).num_rows for each in sorted((swept.folder / "prompts").iterdir())] == [0, 2]
@@ -251,15 +381,16 @@ def test_roots_are_settled_by_the_first_prompts_that_can_be_used(model: Any, tmp
     assert swept.manifest["counts"]["firings"] == alone.firings.num_rows > 0
 
 
-def test_a_sweep_that_stopped_is_read_with_the_counts_of_its_parts(model: Any, tmp_path: Path):
+def test_a_sweep_that_stopped_is_read_with_the_counts_of_its_parts(model: Any, undisturbed: Path, tmp_path: Path):
     class StoppedError(Exception):
         pass
 
     def stop(_progress: Any) -> None:
         raise StoppedError
 
-    svdtrace.sweep(model, PROMPTS, tmp_path / "out", CONFIG, part_size=PART)
+    shutil.copytree(undisturbed, tmp_path / "out")
     whole = svdtrace.read(tmp_path / "out").manifest["counts"]
+    (tmp_path / "out" / "rejected.parquet").unlink()
     with pytest.raises(StoppedError):
         svdtrace.sweep(model, PROMPTS, tmp_path / "out", CONFIG, part_size=PART, progress=stop)
     noted = json.loads((tmp_path / "out" / "manifest.json").read_text())
@@ -303,11 +434,6 @@ def test_the_place_of_another_result_is_taken_and_no_more(model: Any, tmp_path: 
     left = {each.name for each in (tmp_path / "out").iterdir()} - {LOCK}
     assert "notes.txt" in left
     assert not left & {"prompts", "firings", "edges", "rejected.parquet", "decomposition.safetensors"}
-
-
-def test_no_prompts(model: Any, tmp_path: Path):
-    with pytest.raises(PromptError, match="holds no prompts"):
-        svdtrace.sweep(model, [], tmp_path / "out", CONFIG)
 
 
 def test_a_decomposition_of_another_version_is_named(model: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

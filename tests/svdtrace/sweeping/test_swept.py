@@ -51,7 +51,7 @@ def test_the_graphs_are_those_of_all_tables_at_once(folder: Path):
     assert isinstance(swept, Swept)
     assert swept.manifest == whole.manifest
     assert len(list(swept.parts())) == 4
-    for count in (circuit_graph.ours, graph.heads):
+    for count in (circuit_graph.ours, circuit_graph.heads):
         assert same(count(swept.parts()), count(whole.parts()))
         assert count(whole.parts()).number_of_edges() > 5
     for only in (None, 4):

@@ -1,0 +1,121 @@
+"""How far a sweep is, on standard error: a bar on a terminal, lines elsewhere."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from threading import Event, Thread
+from typing import TYPE_CHECKING
+
+from svdtrace.cli.options import Voice
+
+if TYPE_CHECKING:
+    from svdtrace.sweeping.telling import Progress, Start, Told
+
+LINE_EVERY = 60.0
+"""Seconds between lines where standard error is no terminal."""
+
+
+@contextmanager
+def shown(voice: Voice, source: str, out: Path, total: int | None) -> Iterator[Told]:
+    """Progress on standard error: a bar on a terminal, lines elsewhere, nothing with `--quiet`."""
+    from svdtrace.sweeping.telling import Told, silent
+
+    if voice.quiet:
+        yield Told(silent, silent)
+    elif sys.stderr.isatty():
+        with _bar(total) as told:
+            yield told
+    else:
+        many = "" if total is None else f"{total:,} prompts of "
+        with _lines(f"sweeping {many}{source} into {out}", total) as told:
+            yield told
+
+
+def speeds(progress: Progress) -> tuple[float, float]:
+    """Prompts and firings a second, of what this run did."""
+    seconds = max(progress.seconds, 1e-9)
+    done, earlier = progress.done, progress.earlier
+    prompts = done.prompts + progress.underway - earlier.prompts
+    return round(prompts / seconds, 1), round((done.firings - earlier.firings) / seconds, 1)
+
+
+def _done(progress: Progress) -> int:
+    return progress.done.prompts + progress.done.rejected + progress.underway
+
+
+def _found(start: Start, total: int | None) -> str:
+    """What a sweep that goes on has found."""
+    there = start.there.prompts + start.there.rejected
+    all_parts = ""
+    if not start.left:
+        all_parts = f" of {start.parts:,}"
+    elif total and there:
+        # Where parts are measured, how many there will be is known only when all are made.
+        many = -(-total * start.parts // there) if start.measured else -(-total // start.part_size)
+        all_parts = f" of {'about ' if start.measured else ''}{many:,}"
+    after = "goes on from there" if start.left else "nothing is left to do"
+    return f"found {start.parts:,}{all_parts} parts, {there:,} prompts; {after}"
+
+
+@contextmanager
+def _bar(total: int | None) -> Iterator[Told]:
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+    from rich.progress import Progress as Bar
+
+    from svdtrace.sweeping.telling import Told
+
+    rates = TextColumn("{task.fields[rates]}")
+    columns = (TextColumn("sweeping"), BarColumn(), MofNCompleteColumn(), rates, TimeElapsedColumn())
+    with Bar(*columns, TimeRemainingColumn(), console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("sweeping", total=total, rates="")
+
+        def started(start: Start) -> None:
+            if start.parts:
+                bar.console.print(_found(start, total), markup=False, highlight=False)
+
+        def show(progress: Progress) -> None:
+            prompts, firings = speeds(progress)
+            bar.update(task, completed=_done(progress), rates=f"{prompts:,.0f} prompts/s, {firings:,.0f} firings/s")
+
+        yield Told(started, show)
+
+
+@contextmanager
+def _lines(title: str, total: int | None) -> Iterator[Told]:
+    """A line when all is checked, and one a minute, whatever takes so long."""
+    from svdtrace.sweeping.telling import Told
+
+    latest: list[Progress] = []
+    ended = Event()
+
+    def started(start: Start) -> None:
+        print(_found(start, total) if start.parts else title, file=sys.stderr, flush=True)
+
+    def tell() -> None:
+        began = time.monotonic()
+        while not ended.wait(LINE_EVERY):
+            said = _line(latest[-1], total) if latest else f"getting ready since {time.monotonic() - began:,.0f} s"
+            print(said, file=sys.stderr, flush=True)
+
+    def show(progress: Progress) -> None:
+        latest[:] = [progress]
+
+    teller = Thread(target=tell, daemon=True)
+    teller.start()
+    try:
+        yield Told(started, show)
+    finally:
+        ended.set()
+        teller.join()
+
+
+def _line(progress: Progress, total: int | None) -> str:
+    prompts, firings = speeds(progress)
+    of = f" of {total:,}" if total else ""
+    left = f", {(total - _done(progress)) / prompts:,.0f} s left" if total and prompts else ""
+    return f"{_done(progress):,}{of} prompts, {prompts:,.0f} prompts/s, {firings:,.0f} firings/s{left}"

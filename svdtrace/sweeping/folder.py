@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import shutil
 from collections.abc import Iterator, Mapping
@@ -11,12 +10,14 @@ from pathlib import Path
 from typing import Any
 
 from svdtrace.errors import OutputError, TraceFolderError
+from svdtrace.output.locks import held
+from svdtrace.output.staging import BUSY as LOCK
 from svdtrace.output.writing import MANIFEST, check_folder, result_files
+from svdtrace.surroundings.paths import path_of
 from svdtrace.sweeping.parts import UNFINISHED, clear_unfinished
 
 COMMAND = "sweep"
-# Names that `svdtrace.output.writing` takes for unfinished work: a folder that holds nothing else is empty.
-LOCK = ".svdtrace-lock"
+# A name that `svdtrace.output` takes for unfinished work: a folder that holds nothing else is empty.
 _MANIFEST_ASIDE = f".svdtrace-{MANIFEST}{UNFINISHED}"
 DECOMPOSITION = "decomposition.safetensors"
 # Taken from the manifest when a sweep goes on, whatever is asked for now: it changes rounding alone.
@@ -30,18 +31,16 @@ def claimed(folder: str | Path) -> Iterator[Path]:
     Raises:
         OutputError: another sweep is at work there, it holds something else, or it cannot be written to.
     """
-    target = check_folder(folder)
+    target = check_folder(folder, alone=False)
     try:
         target.mkdir(parents=True, exist_ok=True)
-        with (target / LOCK).open("w") as lock:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise OutputError(
-                    f"{folder}: another sweep is at work in this folder; wait for it, or name another with --out"
-                ) from None
+        with held(target / LOCK, wait=1.0):
             clear_unfinished(target)
             yield target
+    except BlockingIOError:
+        raise OutputError(
+            f"{folder}: another sweep is at work in this folder; wait for it, or name another with --out"
+        ) from None
     except OSError as error:
         reason = error.strerror or error
         raise OutputError(f"{folder}: cannot be written to ({reason}); name another folder with --out") from None
@@ -50,7 +49,7 @@ def claimed(folder: str | Path) -> Iterator[Path]:
 @contextmanager
 def joined(folder: str | Path) -> Iterator[Path]:
     """The folder that another process of the same sweep holds."""
-    yield Path(folder).expanduser().resolve()
+    yield path_of(folder).resolve()
 
 
 def begun(folder: Path) -> dict[str, Any] | None:

@@ -106,10 +106,11 @@ def _names(given: str | None, prompts: list[Prompt], model: gpt2jax.Model) -> fr
     """
     from svdtrace.characterisation.task_tokens import class_tokens
     from svdtrace.errors import OptionError
+    from svdtrace.surroundings.paths import path_of
 
     if given is None:
         return None
-    path = Path(given)
+    path = path_of(given)
     if not path.is_file():
         return class_tokens(prompts, tuple(role.strip() for role in given.split(",")))
     found = []

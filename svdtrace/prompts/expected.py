@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from svdtrace.prompts.sources import GENERATORS
+from svdtrace.surroundings.paths import path_of
 
 
 def expected(source: str) -> int | None:
@@ -13,9 +12,11 @@ def expected(source: str) -> int | None:
     if colon and kind in GENERATORS:
         number = rest.split(":")[0]
         return int(number) if kind != "text" and number.isdecimal() else None
-    path = Path(source)
+    path = path_of(source)
     if path.is_dir():
-        counts = [expected(str(each)) for each in path.iterdir() if each.suffix in (".parquet", ".jsonl", ".gz")]
+        counts = [
+            expected(str(each.absolute())) for each in path.iterdir() if each.suffix in (".parquet", ".jsonl", ".gz")
+        ]
         return sum(count or 0 for count in counts) if counts and None not in counts else None
     try:
         if source.endswith(".parquet"):

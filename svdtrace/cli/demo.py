@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -39,6 +40,7 @@ class Options:
 
 def run(options: Options) -> int:
     """Trace twice: from every firing to find the heads, then from these; write and tell."""
+    began = time.perf_counter()
     from svdtrace.output.writing import check_folder
 
     check_folder(options.out)
@@ -47,6 +49,7 @@ def run(options: Options) -> int:
     from svdtrace.cli.loading import load_model, read_prompts
     from svdtrace.cli.summary import summary
     from svdtrace.cli.terminal import print_json, progress
+    from svdtrace.output.seconds import count_seconds
     from svdtrace.tracing.trace import trace
 
     settings = TraceConfig() if options.file.config is None else TraceConfig.from_file(options.file.config)
@@ -59,6 +62,7 @@ def run(options: Options) -> int:
     with progress("tracing what they read", options.voice, len(prompts)) as advance:
         found = trace(model, prompts, replace(settings, roots=roots_of(heads)), progress=advance) if heads else whole
     _save(found, options.out)
+    found.manifest["seconds"] = count_seconds(options.out, began)
     movers = name_movers(found, heads)
     if options.voice.json:
         right, asked = right_answers(found)
@@ -100,12 +104,12 @@ def _tell(model: gpt2jax.Model, prompts: list[Prompt], trace: Trace, movers: lis
         *_paragraphs(model, movers, len(prompts)),
     ]
     for number, (title, text) in enumerate(paragraphs, 1):
-        terminal.print(f"{number}. {title}", style="bold", markup=False)
+        terminal.print(f"{number}. {title}", style="bold")
         terminal.print(Padding(_plain(text), (0, 0, 1, 3)))
     show(terminal, summary(trace))
     terminal.print()
     for line in _next(options, movers):
-        terminal.print(line, markup=False)
+        terminal.say(line)
 
 
 def _task(model: gpt2jax.Model, prompt: Prompt) -> str:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Self
 
 import tyro
+
+from svdtrace.config import TraceConfig
 
 Flat = tyro.conf.arg(name="")
 Flag = tyro.conf.FlagCreatePairsOff
@@ -67,3 +69,21 @@ class EvidenceChoice:
     """How many draws of each null; by default enough for --fdr 0.05. Alone: test the edges and keep them all."""
     stability: Flag[bool] = False
     """Trace again with other settings and say of each edge in what share of these traces it is (section 13)."""
+
+
+@dataclass(frozen=True)
+class Tracing:
+    """What every command that traces prompts under settings of its own is asked."""
+
+    inputs: Annotated[ModelChoice, Flat] = field(default_factory=ModelChoice)
+    prompts: Annotated[PromptChoice, Flat] = field(default_factory=PromptChoice)
+    out: Folder = Path("trace")
+    """Folder to write: new, empty, or an earlier result, which is replaced."""
+    file: Annotated[ConfigChoice, Flat] = field(default_factory=ConfigChoice)
+    settings: Annotated[TraceConfig, Flat] = field(default_factory=TraceConfig)
+    voice: Annotated[Voice, Flat] = field(default_factory=Voice)
+
+    @classmethod
+    def configured(cls, settings: TraceConfig) -> Self:
+        """The defaults, with settings from a file."""
+        return cls(settings=settings)

@@ -7,16 +7,18 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
 from svdtrace.cli import tell
-from svdtrace.cli.options import ConfigChoice, Flag, Flat, Folder, ModelChoice, PromptChoice, Voice
-from svdtrace.config import TraceConfig
+from svdtrace.cli.options import Flag, Flat, Folder, Tracing, Voice
+from svdtrace.surroundings.bars import bar
 
 if TYPE_CHECKING:
+    from svdtrace.surroundings.bars import Advance
     from svdtrace.sweeping.running import Progress
 
 LINE_EVERY = 60.0
@@ -38,7 +40,7 @@ class Together:
 
 
 @dataclass(frozen=True)
-class Options:
+class Options(Tracing):
     """Trace any number of prompts, part by part; the same command again goes on where it was killed.
 
     Memory does not grow with the prompts. A prompt that cannot be used is set aside in rejected.parquet.
@@ -50,8 +52,6 @@ class Options:
     Then ask: `svdtrace query names "select layer, head, count(*) from firings group by all order by 3 desc"`
     """
 
-    inputs: Annotated[ModelChoice, Flat] = field(default_factory=ModelChoice)
-    prompts: Annotated[PromptChoice, Flat] = field(default_factory=PromptChoice)
     out: Folder = Path("sweep")
     """Folder to write: new, empty, or that of this same sweep, which then goes on."""
     part_size: int = 2048
@@ -61,14 +61,6 @@ class Options:
     model_axis: int = 1
     """Devices over which each copy of the parameters is spread; the others share the prompts."""
     together: Annotated[Together, Flat] = field(default_factory=Together)
-    file: Annotated[ConfigChoice, Flat] = field(default_factory=ConfigChoice)
-    settings: Annotated[TraceConfig, Flat] = field(default_factory=TraceConfig)
-    voice: Annotated[Voice, Flat] = field(default_factory=Voice)
-
-    @classmethod
-    def configured(cls, settings: TraceConfig) -> Options:
-        """The defaults, with settings from a file."""
-        return cls(settings=settings)
 
 
 def run(options: Options) -> int:
@@ -81,7 +73,7 @@ def run(options: Options) -> int:
         raise OptionError("a sweep reads one source; give --prompts FILE, --prompts - or --prompts ioi:20000")
     if choice.seed < 0:
         raise OptionError(f"--seed is {choice.seed}; give 0 or more")
-    check_folder(options.out)
+    check_folder(options.out, alone=False)
 
     together = options.together
     if not together.distributed and together.coordinator is None:
@@ -130,12 +122,14 @@ def _swept(options: Options, source: str) -> int:
     if options.voice.json:
         print_json(content)
     elif not options.voice.quiet:
+        terminal = console()
         for line in _closing(content):
-            console().print(line)
+            terminal.say(line)
     return 0
 
 
 def _summary(manifest: dict[str, Any], last: Progress) -> dict[str, Any]:
+    from svdtrace.results.emptiness import why_empty
     from svdtrace.tracing.rounding import ROUNDING
 
     plan, rates = manifest["sweep"], _rates(last)
@@ -152,6 +146,7 @@ def _summary(manifest: dict[str, Any], last: Progress) -> dict[str, Any]:
         "firings_per_second": rates[1],
         "seconds": manifest["seconds"],
         **({ROUNDING: manifest[ROUNDING]} if ROUNDING in manifest else {}),
+        "why_empty": why_empty(manifest),
     }
 
 
@@ -176,6 +171,8 @@ def _closing(content: dict[str, Any]) -> Iterator[str]:
             f"{content['seconds']['total']:.1f} s: {content['prompts_per_second']:,.0f} prompts/s, "
             f"{content['firings_per_second']:,.0f} firings/s"
         )
+    if content["why_empty"]:
+        yield content["why_empty"]
     if ROUNDING in content:
         yield sentence(content[ROUNDING], content["prompts"])
     if content["rejected"]:
@@ -195,30 +192,15 @@ def _shown(voice: Voice, total: int | None) -> Iterator[Callable[[Progress], Non
     """Progress on standard error: a bar on a terminal, a line a minute elsewhere, nothing with `--quiet`."""
     if voice.quiet:
         yield lambda _progress: None
-    elif sys.stderr.isatty():
-        with _bar(total) as show:
-            yield show
     else:
-        yield _lines(total)
+        with bar("sweeping", total) as advance:
+            yield _lines(total) if advance is None else partial(_move, advance, total)
 
 
-@contextmanager
-def _bar(total: int | None) -> Iterator[Callable[[Progress], None]]:
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-    from rich.progress import Progress as Bar
-
-    rates = TextColumn("{task.fields[rates]}")
-    columns = (TextColumn("sweeping"), BarColumn(), MofNCompleteColumn(), rates, TimeElapsedColumn())
-    with Bar(*columns, TimeRemainingColumn(), console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task("sweeping", total=total, rates="")
-
-        def show(progress: Progress) -> None:
-            prompts, firings = _rates(progress)
-            done = progress.done.prompts + progress.done.rejected
-            bar.update(task, completed=done, rates=f"{prompts:,.0f} prompts/s, {firings:,.0f} firings/s")
-
-        yield show
+def _move(advance: Advance, total: int | None, progress: Progress) -> None:
+    prompts, firings = _rates(progress)
+    done = progress.done.prompts + progress.done.rejected
+    advance(done, total, f"sweeping, {prompts:,.0f} prompts/s, {firings:,.0f} firings/s")
 
 
 def _lines(total: int | None) -> Callable[[Progress], None]:

@@ -10,7 +10,7 @@ import json
 import os
 import tempfile
 import warnings
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -134,21 +134,7 @@ def write_manifest(folder: Path, content: dict[str, object]) -> None:
     (folder / MANIFEST).write_text(json.dumps(content, indent=1, allow_nan=False) + "\n", encoding="utf-8")
 
 
-def result_files(folder: Path) -> list[str]:
-    """The names of what belongs to the result in a folder; all that is there where its manifest does not say."""
-    return [str(name) for name in _manifest(folder).get("files", [entry.name for entry in _held(folder)])]
-
-
-def _held(folder: Path) -> list[Path]:
-    """Entries of a folder, what an interrupted run left behind aside."""
-    return [entry for entry in folder.iterdir() if not entry.name.startswith(UNFINISHED)]
-
-
-def _is_ours(folder: Path) -> bool:
-    return {"version", "command"} <= _manifest(folder).keys()
-
-
-def _manifest(folder: Path) -> dict[str, Any]:
+def read_manifest(folder: Path) -> dict[str, Any]:
     """What a manifest says; nothing where there is none."""
     try:
         content = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
@@ -157,9 +143,33 @@ def _manifest(folder: Path) -> dict[str, Any]:
     return content if isinstance(content, dict) else {}
 
 
+def amend_manifest(folder: Path, changes: Mapping[str, object]) -> None:
+    """Change a few things that the manifest of a written result says; it is whole at any moment.
+
+    Raises:
+        OutputError: it cannot be written.
+    """
+    with replaced_file(folder / MANIFEST) as staging:
+        write_manifest(staging.parent, {**read_manifest(folder), **changes})
+
+
+def result_files(folder: Path) -> list[str]:
+    """The names of what belongs to the result in a folder; all that is there where its manifest does not say."""
+    return [str(name) for name in read_manifest(folder).get("files", [entry.name for entry in _held(folder)])]
+
+
+def _held(folder: Path) -> list[Path]:
+    """Entries of a folder, what an interrupted run left behind aside."""
+    return [entry for entry in folder.iterdir() if not entry.name.startswith(UNFINISHED)]
+
+
+def _is_ours(folder: Path) -> bool:
+    return {"version", "command"} <= read_manifest(folder).keys()
+
+
 def _list_files(staging: Path) -> None:
     """Note in a new result's manifest what belongs to it."""
-    content = _manifest(staging)
+    content = read_manifest(staging)
     if content:
         write_manifest(staging, {**content, "files": sorted(entry.name for entry in staging.iterdir())})
 

@@ -29,6 +29,7 @@ from svdtrace.prompts.prompt import Prompt
 from svdtrace.prompts.records import Limits
 from svdtrace.prompts.sources import Placed, record_of, records
 from svdtrace.results import decompositions
+from svdtrace.results.emptiness import LAYER_0
 from svdtrace.results.versions import versions
 from svdtrace.sweeping import parts
 from svdtrace.sweeping.folder import (
@@ -281,7 +282,12 @@ class _Run:
                 "rejected": tally.rejected,
                 "source": self.source,
             },
-            "counts": {"firings": tally.firings, "edges": tally.edges, "firings_per_head": done.firings_per_head},
+            "counts": {
+                "firings": tally.firings,
+                "edges": tally.edges,
+                "firings_per_head": done.firings_per_head,
+                LAYER_0: tally.of_layer_0,
+            },
             "near_ties": parts.near_ties(done),
             "paths_saturated": tally.paths_saturated,
             **({} if done.rounding is None else {ROUNDING: done.rounding}),

@@ -130,7 +130,7 @@ def _paragraphs(model: gpt2jax.Model, movers: list[NameMover], n_prompts: int) -
     """Who carries the name, through how much, and who told them where it stands."""
     if not movers:
         return [
-            ("Who carries the name", "No head fires from end to IO on any of these sentences; all firings are traced.")
+            ("Who carries the name", "No head above the first layer fires from end to IO on any of these sentences.")
         ]
     who = ", ".join(f"{mover.head} (on {mover.prompts} of {n_prompts} sentences)" for mover in movers)
     several = len(movers) > 1

@@ -47,11 +47,12 @@ def blamed(error: BaseException) -> str | None:
         error: what nobody foresaw.
     """
     text = " ".join(str(error).split())
-    named = [name for name in os.environ if name.startswith("JAX_") and name.lower() in text.lower()]
+    lowered = text.lower().replace("jax.", "jax_")
+    named = [name for name in os.environ if name.startswith("JAX_") and name.lower() in lowered]
     if named and "jax" not in sys.modules:
         # It reads all its variables when it is imported, and then is not.
         return f"{_given(named)}, which JAX does not take ({text}); unset it, or give one of its values"
-    reason = _refusal()
+    reason = f" ({text})" if set(named) & set(_PLACES) else _refusal()
     if reason is None:
         return None
     given = [name for name in _PLACES if os.environ.get(name)]

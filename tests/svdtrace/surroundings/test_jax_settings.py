@@ -38,6 +38,12 @@ def test_devices_that_do_not_start_of_themselves():
     assert "set JAX_PLATFORMS=cpu" in one_line(RuntimeError("no CUDA driver"))
 
 
+def test_a_device_that_is_no_device(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("JAX_DEFAULT_DEVICE", "banana")
+    said = one_line(ValueError("jax.default_device must be passed a Device object, got: 'banana'"))
+    assert said.startswith("JAX_DEFAULT_DEVICE is banana, but JAX finds no such device here (jax.default_device must")
+
+
 def test_where_jax_computes_the_defect_is_ours():
     assert blamed(AssertionError()) is None
     assert "this is a defect of svdtrace" in one_line(ValueError("JAX_ENABLE_X64"))

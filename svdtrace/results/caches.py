@@ -52,6 +52,13 @@ def bound() -> float:
     return gigabytes * _GB
 
 
+def mark_used(path: Path) -> None:
+    """Note that a cache's file is used now, by a clock that is finer than the one files are written by."""
+    now = time.time_ns()
+    with suppress(OSError):
+        os.utime(path, ns=(now, now))
+
+
 def keep_within(folder: Path, room: float) -> None:
     """Remove a cache's files, those used least recently first, until they fit; the newest stays.
 

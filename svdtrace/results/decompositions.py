@@ -16,7 +16,7 @@ from safetensors.numpy import save_file
 from gpt2jax.params import Model
 from svdtrace.errors import OutputError, TraceFolderError
 from svdtrace.method.decomposition import Decomposition, decompose
-from svdtrace.results.caches import bound, cache_folder, keep_within
+from svdtrace.results.caches import bound, cache_folder, keep_within, mark_used
 from svdtrace.surroundings.paths import path_of
 
 NAMES = ("U", "S", "V")
@@ -88,14 +88,14 @@ def cached_decompose(model: Model, key: str) -> Decomposition:
     try:
         decomposition, of_model = read(path)
         if of_model == key:
-            with suppress(OSError):
-                os.utime(path)  # used now
+            mark_used(path)
             return decomposition
     except TraceFolderError:
         pass
     decomposition = decompose(model)
     with suppress(OutputError):
         write(path, decomposition, key)
+        mark_used(path)
         keep_within(path.parent, room)
     return decomposition
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from svdtrace.errors import SettingError
+from svdtrace.surroundings.paths import path_of
 
 Method = Literal["paper", "all", "exact"]
 Writers = Literal["heads", "all"]
@@ -88,7 +89,7 @@ class TraceConfig:
             SettingError: no such file, no JSON object, or settings that cannot be used.
         """
         try:
-            content = json.loads(Path(path).read_text(encoding="utf-8"))
+            content = json.loads(path_of(path).read_text(encoding="utf-8"))
         except FileNotFoundError:
             raise SettingError(
                 f"{path}: no such file; give a JSON file of settings or a trace's manifest.json"

@@ -25,6 +25,10 @@ class ModelError(SvdtraceError):
     """A model that lacks what a command needs."""
 
 
+class PathError(SvdtraceError):
+    """A name that means no path: an empty one, or the home of a user who has none."""
+
+
 class OutputError(SvdtraceError):
     """A folder or file that cannot be written, or must not be replaced."""
 
@@ -43,3 +47,7 @@ class BenchError(SvdtraceError):
 
 class OptionError(SvdtraceError):
     """An option of the command line that cannot be understood."""
+
+
+class SvdtraceWarning(UserWarning):
+    """What went otherwise than was asked, though the result stands."""

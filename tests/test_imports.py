@@ -16,6 +16,7 @@ PACKAGES = ("gpt2jax", "svdtrace", "weights_tools")
 # The rooms of svdtrace, lowest first; those in one row do not know each other. What lies at the root is below them all.
 ROOMS = [
     "errors",
+    "surroundings",
     "config statistics",
     "prompts bundled output",
     "method",
@@ -94,11 +95,19 @@ def test_svdtrace_does_not_know_who_made_the_weights():
         assert not {each for each in imports(path) if within(each, "weights_tools")}, name
 
 
-def test_weights_tools_takes_only_sentences_from_svdtrace():
+def test_weights_tools_takes_only_sentences_and_the_front_of_a_command_line_from_svdtrace():
     for name, path in modules("weights_tools"):
         taken = {each for each in imports(path) if within(each, "svdtrace")}
         taken -= {"svdtrace", "svdtrace.prompts"}
-        assert all(within(each, "svdtrace.prompts.language") for each in taken), (name, taken)
+        allowed = ("svdtrace.prompts.language", "svdtrace.surroundings")
+        assert all(any(within(each, room) for room in allowed) for each in taken), (name, taken)
+
+
+def test_what_lies_around_a_process_imports_no_more_of_svdtrace_than_errors():
+    for name, path in modules("svdtrace/surroundings"):
+        taken = {each for each in imports(path) if within(each, "svdtrace") or within(each, "gpt2jax")}
+        taken -= {"svdtrace", "svdtrace.errors"}
+        assert all(within(each, "svdtrace.errors") or within(each, "svdtrace.surroundings") for each in taken), name
 
 
 def test_the_language_imports_nothing_else_of_svdtrace():

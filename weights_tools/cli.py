@@ -5,12 +5,8 @@ What runs a command is imported when it runs, with the libraries that it alone n
 
 from __future__ import annotations
 
-import contextlib
-import io
-import os
-import re
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import reduce
 from operator import or_
@@ -19,18 +15,13 @@ from typing import Annotated, Any
 
 import tyro
 
-from gpt2jax.errors import GPT2JaxError
+from svdtrace.surroundings.objections import understood
+from svdtrace.surroundings.streams import usable_streams
+from svdtrace.surroundings.telling import tell, warnings_as_notes
 from weights_tools.recipe import Recipe
 
 PROGRAM = "weights-tools"
-DONE, CANNOT, INTERRUPTED = 0, 2, 130
-
-_FRAME = "│╭╮╰╯ "
-_RULE = re.compile(r"[─-]{4,}")
-
-
-class OptionError(GPT2JaxError):
-    """Arguments that cannot be understood."""
+DONE = 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,17 +56,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         The exit status: 0 done, 2 cannot (one line `error: …` on standard error), 130 interrupted.
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
-    try:
-        options = parse(arguments)
-        if options is not None:
-            next(run for kind, run in COMMANDS.values() if kind is type(options))(options)
-    except KeyboardInterrupt:
-        print("interrupted; nothing unfinished was kept", file=sys.stderr)
-        return INTERRUPTED
-    except (GPT2JaxError, OSError) as error:
-        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
-        return CANNOT
-    return DONE
+    with usable_streams(), warnings_as_notes():
+        try:
+            options = parse(arguments)
+            if options is not None:
+                next(run for kind, run in COMMANDS.values() if kind is type(options))(options)
+            return DONE
+        except (Exception, KeyboardInterrupt) as error:
+            return tell(error)
 
 
 def parse(arguments: Sequence[str]) -> Any | None:
@@ -90,44 +78,12 @@ def parse(arguments: Sequence[str]) -> Any | None:
         for name, (kind, _) in COMMANDS.items()
     ]
     choice: Any = reduce(or_, [*kinds, Annotated[None, tyro.conf.Suppress]])
-    said = io.StringIO()
-    try:
-        with _unwrapped(arguments), contextlib.redirect_stderr(said):
-            return tyro.cli(choice, prog=PROGRAM, description="What happens to checkpoint files.", args=list(arguments))
-    except SystemExit as stop:
-        if not stop.code:
-            return None
-        raise OptionError(_first_paragraph(said.getvalue(), arguments)) from None
+
+    def options() -> Any:
+        return tyro.cli(choice, prog=PROGRAM, description="What happens to checkpoint files.", args=list(arguments))
+
+    return understood(options, PROGRAM, COMMANDS, arguments)
 
 
 def _summary(kind: type, name: str, arguments: Sequence[str]) -> str | None:
     return None if list(arguments[:1]) == [name] else (kind.__doc__ or "").split("\n", 1)[0]
-
-
-@contextlib.contextmanager
-def _unwrapped(arguments: Sequence[str]) -> Iterator[None]:
-    """Let the parser's objections stand on as few lines as they have, but help fit the terminal."""
-    before = os.environ.get("COLUMNS")
-    if not {"-h", "--help"} & set(arguments):
-        os.environ["COLUMNS"] = "10000"
-    try:
-        yield
-    finally:
-        os.environ.pop("COLUMNS", None)
-        if before is not None:
-            os.environ["COLUMNS"] = before
-
-
-def _first_paragraph(box: str, arguments: Sequence[str]) -> str:
-    """What the parser's box says first, as one line; without UTF-8 it has a rule below its title and no frame."""
-    lines = [line.strip(_FRAME) for line in box.splitlines()[1:]]
-    paragraphs: list[list[str]] = [[]]
-    for line in filter(None, lines):
-        if _RULE.fullmatch(line):
-            paragraphs.append([])
-        else:
-            paragraphs[-1].append(line)
-    said = next(filter(None, paragraphs), ["the arguments cannot be understood"])
-    text = " ".join(said).rstrip(".")
-    command = f" {arguments[0]}" if arguments and arguments[0] in COMMANDS else ""
-    return f"{text[0].lower()}{text[1:]}; see {PROGRAM}{command} --help"

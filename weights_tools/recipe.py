@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields
 
-from gpt2jax.errors import InputError
-
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
@@ -43,6 +41,9 @@ class Recipe:
     std: float = 0.06
 
     def __post_init__(self) -> None:
+        # Imported late: it loads JAX, for which `weights-tools --help` need not wait.
+        from gpt2jax.errors import InputError
+
         for name in ("steps", "rows", "n_layers", "n_heads", "d_model", "learning_rate", "emphasis", "std"):
             if getattr(self, name) <= 0:
                 raise InputError(f"{name} is {getattr(self, name)}; give more than 0")

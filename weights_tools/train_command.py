@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import shlex
-import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import fields
 from pathlib import Path
 from random import Random
 
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-
 import gpt2jax
 from gpt2jax.errors import InputError, OutputError
 from svdtrace.prompts import language
+from svdtrace.surroundings.bars import Advance, bar
 from weights_tools.evaluation import Evaluation, copying_accuracy, evaluate, preference
 from weights_tools.model_card import Circumstances, model_card
 from weights_tools.recipe import Recipe
@@ -43,7 +39,7 @@ def run(out: Path, recipe: Recipe) -> None:
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise OutputError(f"{out}: exists and is not an empty folder; give a new one")
     began = time.perf_counter()
-    with _progress(recipe.steps) as advance:
+    with bar("training", recipe.steps) as advance:
         model = train(recipe, _reporter(recipe, began, advance))
     evaluation = evaluate(model, _EVALUATED)
     seconds = time.perf_counter() - began
@@ -75,12 +71,13 @@ def shares(tokenizer: gpt2jax.Tokenizer) -> dict[str, float]:
     return {kind: counts[kind] / counts.total() for kind in language.SHARES}
 
 
-def _reporter(recipe: Recipe, began: float, advance: Callable[[], None]) -> Callable[[int, float, gpt2jax.Model], None]:
+def _reporter(recipe: Recipe, began: float, advance: Advance | None) -> Callable[[int, float, gpt2jax.Model], None]:
     """What is called after every update: the bar advances, and now and then a line says how well it goes."""
     every = max(1, recipe.steps // _REPORTS)
 
     def report(step: int, loss: float, model: gpt2jax.Model) -> None:
-        advance()
+        if advance is not None:
+            advance(step, recipe.steps)
         if step % every and step != recipe.steps:
             return
         held_out = preference(model, "held_out", _QUICK).prefers_io
@@ -92,24 +89,6 @@ def _reporter(recipe: Recipe, began: float, advance: Callable[[], None]) -> Call
         )
 
     return report
-
-
-@contextlib.contextmanager
-def _progress(steps: int) -> Iterator[Callable[[], None]]:
-    """A bar on standard error where that is a terminal; the function that advances it."""
-    if not sys.stderr.isatty():
-        yield lambda: None
-        return
-    columns = (
-        TextColumn("training"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task("training", total=steps)
-        yield lambda: bar.advance(task)
 
 
 def _print_figures(evaluation: Evaluation) -> None:

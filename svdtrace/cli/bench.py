@@ -64,7 +64,7 @@ def run(options: Options) -> int:
         for table in _tables(found):
             terminal.print(table)
         if options.out is not None:
-            terminal.print(f"Written to {options.out / FILE}")
+            terminal.say(f"Written to {options.out / FILE}")
     return 0
 
 

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
-from svdtrace.cli.options import ConfigChoice, Flat, Folder, ModelChoice, PromptChoice, Voice
-from svdtrace.config import TraceConfig
+from svdtrace.cli.options import Folder, Tracing
 
 if TYPE_CHECKING:
     import gpt2jax
@@ -20,7 +20,7 @@ STRONGEST = 10
 
 
 @dataclass(frozen=True)
-class Options:
+class Options(Tracing):
     """Say what every head does on prompts, beside what it does on ordinary text; write tables and pictures.
 
     How slices differ between a task and ordinary text: `svdtrace characterise --prompts ioi:64 --contrast ordinary:64`
@@ -30,8 +30,6 @@ class Options:
     On your model and a book: `svdtrace characterise --model FOLDER --prompts FILE --contrast text:book.txt:64`
     """
 
-    inputs: Annotated[ModelChoice, Flat] = field(default_factory=ModelChoice)
-    prompts: Annotated[PromptChoice, Flat] = field(default_factory=PromptChoice)
     contrast: Annotated[str | None, tyro.conf.arg(metavar="SOURCE", help_behavior_hint="")] = None
     """A second data set, given as --prompts is, to hold the first against."""
     firing: Annotated[str | None, tyro.conf.arg(metavar="SPEC", help_behavior_hint="")] = None
@@ -43,18 +41,11 @@ class Options:
     """Pairs at which a head does not fire that are looked at, over all heads; a seeded sample where there are more."""
     out: Folder = Path("characterise")
     """Folder to write: new, empty, or an earlier result, which is replaced."""
-    file: Annotated[ConfigChoice, Flat] = field(default_factory=ConfigChoice)
-    settings: Annotated[TraceConfig, Flat] = field(default_factory=TraceConfig)
-    voice: Annotated[Voice, Flat] = field(default_factory=Voice)
-
-    @classmethod
-    def configured(cls, settings: TraceConfig) -> Options:
-        """The defaults, with settings from a file."""
-        return cls(settings=settings)
 
 
 def run(options: Options) -> int:
     """Characterise and write; print the closing table."""
+    began = time.perf_counter()
     from svdtrace.output.writing import check_folder
 
     check_folder(options.out)
@@ -64,6 +55,7 @@ def run(options: Options) -> int:
     from svdtrace.cli.loading import load_model, read_prompts
     from svdtrace.cli.terminal import console, print_json, progress
     from svdtrace.errors import OptionError
+    from svdtrace.output.seconds import count_seconds
 
     if options.most_pairs < 0:
         raise OptionError(f"--most-pairs is {options.most_pairs}; give 0 or more")
@@ -88,13 +80,14 @@ def run(options: Options) -> int:
             progress=None if advance is None else lambda _, done, total: advance(done, total),
         )
     found.save(options.out)
-    content = {"command": "characterise", "out": str(options.out), **summary(found)}
+    seconds = count_seconds(options.out, began)
+    content = {"command": "characterise", "out": str(options.out), **summary(found), "seconds": seconds}
     if options.voice.json:
         print_json(content)
     elif not options.voice.quiet:
         terminal = console()
         show(terminal, content)
-        terminal.print(f"Written to {options.out}, tables and pictures")
+        terminal.say(f"Written to {options.out}, tables and pictures")
     return 0
 
 
@@ -106,10 +99,11 @@ def _names(given: str | None, prompts: list[Prompt], model: gpt2jax.Model) -> fr
     """
     from svdtrace.characterisation.task_tokens import class_tokens
     from svdtrace.errors import OptionError
+    from svdtrace.surroundings.paths import path_of
 
     if given is None:
         return None
-    path = Path(given)
+    path = path_of(given)
     if not path.is_file():
         return class_tokens(prompts, tuple(role.strip() for role in given.split(",")))
     found = []
@@ -144,6 +138,7 @@ def summary(found: Characterisation) -> dict[str, Any]:
     ]
     tau = [row for row in found.tables["tau"].to_pylist() if row["layer"] is None]
     return {
+        "config": found.manifest["config"],
         "data_sets": found.manifest["data_sets"],
         "heads": heads,
         "tau": [{name: row[name] for name in row if name not in ("layer", "head")} for row in tau],
@@ -160,6 +155,8 @@ def summary(found: Characterisation) -> dict[str, Any]:
 def show(console: Any, content: dict[str, Any]) -> None:
     """Print what `summary` says."""
     from svdtrace.cli.terminal import table
+    from svdtrace.output.seconds import spent
+    from svdtrace.results.emptiness import advice
 
     sets = content["data_sets"]
     names = ("data set", "prompts", "firings", "mean |S|", "other pairs", "their mean |S|")
@@ -198,7 +195,9 @@ def show(console: Any, content: dict[str, Any]) -> None:
     ]
     names = ("writer", "reader", "token", "side", "kept", "nearest tokens of the unembedding")
     console.print(table("Strongest signals", names, rows, left=("writer", "reader", "token", "side", names[-1])))
-    console.print(f"{content['seconds']['total']:.1f} s")
+    if not sets["prompts"]["firings"]:
+        console.print(f"No head fired on the prompts; {advice(content['config'])}")
+    console.print(spent(content["seconds"]))
 
 
 def _shown(value: Any) -> str:

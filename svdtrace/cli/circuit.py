@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -66,6 +67,7 @@ class Options:
 
 def run(options: Options) -> int:
     """Measure and write; print the closing table."""
+    began = time.perf_counter()
     from svdtrace.output.writing import check_folder, names_file
 
     names_file(options.out, (), options.folder)
@@ -76,21 +78,26 @@ def run(options: Options) -> int:
     from svdtrace.faithfulness.measured import Settings
     from svdtrace.faithfulness.result import circuit
     from svdtrace.folders.reading import read
+    from svdtrace.output.seconds import count_seconds
 
     settings = Settings(options.points, options.seeds, options.seed, options.patched)
     trace = read(options.folder)
     with progress("editing runs", options.voice) as advance:
         found = circuit(load_model(options.inputs, options.voice), trace, settings, progress=advance)
     found.save(options.out)
+    found.manifest["seconds"] = count_seconds(options.out, began)
     if options.voice.json:
         print_json({"out": str(options.out), **found.manifest})
     elif not options.voice.quiet:
-        _tell(console(), found.manifest)
-        console().print(f"Written to {options.out}; curves.svg and agreement.svg show it", markup=False)
+        terminal = console()
+        _tell(terminal, found.manifest)
+        terminal.say(f"Written to {options.out}; curves.svg and agreement.svg show it")
     return 0
 
 
 def _tell(terminal: Console, said: dict[str, Any]) -> None:
+    from svdtrace.output.seconds import spent
+
     counts, writers = said["counts"], said["trace"]["writers"]
     terminal.print(
         f"{counts['edges']} edges of the circuit, {counts['candidates']} candidates (writers: {writers}); "
@@ -105,7 +112,7 @@ def _tell(terminal: Console, said: dict[str, Any]) -> None:
         terminal.print(_areas(measures[name], title))
     terminal.print(_agreement(measures))
     terminal.print(_heads(said["output_heads"]))
-    terminal.print(f"{said['seconds']['total']:.1f} s")
+    terminal.print(spent(said["seconds"]))
 
 
 def _ends(found: dict[str, Any], title: str) -> Any:

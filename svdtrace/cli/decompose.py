@@ -45,6 +45,7 @@ class Options:
 
 def run(options: Options) -> int:
     """Decompose and write; print a table with one line a layer."""
+    began = time.perf_counter()
     from svdtrace.output.writing import check_folder
 
     check_folder(options.out)
@@ -55,6 +56,7 @@ def run(options: Options) -> int:
     from gpt2jax.fold import fold
     from svdtrace.cli.terminal import console, print_json, table
     from svdtrace.method.decomposition import decompose
+    from svdtrace.output.seconds import count_seconds, spent
     from svdtrace.output.writing import replaced_folder, write_manifest
     from svdtrace.results import decompositions
     from svdtrace.results.versions import versions
@@ -75,6 +77,7 @@ def run(options: Options) -> int:
         write_manifest(
             staging, {**versions(), "command": "decompose", "model": described, "seconds": {"decompose": seconds}}
         )
+    seconds = count_seconds(options.out, began)
     content = {
         "command": "decompose",
         "out": str(options.out),
@@ -92,7 +95,7 @@ def run(options: Options) -> int:
         ]
         terminal = console()
         terminal.print(table(title, ("layer", "largest σ", "in head", "median largest σ", "mean effective rank"), rows))
-        terminal.print(f"{seconds:.1f} s; written to {options.out / FILE}")
+        terminal.say(f"{spent(seconds)}; written to {options.out / FILE}")
     return 0
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+import time
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -40,6 +41,7 @@ class Options:
 
 def run(options: Options) -> int:
     """Trace twice: from every firing to find the heads, then from these; write and tell."""
+    began = time.perf_counter()
     from svdtrace.output.writing import check_folder
 
     check_folder(options.out)
@@ -48,6 +50,7 @@ def run(options: Options) -> int:
     from svdtrace.cli.loading import load_model, read_prompts
     from svdtrace.cli.summary import summary
     from svdtrace.cli.terminal import print_json, progress
+    from svdtrace.output.seconds import count_seconds
     from svdtrace.tracing.trace import trace
 
     settings = TraceConfig() if options.file.config is None else TraceConfig.from_file(options.file.config)
@@ -60,6 +63,7 @@ def run(options: Options) -> int:
     with progress("tracing what they read", options.voice, len(prompts)) as advance:
         found = trace(model, prompts, replace(settings, roots=roots_of(heads)), progress=advance) if heads else whole
     _save(found, options.out)
+    found.manifest["seconds"] = count_seconds(options.out, began)
     movers = name_movers(found, heads)
     if options.voice.json:
         right, asked = right_answers(found)
@@ -102,12 +106,12 @@ def _tell(model: gpt2jax.Model, prompts: list[Prompt], trace: Trace, movers: lis
         *_paragraphs(model, movers, len(prompts)),
     ]
     for number, (title, text) in enumerate(paragraphs, 1):
-        terminal.print(f"{number}. {title}", style="bold", markup=False)
+        terminal.print(f"{number}. {title}", style="bold")
         terminal.print(Padding(_plain(text), (0, 0, 1, 3)))
     show(terminal, summary(trace))
     terminal.print()
     for line in _next(options, movers):
-        terminal.print(line, markup=False, soft_wrap=True)
+        terminal.say(line)
 
 
 def _task(model: gpt2jax.Model, prompt: Prompt) -> str:
@@ -130,7 +134,7 @@ def _paragraphs(model: gpt2jax.Model, movers: list[NameMover], n_prompts: int) -
     """Who carries the name, through how much, and who told them where it stands."""
     if not movers:
         return [
-            ("Who carries the name", "No head fires from end to IO on any of these sentences; all firings are traced.")
+            ("Who carries the name", "No head above the first layer fires from end to IO on any of these sentences.")
         ]
     who = ", ".join(f"{mover.head} (on {mover.prompts} of {n_prompts} sentences)" for mover in movers)
     several = len(movers) > 1

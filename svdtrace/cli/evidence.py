@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from svdtrace.cli.terminal import progress
@@ -35,14 +36,19 @@ def examined(
         keep = None if asked.fdr is None else chance.survivors(asked.fdr)
     with progress("tracing prompts", voice, len(prompts)) as advance:
         found = trace(model, prompts, settings, keep=keep, progress=advance)
+    stages = {}
     if chance is not None:
         found = chance.annotate(found)
+        stages["nulls"] = chance.summary["seconds"]
     if asked.stability:
         from svdtrace.nulls.stability import stability
 
         with progress("tracing with other settings", voice) as advance:
             found = stability(model, prompts, found, seed=seed, progress=advance)
-    return found
+        stages["stability"] = found.manifest["stability"]["seconds"]
+    seconds = found.manifest["seconds"]
+    whole = {**seconds, **stages, "total": round(seconds["total"] + sum(stages.values()), 3)}
+    return replace(found, manifest={**found.manifest, "seconds": whole})
 
 
 def evidence(manifest: dict[str, Any]) -> dict[str, Any]:
@@ -72,13 +78,15 @@ def lines(found: dict[str, Any]) -> list[str]:
 
 
 def _chance_lines(chance: dict[str, Any]) -> list[str]:
+    if not chance["edges"]:
+        return ["chance: there is no connection to hold against it"]
     explained = ", ".join(f"{kind} explain {each['explained']:,}" for kind, each in chance["by_null"].items())
     said = [
         f"chance: {chance['surviving']:,} of {chance['edges']:,} connections that some firing gives a positive weight, "
         f"whether it leads to a root or not, survive a false-discovery rate of {chance['fdr']:g} ({chance['nulls']} "
         f"nulls of each kind, {chance['candidates']:,} candidates); {explained}"
     ]
-    if not chance["surviving"] and chance["edges"]:
+    if not chance["surviving"]:
         could = "no edge could survive" if chance["smallest_q"] > chance["fdr"] else "none survives"
         said.append(
             f"{could} {chance['nulls']} nulls: {chance['beat_all']} beat them all, and it takes {chance['needed']} to "

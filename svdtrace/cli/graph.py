@@ -67,6 +67,7 @@ def run(options: Options) -> int:
     from svdtrace.cli.summary import edges_table, strongest
     from svdtrace.cli.terminal import console, print_json, tell_unfinished
     from svdtrace.folders.reading import opened
+    from svdtrace.results.emptiness import why_empty
 
     _check(options)
     _check_places(options)
@@ -85,6 +86,7 @@ def run(options: Options) -> int:
         "files": [str(path) for path in written],
         "nodes": circuit.number_of_nodes(),
         "edges": circuit.number_of_edges(),
+        "why_empty": why_empty(whole.manifest),
         **({"settings_that_differ": differing} if options.against is not None else {}),
         **found,
         "strongest_edges": strongest(circuit, size=float if options.against is None else abs),
@@ -98,8 +100,10 @@ def run(options: Options) -> int:
         if differing:
             terminal.print(f"The two traces differ in {', '.join(differing)} too, not in their prompts alone.")
         for number, members in enumerate(found.get("communities", ()), 1):
-            terminal.print(f"Community {number}: {', '.join(members)}", markup=False)
-        terminal.print(f"{content['nodes']} nodes, {content['edges']} edges; written to {', '.join(content['files'])}")
+            terminal.print(f"Community {number}: {', '.join(members)}")
+        if content["why_empty"]:
+            terminal.print(content["why_empty"])
+        terminal.say(f"{content['nodes']} nodes, {content['edges']} edges; written to {', '.join(content['files'])}")
     return 0
 
 

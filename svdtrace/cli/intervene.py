@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -65,6 +66,7 @@ class Options:
 
 def run(options: Options) -> int:
     """Edit, write, print the closing table."""
+    began = time.perf_counter()
     from svdtrace.output.writing import check_folder
 
     check_folder(options.out)
@@ -74,6 +76,7 @@ def run(options: Options) -> int:
     from svdtrace.cli.terminal import console, print_json, progress
     from svdtrace.folders.reading import read
     from svdtrace.interventions.intervening import intervene
+    from svdtrace.output.seconds import count_seconds
 
     trace = None if options.chosen.folder is None else read(options.chosen.folder)
     tracing = TraceConfig() if options.file.config is None else TraceConfig.from_file(options.file.config)
@@ -86,6 +89,7 @@ def run(options: Options) -> int:
     with progress("editing", options.voice) as advance:
         found = intervene(model, prompts, edges, config, tracing=tracing, progress=advance)
     found.save(options.out)
+    found.manifest["seconds"] = count_seconds(options.out, began)
     rows = found.summary().to_pylist()
     if options.voice.json:
         counts = {**found.manifest["counts"], "prompts": len(prompts)}
@@ -94,8 +98,8 @@ def run(options: Options) -> int:
     elif not options.voice.quiet:
         terminal = console()
         terminal.print(_table(rows))
-        terminal.print(_closing(found.manifest, rows), markup=False)
-        terminal.print(f"Written to {options.out}; {options.out / 'effects.svg'} is a picture", markup=False)
+        terminal.print(_closing(found.manifest, rows))
+        terminal.say(f"Written to {options.out}; {options.out / 'effects.svg'} is a picture")
     return 0
 
 
@@ -174,14 +178,15 @@ def _named(edges: str) -> str:
 
 
 def _closing(manifest: dict[str, Any], rows: list[dict[str, Any]]) -> str:
-    counts, seconds = manifest["counts"], manifest["seconds"]
-    parts = ", ".join(f"{stage} {spent:.1f}" for stage, spent in seconds.items() if stage != "total")
+    from svdtrace.output.seconds import spent
+
+    counts = manifest["counts"]
     judged = [row["exceeds"] for row in rows if row["exceeds"] is not None]
     exceeding = f"{sum(judged)} of {len(judged)} signals exceed their controls; " if judged else ""
     short = f"{counts['short_controls']} rows with short controls; " if counts["short_controls"] else ""
     return (
         f"{counts['interventions']} interventions on {manifest['prompts']['count']} prompts, {counts['edited']} of "
-        f"{counts['rows']} rows edited; {exceeding}{short}{seconds['total']:.1f} s ({parts})"
+        f"{counts['rows']} rows edited; {exceeding}{short}{spent(manifest['seconds'])}"
     )
 
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import shlex
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Self
 
 import tyro
+
+from svdtrace.config import TraceConfig
 
 Flat = tyro.conf.arg(name="")
 Flag = tyro.conf.FlagCreatePairsOff
@@ -77,7 +79,7 @@ def given(*choices: Any) -> str:
     said = ""
     for choice in choices:
         default = type(choice)()
-        for name in (field.name for field in fields(choice)):
+        for name in (each.name for each in fields(choice)):
             value = getattr(choice, name)
             if value == getattr(default, name):
                 continue
@@ -85,3 +87,21 @@ def given(*choices: Any) -> str:
             several = value if isinstance(value, tuple) else (value,)
             said += "".join(option if each is True else f"{option} {shlex.quote(str(each))}" for each in several)
     return said
+
+
+@dataclass(frozen=True)
+class Tracing:
+    """What every command that traces prompts under settings of its own is asked."""
+
+    inputs: Annotated[ModelChoice, Flat] = field(default_factory=ModelChoice)
+    prompts: Annotated[PromptChoice, Flat] = field(default_factory=PromptChoice)
+    out: Folder = Path("trace")
+    """Folder to write: new, empty, or an earlier result, which is replaced."""
+    file: Annotated[ConfigChoice, Flat] = field(default_factory=ConfigChoice)
+    settings: Annotated[TraceConfig, Flat] = field(default_factory=TraceConfig)
+    voice: Annotated[Voice, Flat] = field(default_factory=Voice)
+
+    @classmethod
+    def configured(cls, settings: TraceConfig) -> Self:
+        """The defaults, with settings from a file."""
+        return cls(settings=settings)

@@ -1,13 +1,8 @@
-"""From arguments to one command's options; what the parser objects to becomes one line."""
+"""From arguments to one command's options."""
 
 from __future__ import annotations
 
-import contextlib
-import io
-import os
-import re
-from collections.abc import Iterator, Sequence
-from difflib import get_close_matches
+from collections.abc import Sequence
 from functools import reduce
 from importlib import import_module
 from operator import or_
@@ -17,7 +12,7 @@ import tyro
 
 from svdtrace.cli.options import PROGRAM
 from svdtrace.config import TraceConfig
-from svdtrace.errors import OptionError
+from svdtrace.surroundings.objections import understood
 
 COMMANDS = (
     "demo",
@@ -39,9 +34,10 @@ COMMANDS = (
 DESCRIPTION = """Which attention heads of a GPT-2 talk to which, and through how few dimensions.
 
 Start with `svdtrace demo`. Help on a command, with examples: `svdtrace trace --help`. Version: `svdtrace --version`.
+
+Decompositions (57 MB for GPT-2 small, 984 MB for XL) and compiled programs are kept in ~/.cache/svdtrace, at most 4 GB
+of each; SVDTRACE_CACHE names another place (empty: none), SVDTRACE_CACHE_GB another bound.
 """
-_RULE = re.compile(r"^[─-]{4,}$")
-_ASIDE = re.compile(r" \(applied to [^)]*\)| Arguments are applied to .*| Got errors: .*")
 
 
 def parse(arguments: Sequence[str]) -> Any | None:
@@ -51,14 +47,11 @@ def parse(arguments: Sequence[str]) -> Any | None:
         OptionError: arguments that cannot be understood.
         SettingError: a `--config` file or a setting that cannot be used.
     """
-    shown = io.StringIO()
-    try:
-        with _unwrapped(arguments), contextlib.redirect_stderr(shown):
-            return tyro.cli(_union(arguments), prog=PROGRAM, description=DESCRIPTION, args=list(arguments))
-    except SystemExit as stop:
-        if not stop.code:
-            return None
-        raise OptionError(_message(shown.getvalue(), arguments)) from None
+
+    def options() -> Any:
+        return tyro.cli(_union(arguments), prog=PROGRAM, description=DESCRIPTION, args=list(arguments))
+
+    return understood(options, PROGRAM, COMMANDS, arguments)
 
 
 def _union(arguments: Sequence[str]) -> Any:
@@ -84,36 +77,3 @@ def _settings(arguments: Sequence[str]) -> TraceConfig | None:
         if name == "--config" and place + 1 < len(arguments):
             return TraceConfig.from_file(arguments[place + 1])
     return None
-
-
-@contextlib.contextmanager
-def _unwrapped(arguments: Sequence[str]) -> Iterator[None]:
-    """Let the parser's objections stand on as few lines as they have, but help fit the terminal."""
-    before = os.environ.get("COLUMNS")
-    if not {"-h", "--help"} & set(arguments):
-        os.environ["COLUMNS"] = "10000"
-    try:
-        yield
-    finally:
-        os.environ.pop("COLUMNS", None)
-        if before is not None:
-            os.environ["COLUMNS"] = before
-
-
-def _message(box: str, arguments: Sequence[str]) -> str:
-    """What the parser's box says: its first paragraph, and the nearest name where there is one."""
-    lines = [line.strip("│╭╮╰╯ ").strip() for line in box.splitlines()[1:]]
-    paragraphs: list[list[str]] = [[]]
-    for line in lines:
-        if _RULE.match(line):
-            paragraphs.append([])
-        elif line:
-            paragraphs[-1].append(line)
-    paragraphs = [paragraph for paragraph in paragraphs if paragraph] or [["the options cannot be understood"]]
-    said = _ASIDE.sub("", " ".join(paragraphs[0])).strip().rstrip(".")
-    near = [each[1].split()[0] for each in paragraphs[1:] if each[:1] == ["Perhaps you meant:"] and len(each) > 1]
-    command = arguments[0] if arguments and arguments[0] in COMMANDS else None
-    if command is None and arguments:
-        near = get_close_matches(arguments[0], COMMANDS, n=1)
-    hint = f"did you mean {near[0]}? " if near and near[0] not in arguments else ""
-    return f"{said[0].lower()}{said[1:]}; {hint}see {PROGRAM}{f' {command}' if command else ''} --help"

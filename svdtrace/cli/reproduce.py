@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -38,6 +39,7 @@ class Options:
 
 def run(options: Options) -> int:
     """Measure, compare, write; print row by row."""
+    began = time.perf_counter()
     from svdtrace.output.writing import check_folder
 
     check_folder(options.out)
@@ -45,6 +47,7 @@ def run(options: Options) -> int:
     from svdtrace.cli.findings import name_moving_heads, roots_of
     from svdtrace.cli.loading import load_model
     from svdtrace.cli.terminal import print_json, progress
+    from svdtrace.output.seconds import count_seconds
     from svdtrace.reproduction.folder import write
     from svdtrace.reproduction.protocol import reproduce
     from svdtrace.reproduction.published import read_published
@@ -65,10 +68,11 @@ def run(options: Options) -> int:
             intervening=intervening,
         )
     write(done, options.out)
+    seconds = count_seconds(options.out, began)
     if options.voice.json:
-        print_json({"command": "reproduce", "out": str(options.out), **_content(done)})
+        print_json({"command": "reproduce", "out": str(options.out), **_content(done), "seconds": seconds})
     elif not options.voice.quiet:
-        _tell(done, options)
+        _tell(done, options, seconds)
     return WANTING if done.wanting else 0
 
 
@@ -92,8 +96,9 @@ def _content(done: Reproduction) -> dict[str, Any]:
     }
 
 
-def _tell(done: Reproduction, options: Options) -> None:
+def _tell(done: Reproduction, options: Options, seconds: dict[str, float]) -> None:
     from svdtrace.cli.terminal import console, table
+    from svdtrace.output.seconds import spent
     from svdtrace.reproduction.comparison import TOO_SMALL
 
     terminal = console()
@@ -116,7 +121,8 @@ def _tell(done: Reproduction, options: Options) -> None:
             terminal.print(f"{small} of them are effects too small for their tolerance to tell them from none.")
     if not done.roots:
         terminal.print("No head fires from end to IO on these prompts, so that there is no graph.")
-    terminal.print(f"{done.trace.prompts.num_rows} prompts, roots {done.roots or 'none'}; written to {options.out}")
+    traced = f"{done.trace.prompts.num_rows} prompts, roots {done.roots or 'none'}"
+    terminal.say(f"{traced}; {spent(seconds)}; written to {options.out}")
 
 
 def _title(topic: str) -> str:

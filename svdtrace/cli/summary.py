@@ -11,6 +11,8 @@ from rich.console import Console
 from svdtrace.cli.evidence import evidence, lines
 from svdtrace.cli.terminal import counted, table
 from svdtrace.graphs.names import in_our_form
+from svdtrace.output.seconds import spent
+from svdtrace.results.emptiness import why_empty
 from svdtrace.tracing.rounding import ROUNDING, sentence
 
 if TYPE_CHECKING:
@@ -36,6 +38,7 @@ def summary(trace: Trace) -> dict[str, Any]:
         "near_ties": manifest["near_ties"],
         "firings_per_head": firings_per_head(trace),
         "strongest_edges": strongest(trace.graph()),
+        "why_empty": why_empty(manifest),
         "seconds": manifest["seconds"],
         **({ROUNDING: manifest[ROUNDING]} if ROUNDING in manifest else {}),
         **evidence(manifest),
@@ -77,21 +80,17 @@ def show(console: Console, content: dict[str, Any]) -> None:
     mean = (
         "no slices" if content["mean_slice"] is None else f"mean |S| {content['mean_slice']:.2f} of {content['d_head']}"
     )
-    seconds = content["seconds"]
-    parts = ", ".join(f"{stage} {spent:.1f}" for stage, spent in seconds.items() if stage != "total")
     console.print(
         f"{counted(content['prompts'], 'prompt')}, {counted(content['firings'], 'firing')}, "
         f"{counted(content['edges'], 'edge')}, {mean}; {counted(content['near_ties']['pairs'], 'pair')} near the "
         f"threshold, {counted(content['near_ties']['firings'], 'firing')} and "
-        f"{counted(content['near_ties']['edges'], 'edge')} near a tie; {seconds['total']:.1f} s ({parts})"
+        f"{counted(content['near_ties']['edges'], 'edge')} near a tie; {spent(content['seconds'])}"
     )
-    if content["firings"] < content["firings_in_all"]:
-        console.print(
-            f"Of {counted(content['firings_in_all'], 'firing')} in all, {content['firings']:,} are roots or lead to one"
-            + ("" if content["firings"] else f"; roots are {content['traced_from']}, --roots all takes every firing")
-        )
-    elif not content["firings"]:
-        console.print("No head fired; lower --threshold, or give longer prompts")
+    if content["why_empty"]:
+        console.print(content["why_empty"])
+    elif content["firings"] < content["firings_in_all"]:
+        in_all = counted(content["firings_in_all"], "firing")
+        console.print(f"Of {in_all} in all, {content['firings']:,} are roots or lead to one")
     if ROUNDING in content:
         console.print(sentence(content[ROUNDING], content["prompts"]))
     for line in lines(content):

@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import tyro
 
 from svdtrace.cli import tell
-from svdtrace.cli.options import ConfigChoice, Flag, Flat, Folder, ModelChoice, PromptChoice, Voice
-from svdtrace.config import TraceConfig
+from svdtrace.cli.options import Flag, Flat, Folder, Tracing
 
 if TYPE_CHECKING:
     from svdtrace.sweeping.telling import Progress
@@ -33,7 +32,7 @@ class Together:
 
 
 @dataclass(frozen=True)
-class Options:
+class Options(Tracing):
     """Trace any number of prompts, part by part; the same command again goes on where it was killed.
 
     Memory does not grow with the prompts. A prompt that cannot be used is set aside in rejected.parquet.
@@ -45,8 +44,6 @@ class Options:
     Then ask: `svdtrace query names "select layer, head, count(*) from firings group by all order by 3 desc"`
     """
 
-    inputs: Annotated[ModelChoice, Flat] = field(default_factory=ModelChoice)
-    prompts: Annotated[PromptChoice, Flat] = field(default_factory=PromptChoice)
     out: Folder = Path("sweep")
     """Folder to write: new, empty, or that of this same sweep, which then goes on."""
     part_size: Annotated[int | None, tyro.conf.arg(metavar="N", help_behavior_hint="")] = None
@@ -56,14 +53,6 @@ class Options:
     model_axis: int = 1
     """Devices over which each copy of the parameters is spread; the others share the prompts."""
     together: Annotated[Together, Flat] = field(default_factory=Together)
-    file: Annotated[ConfigChoice, Flat] = field(default_factory=ConfigChoice)
-    settings: Annotated[TraceConfig, Flat] = field(default_factory=TraceConfig)
-    voice: Annotated[Voice, Flat] = field(default_factory=Voice)
-
-    @classmethod
-    def configured(cls, settings: TraceConfig) -> Options:
-        """The defaults, with settings from a file."""
-        return cls(settings=settings)
 
 
 def run(options: Options) -> int:
@@ -78,7 +67,7 @@ def run(options: Options) -> int:
         raise OptionError("a sweep reads one source; give --prompts FILE, --prompts - or --prompts ioi:20000")
     if choice.seed < 0:
         raise OptionError(f"--seed is {choice.seed}; give 0 or more")
-    check_folder(options.out)
+    check_folder(options.out, alone=False)
 
     together = options.together
     if not together.distributed and together.coordinator is None:
@@ -129,13 +118,15 @@ def _swept(options: Options, source: str, start: float) -> int:
     if options.voice.json:
         print_json(content)
     elif not options.voice.quiet:
+        terminal = console()
         for line in _closing(content, time.perf_counter() - start):
-            console().print(line)
+            terminal.say(line)
     return 0
 
 
 def _summary(manifest: dict[str, Any], last: Progress) -> dict[str, Any]:
     from svdtrace.cli.sweep_progress import speeds
+    from svdtrace.results.emptiness import why_empty
     from svdtrace.tracing.rounding import ROUNDING
 
     plan, rates = manifest["sweep"], speeds(last)
@@ -152,6 +143,7 @@ def _summary(manifest: dict[str, Any], last: Progress) -> dict[str, Any]:
         "firings_per_second": rates[1],
         "seconds": manifest["seconds"],
         **({ROUNDING: manifest[ROUNDING]} if ROUNDING in manifest else {}),
+        "why_empty": why_empty(manifest),
     }
 
 
@@ -176,6 +168,8 @@ def _closing(content: dict[str, Any], seconds: float) -> Iterator[str]:
             f"{seconds:.1f} s: {content['prompts_per_second']:,.0f} prompts/s, "
             f"{content['firings_per_second']:,.0f} firings/s"
         )
+    if content["why_empty"]:
+        yield content["why_empty"]
     if ROUNDING in content:
         yield sentence(content[ROUNDING], content["prompts"])
     if content["rejected"]:

@@ -11,6 +11,7 @@ from threading import Event, Thread
 from typing import TYPE_CHECKING
 
 from svdtrace.cli.options import Voice
+from svdtrace.surroundings.streams import on_terminal
 
 if TYPE_CHECKING:
     from svdtrace.sweeping.telling import Progress, Start, Told
@@ -26,7 +27,7 @@ def shown(voice: Voice, source: str, out: Path, total: int | None) -> Iterator[T
 
     if voice.quiet:
         yield Told(silent, silent)
-    elif sys.stderr.isatty():
+    elif on_terminal(sys.stderr):
         with _bar(total) as told:
             yield told
     else:

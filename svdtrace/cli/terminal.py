@@ -6,45 +6,24 @@ import json
 import shutil
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from svdtrace.cli.fitting import FittingTable
 from svdtrace.cli.options import PROGRAM, Voice
+from svdtrace.surroundings.bars import Advance, bar
+from svdtrace.surroundings.streams import on_terminal
 
 WIDTH_OF_A_FILE = 120
-
-
-class Advance(Protocol):
-    """Moves a bar: what is done, how much there is in all, and what is done now, where that changes."""
-
-    def __call__(self, done: int, total: int, now: str | None = None, /) -> None:
-        """Show how far it is."""
 
 
 @contextmanager
 def progress(title: str, voice: Voice, total: int | None = None) -> Iterator[Advance | None]:
     """A bar on standard error; `None` where that is no terminal, or with `--quiet`."""
-    if voice.quiet or not sys.stderr.isatty():
-        yield None
-        return
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task(title, total=total)
-
-        def advance(done: int, total: int, now: str | None = None, /) -> None:
-            bar.update(task, completed=done, total=total, description=now or title)
-
+    with nullcontext() if voice.quiet else bar(title, total) as advance:
         yield advance
 
 
@@ -57,21 +36,26 @@ def invoked() -> str:
 
 
 def print_json(content: dict[str, Any]) -> None:
-    """One JSON object, alone on standard output."""
-    print(json.dumps(content, ensure_ascii=False, allow_nan=False, indent=1))
+    """One JSON object, alone on standard output; what its encoding lacks is escaped, so that nothing is lost."""
+    whole = (sys.stdout.encoding or "utf-8").lower().startswith("utf")
+    print(json.dumps(content, ensure_ascii=not whole, allow_nan=False, indent=1))
 
 
 class Output(Console):
-    """Standard output, which leaves it to `main` what a closed pipe means."""
+    """Standard output. What is printed is shown as it is: no name in brackets or between colons means anything."""
 
-    def on_broken_pipe(self) -> None:
-        """Hand the error on."""
-        raise BrokenPipeError
+    def __init__(self) -> None:
+        width = None if on_terminal(sys.stdout) else WIDTH_OF_A_FILE
+        super().__init__(width=width, highlight=False, markup=False, emoji=False)
+
+    def say(self, line: str) -> None:
+        """One line, however long: a path in it is not cut in two."""
+        self.print(line, soft_wrap=True)
 
 
 def console() -> Output:
-    """Standard output; in a file or pipe lines have a fixed width."""
-    return Output(width=None if sys.stdout.isatty() else WIDTH_OF_A_FILE, highlight=False, soft_wrap=False)
+    """Standard output; in a file or pipe tables have a fixed width."""
+    return Output()
 
 
 def table(

@@ -46,7 +46,7 @@ def run(options: Options) -> int:
         terminal.print(table(name, ("position", "id", "token", "roles"), rows, left=("token", "roles")))
         for label, token in (("answer", prompt.answer), ("distractor", prompt.distractor)):
             if token is not None:
-                terminal.print(f"{label}: {token} {_text(token, tokenizer)}".rstrip(), markup=False)
+                terminal.print(f"{label}: {token} {_text(token, tokenizer)}".rstrip())
     return 0
 
 

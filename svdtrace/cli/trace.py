@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-from svdtrace.cli.options import ConfigChoice, EvidenceChoice, Flat, Folder, ModelChoice, PromptChoice, Voice
-from svdtrace.config import TraceConfig
+from svdtrace.cli.options import EvidenceChoice, Flat, Tracing
 
 if TYPE_CHECKING:
     from svdtrace.tracing.trace import Trace
 
 
 @dataclass(frozen=True)
-class Options:
+class Options(Tracing):
     """Trace which heads talk to which on prompts; write tables, graph and report.
 
     From all firings on made-up sentences: `svdtrace trace --prompts ioi:64 --out names`
@@ -28,23 +27,12 @@ class Options:
     Only edges that chance does not explain: `svdtrace trace --prompts ioi:64 --fdr 0.05 --stability`
     """
 
-    inputs: Annotated[ModelChoice, Flat] = field(default_factory=ModelChoice)
-    prompts: Annotated[PromptChoice, Flat] = field(default_factory=PromptChoice)
-    out: Folder = Path("trace")
-    """Folder to write: new, empty, or an earlier result, which is replaced."""
-    file: Annotated[ConfigChoice, Flat] = field(default_factory=ConfigChoice)
-    settings: Annotated[TraceConfig, Flat] = field(default_factory=TraceConfig)
     evidence: Annotated[EvidenceChoice, Flat] = field(default_factory=EvidenceChoice)
-    voice: Annotated[Voice, Flat] = field(default_factory=Voice)
-
-    @classmethod
-    def configured(cls, settings: TraceConfig) -> Options:
-        """The defaults, with settings from a file."""
-        return cls(settings=settings)
 
 
 def run(options: Options) -> int:
     """Trace and write; print the closing table."""
+    began = time.perf_counter()
     from svdtrace.output.writing import check_folder
 
     check_folder(options.out)
@@ -53,19 +41,21 @@ def run(options: Options) -> int:
     from svdtrace.cli.loading import load_model, places_of, read_prompts
     from svdtrace.cli.summary import show, summary
     from svdtrace.cli.terminal import console, print_json
+    from svdtrace.output.seconds import count_seconds
 
     model = load_model(options.inputs, options.voice)
     prompts = read_prompts(options.prompts, model.tokenizer, model.config)
     found = examined(model, prompts, options.settings, options.evidence, options.prompts.seed, options.voice)
     found = _at_places(found, places_of(prompts))
     found.save(options.out)
-    content = {"command": "trace", "out": str(options.out), **summary(found)}
+    seconds = count_seconds(options.out, began)
+    content = {"command": "trace", "out": str(options.out), **summary(found), "seconds": seconds}
     if options.voice.json:
         print_json(content)
     elif not options.voice.quiet:
         terminal = console()
         show(terminal, content)
-        terminal.print(f"Written to {options.out}; open {options.out / 'report.html'}")
+        terminal.say(f"Written to {options.out}; open {options.out / 'report.html'}")
     return 0
 
 

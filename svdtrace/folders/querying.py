@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
 from svdtrace.errors import QueryError, TraceFolderError
+from svdtrace.surroundings.paths import path_of
 from svdtrace.sweeping import parts
 
 VIEWS = ("prompts", "firings", "edges", "rejected")
@@ -29,13 +31,20 @@ def ask(folder: str | Path, sql: str) -> tuple[list[str], list[tuple[Any, ...]]]
         import duckdb
     except ImportError:
         raise QueryError("svdtrace query needs DuckDB; install it with pip install 'svdtrace[query]'") from None
-    folder = Path(folder)
+    folder = path_of(folder)
     with duckdb.connect() as database:
-        found = [name for name in VIEWS if _view(database, folder, name)]
+        try:
+            found = [name for name in VIEWS if _view(database, folder, name)]
+        except duckdb.Error as error:
+            raise TraceFolderError(
+                f"{folder}: its tables cannot be read ({_first_line(error)}); make them anew, or rename the folder"
+            ) from None
         if "firings" not in found:
             raise TraceFolderError(f"{folder}: holds no tables of a trace or sweep; name a folder that one wrote")
         # The tables are there to be read: a question changes and reaches nothing else.
-        database.execute(f"set allowed_directories = [{_quoted(str(folder.resolve()))}]")
+        # Held against what is asked for as well as against what that is found to mean.
+        allowed = {str(folder.resolve()), _literal(folder.resolve())}
+        database.execute(f"set allowed_directories = [{', '.join(map(_quoted, sorted(allowed)))}]")
         database.execute("set enable_external_access = false")
         database.execute("set lock_configuration = true")
         try:
@@ -55,9 +64,16 @@ def _view(database: Any, folder: Path, name: str) -> bool:
     files = [single] if single.is_file() else [parts.path(folder, name, number) for number in parts.numbers(folder)]
     files = [file for file in files if file.is_file()]
     if files:
-        listed = ", ".join(_quoted(str(file.resolve())) for file in files)
-        database.execute(f"create view {name} as select * from read_parquet([{listed}])")
+        listed = ", ".join(_quoted(_literal(file.resolve())) for file in files)
+        # Without it a folder named `layer=3`, as sweeps of settings name theirs, would give the column layer.
+        whole = "hive_partitioning = false"
+        database.execute(f"create view {name} as select * from read_parquet([{listed}], {whole})")
     return bool(files)
+
+
+def _literal(path: Path) -> str:
+    """A path that stands for itself where patterns are read."""
+    return re.sub(r"[\[*?]", r"[\g<0>]", str(path))
 
 
 def _quoted(text: str) -> str:

@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 from svdtrace.errors import TraceFolderError
 from svdtrace.folders.writing import TABLES
 from svdtrace.output.writing import MANIFEST
+from svdtrace.surroundings.paths import path_of
 from svdtrace.tracing import tables
 
 if TYPE_CHECKING:
@@ -47,7 +48,7 @@ def opened(folder: str | Path) -> Trace | Swept:
     """
     from svdtrace.sweeping import swept
 
-    folder = Path(folder)
+    folder = path_of(folder)
     manifest = _manifest(folder)
     if manifest.get("command") == "sweep":
         return swept.opened(folder, manifest)

@@ -24,6 +24,7 @@ from gpt2jax.token_text import text_of_strings
 from svdtrace.errors import OutputError
 from svdtrace.prompts.edge_names import writer_layer
 from svdtrace.results.circuit_graph import token_labels
+from svdtrace.surroundings.paths import path_of
 
 INPUT = "E"
 _TYPES = {"mlp": "mlp", "attn_bias": "attention bias", "embed": "embedding", "pos": "position", "const": "constant"}
@@ -104,7 +105,9 @@ def attribution_graph(
 
 def write(content: Mapping[str, Any], path: str | Path) -> None:
     """Write what `attribution_graph` gives."""
-    Path(path).write_text(json.dumps(content, ensure_ascii=False, allow_nan=False, indent=1) + "\n", encoding="utf-8")
+    path_of(path).write_text(
+        json.dumps(content, ensure_ascii=False, allow_nan=False, indent=1) + "\n", encoding="utf-8"
+    )
 
 
 def _links(edges: pa.Table) -> dict[tuple[Place, Place], float]:

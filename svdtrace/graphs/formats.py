@@ -11,6 +11,7 @@ import networkx as nx
 
 from svdtrace.errors import OutputError, TraceFolderError
 from svdtrace.graphs.names import is_tie
+from svdtrace.surroundings.paths import path_of
 
 
 def write(graph: nx.DiGraph, path: str | Path) -> None:
@@ -19,7 +20,7 @@ def write(graph: nx.DiGraph, path: str | Path) -> None:
     Raises:
         OutputError: another ending, or a place that cannot be written.
     """
-    path = Path(path)
+    path = path_of(path)
     if path.suffix not in WRITERS:
         endings = ", ".join(WRITERS)
         raise OutputError(f"{path}: no graph format is named {path.suffix!r}; end the name in one of {endings}")
@@ -35,7 +36,7 @@ def read(path: str | Path) -> nx.DiGraph:
     Raises:
         TraceFolderError: no such file, or no graph in it.
     """
-    path = Path(path)
+    path = path_of(path)
     try:
         if path.suffix == ".json":
             return nx.node_link_graph(json.loads(path.read_text(encoding="utf-8")), edges="edges")

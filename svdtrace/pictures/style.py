@@ -17,6 +17,7 @@ from matplotlib.figure import Figure
 
 from svdtrace.errors import OutputError
 from svdtrace.pictures.connections import SIDES
+from svdtrace.surroundings.paths import path_of
 
 DEST, SRC, PALE = "#0072b2", "#d55e00", "#7fb8d8"
 INK, SOFT, PAPER = "#1b1e23", "#5c6470", "#ffffff"
@@ -57,7 +58,7 @@ def save(figure: Figure, path: str | Path) -> None:
     Raises:
         OutputError: another ending, or a place that cannot be written.
     """
-    path = Path(path)
+    path = path_of(path)
     if path.suffix not in _METADATA:
         raise OutputError(f"{path}: no picture format is named {path.suffix!r}; end the name in .svg or .png")
     try:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from svdtrace.errors import PromptError
 from svdtrace.prompts.sources import GENERATORS, files_of
+from svdtrace.surroundings.paths import path_of
 
 
 def expected(source: str) -> int | None:
@@ -14,7 +15,7 @@ def expected(source: str) -> int | None:
     if colon and kind in GENERATORS:
         number = rest.split(":")[0]
         return int(number) if kind != "text" and number.isdecimal() else None
-    path = Path(source)
+    path = path_of(source)
     try:
         if path.is_dir():
             counts = [_of_file(each) for each in files_of(path)]

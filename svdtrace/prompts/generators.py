@@ -11,6 +11,7 @@ from gpt2jax.errors import TokenizerError
 from svdtrace.errors import PromptError
 from svdtrace.prompts import language
 from svdtrace.prompts.prompt import Prompt
+from svdtrace.surroundings.paths import path_of
 
 if TYPE_CHECKING:
     from gpt2jax.tokenizer import Tokenizer
@@ -90,7 +91,7 @@ def text(path: str | Path, length: int, tokenizer: Tokenizer | None) -> list[Pro
     if tokenizer is None:
         raise PromptError(f"{path}: running text needs a tokenizer, and the model has none; give prompts as token ids")
     try:
-        content = Path(path).read_bytes().decode("utf-8-sig")
+        content = path_of(path).read_bytes().decode("utf-8-sig")
     except OSError as error:
         raise PromptError(f"{path}: cannot be read ({error.strerror}); give a text file") from None
     except UnicodeDecodeError as error:

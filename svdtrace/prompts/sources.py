@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from svdtrace.errors import PromptError
 from svdtrace.prompts.records import FIELDS, check_keys
+from svdtrace.surroundings.paths import path_of
 
 if TYPE_CHECKING:
     from gpt2jax.tokenizer import Tokenizer
@@ -42,8 +43,8 @@ def records(source: str, tokenizer: Tokenizer | None, seed: int, longest: int | 
     if colon and kind in GENERATORS:
         return _generated(source, kind, rest, tokenizer, seed, longest)
     if source == "-":
-        return _lines(sys.stdin.buffer, "standard input")
-    path = Path(source)
+        return _standard_input()
+    path = path_of(source)
     if path.is_dir():
         return _folder(path)
     if not path.exists():
@@ -77,6 +78,17 @@ def _generated(
 def record_of(prompt: Prompt) -> dict[str, Any]:
     """A prompt as a file would hold it."""
     return {name: getattr(prompt, name) for name in FIELDS if name != "text"}
+
+
+def _standard_input() -> Iterator[Placed]:
+    name = "standard input"
+    if sys.stdin is None or sys.stdin.closed:
+        raise PromptError(f"{name}: is closed; pipe prompts into it, or give {FORMS}")
+    lines = getattr(sys.stdin, "buffer", None) or (line.encode("utf-8", "surrogatepass") for line in sys.stdin)
+    try:
+        yield from _lines(lines, name)
+    except OSError as error:
+        raise PromptError(f"{name}: cannot be read ({error.strerror or error}); pipe prompts into it") from None
 
 
 def _json_lines(path: Path) -> Iterator[Placed]:

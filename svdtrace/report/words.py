@@ -6,12 +6,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from svdtrace.output.seconds import of_stages
 from svdtrace.pictures.traced import model_of
 from svdtrace.report.answers import Result
 from svdtrace.report.data import PageData
 from svdtrace.report.more import More, more
 from svdtrace.report.numbers import rounded
 from svdtrace.report.rounded import Rounded, rounded_words
+from svdtrace.results.emptiness import why_empty
 from svdtrace.tracing.rounding import ROUNDING
 
 
@@ -74,7 +76,7 @@ def words(manifest: Mapping[str, Any], data: PageData, results: Sequence[Result]
         headline=_headline(data),
         lede=_lede(manifest, data),
         tiles=tuple(_tiles(manifest, data)),
-        nothing=_nothing(manifest, data),
+        nothing=_nothing(manifest),
         d_head=data.d_head,
         one_by_one=_one_by_one(data),
         groups=(*_groups(manifest), *(_group_of(result) for result in results)),
@@ -88,7 +90,7 @@ def words(manifest: Mapping[str, Any], data: PageData, results: Sequence[Result]
 
 def _headline(data: PageData) -> str:
     if not data.totals.firings:
-        return "No head fired"
+        return "No firing is traced"
     many = len(data.heads.firings)
     work = f"{_plural(many, 'head')} {'work' if many > 1 else 'works'}"
     return f"{work} through {data.totals.mean_size()} of {data.d_head} dimensions at a time"
@@ -100,9 +102,7 @@ def _lede(manifest: Mapping[str, Any], data: PageData) -> tuple[str, ...]:
     threshold = float(config.get("threshold", 0.5))
     read = f"A model {shape} read {_plural(data.prompts.count, 'prompt')}.".replace("  ", " ")
     if not data.totals.firings:
-        return (
-            f"{read} No head gave {threshold:.0%} or more of its attention to one token as the settings below ask.",
-        )
+        return (f"{read} No firing is traced; the line below says why.",)
     in_all, reached = _firings_in_all(manifest, data), data.totals.firings
     by_roots = f" {reached:,} of these firings are roots or lead to one: those are shown." if reached < in_all else ""
     fired = (
@@ -155,20 +155,11 @@ def _one_by_one(data: PageData) -> str:
     )
 
 
-def _nothing(manifest: Mapping[str, Any], data: PageData) -> str:
-    if data.totals.firings:
-        return "No edges: no earlier head wrote anything that these firings read through their slices."
-    config = manifest.get("config", {})
-    in_all = _firings_in_all(manifest, data)
-    if in_all:
-        return (
-            f"None of the {_plural(in_all, 'firing')} is one that the roots name (now {config.get('roots')}), so there "
-            "is no circuit to draw. Name other roots, or all."
-        )
-    asked = "" if config.get("roots", "all") == "all" else " or start from more roots (now {}),".format(config["roots"])
+def _nothing(manifest: Mapping[str, Any]) -> str:
+    """Why there is no circuit to draw."""
+    why = why_empty(manifest)
     return (
-        "No head fired in these prompts, so there is no circuit to draw. To find firings, lower the threshold (now "
-        f"{config.get('threshold', 0.5)}),{asked} or give longer prompts."
+        f"{why}." if why else "No edges: no earlier head wrote anything that these firings read through their slices."
     )
 
 
@@ -231,7 +222,7 @@ def _shown(value: Any) -> str:
 def _stages(seconds: Any) -> list[Stage]:
     if not isinstance(seconds, Mapping):
         return []
-    times = {str(name): float(value) for name, value in seconds.items() if isinstance(value, int | float)}
+    times = of_stages({str(name): float(value) for name, value in seconds.items() if isinstance(value, int | float)})
     longest = max(times.values(), default=0.0) or 1.0
     return [Stage(name, f"{value:.2f}", round(100 * value / longest, 1)) for name, value in times.items()]
 

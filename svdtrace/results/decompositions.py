@@ -16,11 +16,12 @@ from safetensors.numpy import save_file
 from gpt2jax.params import Model
 from svdtrace.errors import OutputError, TraceFolderError
 from svdtrace.method.decomposition import Decomposition, decompose
+from svdtrace.results.caches import bound, cache_folder, keep_within, mark_used
+from svdtrace.surroundings.paths import path_of
 
 NAMES = ("U", "S", "V")
 # Raised whenever the same weights would be decomposed to other numbers, so that older files are made anew.
 FORMAT = "svdtrace decomposition 3"
-CACHE_VARIABLE = "SVDTRACE_CACHE"
 
 
 def write(path: str | Path, decomposition: Decomposition, model_fingerprint: str) -> None:
@@ -31,7 +32,7 @@ def write(path: str | Path, decomposition: Decomposition, model_fingerprint: str
     Raises:
         OutputError: the place cannot be written.
     """
-    path = Path(path)
+    path = path_of(path)
     arrays = {name: np.asarray(getattr(decomposition, name)) for name in NAMES}
     metadata = {"format": FORMAT, "fingerprint": model_fingerprint, "sha256": _checksum(arrays)}
     try:
@@ -74,35 +75,29 @@ def read(path: str | Path) -> tuple[Decomposition, str]:
 def cached_decompose(model: Model, key: str) -> Decomposition:
     """`svdtrace.decompose`, answered from the user's cache where the same weights were decomposed before.
 
-    `key` is a hash of the weights, never a name. A damaged or unwritable cache costs time, nothing else. The folder is
-    `$SVDTRACE_CACHE`, by default `svdtrace` in the user's cache folder; an empty value turns the cache off.
+    `key` is a hash of the weights, never a name. A damaged or unwritable cache costs time, nothing else. What is in it
+    and how large it grows: `svdtrace.results.caches`.
+
+    Raises:
+        SettingError: a bound on the cache that is no number.
     """
-    folder = cache_folder()
+    folder, room = cache_folder(), bound()
     if folder is None:
         return decompose(model)
     path = folder / "decompositions" / f"{key}.safetensors"
     try:
         decomposition, of_model = read(path)
         if of_model == key:
+            mark_used(path)
             return decomposition
     except TraceFolderError:
         pass
     decomposition = decompose(model)
     with suppress(OutputError):
         write(path, decomposition, key)
+        mark_used(path)
+        keep_within(path.parent, room)
     return decomposition
-
-
-def cache_folder() -> Path | None:
-    """Where caches of the user live, or `None` where they are turned off."""
-    named = os.environ.get(CACHE_VARIABLE)
-    if named is not None:
-        return Path(named) if named else None
-    base = os.environ.get("XDG_CACHE_HOME")
-    try:
-        return (Path(base) if base else Path.home() / ".cache") / "svdtrace"
-    except RuntimeError:  # a user without a home
-        return None
 
 
 def _checksum(arrays: dict[str, np.ndarray]) -> str:

@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 from svdtrace.errors import OutputError, TraceFolderError
+from svdtrace.output.locks import held, is_held
+from svdtrace.output.staging import BUSY as LOCK
 from svdtrace.output.writing import MANIFEST, check_folder, result_files
+from svdtrace.surroundings.paths import path_of
 from svdtrace.sweeping.parts import UNFINISHED, clear_unfinished
 
 COMMAND = "sweep"
-# Names that `svdtrace.output.writing` takes for unfinished work: a folder that holds nothing else is empty.
-LOCK = ".svdtrace-lock"
+# A name that `svdtrace.output` takes for unfinished work: a folder that holds nothing else is empty.
 _MANIFEST_ASIDE = f".svdtrace-{MANIFEST}{UNFINISHED}"
 DECOMPOSITION = "decomposition.safetensors"
 # Taken from the manifest when a sweep goes on, whatever is asked for now: it changes rounding alone.
@@ -29,12 +30,9 @@ def free_folder(folder: str | Path) -> Path:
     Raises:
         OutputError: another sweep is at work there, it holds something else, or it cannot be written to.
     """
-    target = check_folder(folder)
-    try:
-        with suppress(FileNotFoundError), (target / LOCK).open("r+") as lock:
-            _take(lock, folder)
-    except OSError as error:
-        raise _unwritable(folder, error) from None
+    target = check_folder(folder, alone=False)
+    if is_held(target / LOCK):
+        raise _busy(folder)
     return target
 
 
@@ -52,30 +50,30 @@ def claimed(folder: str | Path, was: Mapping[str, Any] | None) -> Iterator[Path]
     Raises:
         OutputError: another sweep is or was at work there meanwhile, or it cannot be written to.
     """
-    target = check_folder(folder)
-    fresh = not (target / LOCK).exists()
+    target = check_folder(folder, alone=False)
     made = [each for each in (target, *target.parents) if not each.exists()]
     try:
         target.mkdir(parents=True, exist_ok=True)
-        with (target / LOCK).open("w") as lock:
-            _take(lock, folder)
+        with held(target / LOCK, wait=1.0):
             if begun(target) != was:
                 raise OutputError(f"{folder}: another sweep was at work there meanwhile; give the command again")
             clear_unfinished(target)
             if was is None:
                 _clear_other(target)
             yield target
+    except BlockingIOError:
+        raise _busy(folder) from None
     except OSError as error:
         raise _unwritable(folder, error) from None
     finally:
-        if fresh and not (target / MANIFEST).exists():
-            _remove(target, made)
+        if not (target / MANIFEST).exists():
+            _remove(made)
 
 
 @contextmanager
 def joined(folder: str | Path) -> Iterator[Path]:
     """The folder that another process of the same sweep holds."""
-    yield Path(folder).expanduser().resolve()
+    yield path_of(folder).resolve()
 
 
 def begun(folder: Path) -> dict[str, Any] | None:
@@ -99,13 +97,8 @@ def is_whole(folder: Path, manifest: Mapping[str, Any]) -> bool:
     return bool(manifest["sweep"]["complete"]) and all((folder / name).exists() for name in manifest["files"])
 
 
-def _take(lock: TextIO, folder: str | Path) -> None:
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        raise OutputError(
-            f"{folder}: another sweep is at work in this folder; wait for it, or name another with --out"
-        ) from None
+def _busy(folder: str | Path) -> OutputError:
+    return OutputError(f"{folder}: another sweep is at work in this folder; wait for it, or name another with --out")
 
 
 def _unwritable(folder: str | Path, error: OSError) -> OutputError:
@@ -121,10 +114,9 @@ def _clear_other(folder: Path) -> None:
             shutil.rmtree(entry) if entry.is_dir() else entry.unlink(missing_ok=True)
 
 
-def _remove(target: Path, made: Sequence[Path]) -> None:
-    """Take back folders that were made, `target` first; what somebody else put into one stays, and so does it."""
+def _remove(made: Sequence[Path]) -> None:
+    """Take back folders that were made, the innermost first; what somebody else put into one stays, and so does it."""
     with suppress(OSError):
-        (target / LOCK).unlink(missing_ok=True)
         for each in made:
             each.rmdir()
 

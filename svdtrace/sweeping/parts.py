@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from svdtrace.errors import OutputError, TraceFolderError
+from svdtrace.results.emptiness import LAYER_0
 from svdtrace.sweeping.windows import Rejected, Window
 from svdtrace.tracing import tables
 from svdtrace.tracing.near_ties import NAMED, renumbered
@@ -42,6 +43,7 @@ class Tally:
     near_tie_pairs: int = 0
     near_tie_places: int = 0
     paths_saturated: int = 0
+    of_layer_0: int = 0
 
     def __add__(self, other: Tally) -> Tally:
         """The counts of both."""
@@ -223,6 +225,7 @@ def part_of(trace: Trace, window: Window, rounding: dict[str, Any] | None = None
         near_tie_pairs=ties["pairs"],
         near_tie_places=ties["places"],
         paths_saturated=manifest["paths_saturated"],
+        of_layer_0=manifest["counts"][LAYER_0],
     )
     named = renumbered(ties["named"], window.places)
     return Part(window.digest, tally, manifest["counts"]["firings_per_head"], rounding, tuple(named))

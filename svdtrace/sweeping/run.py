@@ -16,6 +16,7 @@ from svdtrace.output.writing import MANIFEST
 from svdtrace.prompts.prompt import Prompt
 from svdtrace.prompts.values import printable
 from svdtrace.results import decompositions
+from svdtrace.results.emptiness import LAYER_0
 from svdtrace.results.versions import versions
 from svdtrace.sweeping import parts
 from svdtrace.sweeping.folder import COMMAND, DECOMPOSITION, begun, claimed, is_whole, write_manifest
@@ -185,7 +186,12 @@ class Run:
                 "rejected": tally.rejected,
                 "source": None if self.source is None else printable(self.source),
             },
-            "counts": {"firings": tally.firings, "edges": tally.edges, "firings_per_head": done.firings_per_head},
+            "counts": {
+                "firings": tally.firings,
+                "edges": tally.edges,
+                "firings_per_head": done.firings_per_head,
+                LAYER_0: tally.of_layer_0,
+            },
             "near_ties": parts.near_ties(done),
             "paths_saturated": tally.paths_saturated,
             **({} if done.rounding is None else {ROUNDING: done.rounding}),

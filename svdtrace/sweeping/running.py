@@ -26,6 +26,7 @@ from svdtrace.prompts.prompt import Prompt
 from svdtrace.prompts.records import Limits
 from svdtrace.prompts.sources import Placed, record_of, records
 from svdtrace.results import decompositions
+from svdtrace.surroundings.paths import path_of
 from svdtrace.sweeping.folder import (
     DECOMPOSITION,
     begun,
@@ -124,7 +125,7 @@ def _folder(folder: str | Path, together: Processes) -> tuple[Path, dict[str, An
         target = free_folder(folder)
         return target, begun(target)
     together.wait("begun")
-    target = Path(folder).expanduser().resolve()
+    target = path_of(folder).resolve()
     manifest = begun(target)
     if manifest is None:
         raise OutputError(

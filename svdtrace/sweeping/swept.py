@@ -10,6 +10,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from svdtrace.results.emptiness import LAYER_0
 from svdtrace.sweeping import parts
 from svdtrace.tracing.rounding import ROUNDING
 
@@ -72,6 +73,7 @@ def opened(folder: Path, manifest: dict[str, Any]) -> Swept:
             "firings": tally.firings,
             "edges": tally.edges,
             "firings_per_head": there.firings_per_head,
+            LAYER_0: tally.of_layer_0,
         },
         "near_ties": parts.near_ties(there),
         "paths_saturated": tally.paths_saturated,

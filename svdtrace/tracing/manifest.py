@@ -13,6 +13,7 @@ from gpt2jax.params import Model
 from svdtrace.config import TraceConfig
 from svdtrace.prompts.hashing import prompts_hash
 from svdtrace.prompts.prompt import Prompt
+from svdtrace.results.emptiness import LAYER_0
 from svdtrace.results.versions import versions
 from svdtrace.tracing.batching import automatic_batch_size
 from svdtrace.tracing.devices import computing_device
@@ -68,7 +69,12 @@ def trace_manifest(
         "config": config.to_dict() | {"batch_size": _batch_size(prompts, config, shape.n_heads)},
         "model": model_facts(prepared),
         "prompts": {"count": len(prompts), "sha256": prompts_hash(prompts), "rejected": 0},
-        "counts": {"firings": firings.num_rows, "edges": edges.num_rows, "firings_per_head": named},
+        "counts": {
+            "firings": firings.num_rows,
+            "edges": edges.num_rows,
+            "firings_per_head": named,
+            LAYER_0: sum(part.of_layer_0 for part in parts),
+        },
         "near_ties": near_ties(firings, edges, [part.undecided for part in parts]),
         "paths_saturated": sum(part.paths_saturated for part in parts),
         "device": device_facts(config),

@@ -41,11 +41,13 @@ Keep = Callable[[Batch, Rows], np.ndarray]
 
 @dataclass(frozen=True)
 class BatchCounts:
-    """What the manifest says of a batch; `firings_per_head` [layer head] counts all traced firings, reached or not, and
-    `undecided` are all pairs that rounding may make fire or not.
+    """What the manifest says of a batch; `firings_per_head` [layer head] counts all traced firings, reached or not,
+    `of_layer_0` those of layer 0, which are never traced, and `undecided` are all pairs that rounding may make fire or
+    not.
     """
 
     firings_per_head: np.ndarray
+    of_layer_0: int
     paths_saturated: int
     undecided: UndecidedPairs
 
@@ -140,8 +142,16 @@ def finish(
         paths=paths,
         kept=paths > 0,
         logit_difference=np.asarray(following.logit_difference)[: len(batch.prompts)],
-        counts=BatchCounts(firings_per_head=per_head, paths_saturated=n_saturated, undecided=undecided),
+        counts=BatchCounts(per_head, _of_layer_0(following.candidates, config), n_saturated, undecided),
     )
+
+
+def _of_layer_0(candidates: Candidates, config: TraceConfig) -> int:
+    """How many heads of layer 0 fire, so that an empty trace can say whether nothing fired or nothing above."""
+    pattern, score = np.asarray(candidates.pattern)[0], np.asarray(candidates.score)[0]
+    # In the model's own precision, as `list_firings` has it.
+    fires = (pattern >= pattern.dtype.type(config.threshold)) & (score >= score.dtype.type(config.score_min))
+    return int(np.count_nonzero(fires))
 
 
 def batch_tables(trace: BatchTrace, order: WriterOrder) -> tuple[pa.Table, pa.Table, pa.Table]:

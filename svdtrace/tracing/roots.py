@@ -86,9 +86,8 @@ def _parse_root(text: str, config: GPT2Config, roles: Set[str], longest: int) ->
             f"heads from 0 to {config.n_heads - 1}"
         )
     if layer == 0:
-        raise RootError(
-            f'root "{text}": heads of layer 0 have no earlier heads to trace; name a head of layer 1 or above'
-        )
+        way_out = "; name a head of layer 1 or above" if config.n_layers > 1 else ", and the model has no other layer"
+        raise RootError(f'root "{text}": heads of layer 0 have no earlier heads to trace{way_out}')
     for end in (match[3], match[4]):
         if end == ANY or end in roles:
             continue

@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 
 from svdtrace.errors import TraceFolderError
 from svdtrace.output.writing import MANIFEST
+from svdtrace.surroundings.paths import path_of
 
 TABLES: dict[str, tuple[str, ...]] = {
     "intervene": ("summary",),
@@ -73,7 +74,7 @@ def read_results(folders: Iterable[Path], fingerprint: str | None = None) -> tup
 def _read(folder: Path) -> Result:
     known = ", ".join(f"svdtrace {name}" for name in TABLES)
     try:
-        manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+        manifest = json.loads((path_of(folder) / MANIFEST).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise TraceFolderError(f"{folder}: holds no result ({error}); name a folder that {known} wrote") from None
     command = manifest.get("command") if isinstance(manifest, dict) else None
@@ -82,7 +83,8 @@ def _read(folder: Path) -> Result:
             f'{folder / MANIFEST}: its command is "{command}", which this page has no section for; name a folder that '
             f"{known} wrote"
         )
-    return Result(command, str(folder), manifest, {name: _table(folder, name, command) for name in TABLES[command]})
+    tables = {name: _table(path_of(folder), name, command) for name in TABLES[command]}
+    return Result(command, str(folder), manifest, tables)
 
 
 def _table(folder: Path, name: str, command: str) -> pa.Table:

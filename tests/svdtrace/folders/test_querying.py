@@ -50,6 +50,28 @@ def test_a_trace_answers(traced: Path):
     assert rows == [(0, 2, [0, 3]), (1, 1, [0, 3])]
 
 
+@pytest.mark.parametrize(
+    "name", ["g[ab]", "g*", "g?", "g[", "g[!b]", 'g"', "layer=3", "g\\x", "s3:g", "g;drop"], ids=ascii
+)
+def test_a_name_is_no_pattern(tmp_path: Path, name: str):
+    """A neighbour whose name a pattern would match is another folder; `layer=3` is no column."""
+    for folder, prompts in ((name, [7]), ("ga", [1, 2]), ("g", [1, 2])):
+        (tmp_path / folder).mkdir()
+        pq.write_table(firings(prompts), tmp_path / folder / "firings.parquet")
+        for table in ("prompts", "firings"):
+            (tmp_path / folder / "swept" / table).mkdir(parents=True)
+        for table, content in (("prompts", tables.PROMPTS.empty_table()), ("firings", firings(prompts))):
+            pq.write_table(content, tmp_path / folder / "swept" / table / "part-00000.parquet")
+    for folder in (tmp_path / name, tmp_path / name / "swept"):
+        assert ask(folder, "select sum(prompt), max(layer) from firings")[1] == [(7, 1)]
+
+
+def test_a_damaged_table_is_told(traced: Path):
+    (traced / "edges.parquet").write_bytes(b"PAR1")
+    with pytest.raises(TraceFolderError, match="its tables cannot be read"):
+        ask(traced, "select 1")
+
+
 def test_a_sweep_answers_from_all_its_parts(swept: Path):
     assert ask(swept, "select count(*), sum(prompt) from firings")[1] == [(6, 15)]
 

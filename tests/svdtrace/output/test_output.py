@@ -93,7 +93,8 @@ def test_a_result_that_cannot_be_moved_leaves_the_earlier_one(
         patched.setattr(Path, "rename", failing)
         put(tmp_path / "out", "new.txt")
     assert asked
-    assert names(tmp_path / "out") == ["manifest.json", "old.txt", "sub"]
+    assert names(tmp_path / "out") == ["manifest.json", "old.txt", "out-unplaced-1", "sub"]
+    assert names(tmp_path / "out" / "out-unplaced-1") == ["manifest.json", "new.txt", "sub"], "an hour's work is kept"
 
 
 @pytest.mark.parametrize("earlier", [False, True])

@@ -181,8 +181,8 @@ def test_no_two_elements_share_an_id_and_every_reference_leads_somewhere(opened)
 
 def test_a_trace_without_firings_says_so(opened):
     page = opened(render(made_up_trace(empty=True)))
-    assert page.run("document.querySelector('h1').textContent") == "No head fired"
-    assert "lower the threshold (now 0.5)" in page.run(
+    assert page.run("document.querySelector('h1').textContent") == "No firing is traced"
+    assert "lower --threshold (now 0.5)" in page.run(
         "document.querySelector('.notice:not([hidden]), main .notice').textContent"
     )
     assert page.run("document.querySelectorAll('#circuit, #edges, #heads, #dimensions').length") == 0

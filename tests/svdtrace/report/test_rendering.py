@@ -231,10 +231,10 @@ def test_the_page_stays_small_whatever_the_trace():
 
 def test_a_trace_without_firings_or_without_any_prompt_gives_a_page():
     nothing = made_up_trace(empty=True)
-    assert "No head fired in these prompts" in render(nothing)
+    assert "No head of layer 1 or above fired; lower --threshold" in render(nothing)
     none = MadeUpTrace(nothing.prompts.slice(0, 0), nothing.firings, nothing.edges, {})
     for trace_without in (nothing, none):
-        assert "<h1>No head fired</h1>" in render(trace_without)
+        assert "<h1>No firing is traced</h1>" in render(trace_without)
 
 
 def test_the_library_is_the_one_that_its_note_names():

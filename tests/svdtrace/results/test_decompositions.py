@@ -123,6 +123,23 @@ def test_the_cache_answers(cache: Path, calls: list, model: gpt2jax.Model, parts
     assert len(calls) == 1
 
 
+def test_the_cache_keeps_within_its_bound(
+    cache: Path, calls: list, model: gpt2jax.Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Catches a cache that only grows, or that throws out what was just used."""
+    for key in ("one", "two", "three"):
+        cached_decompose(model, key)
+    cached_decompose(model, "one")
+    size = (cache / "one.safetensors").stat().st_size
+    monkeypatch.setenv("SVDTRACE_CACHE_GB", str(2.5 * size / 1e9))
+    cached_decompose(model, "four")
+    assert {each.stem for each in cache.iterdir()} == {"one", "four"}
+    monkeypatch.setenv("SVDTRACE_CACHE_GB", "0")
+    cached_decompose(model, "five")
+    assert {each.stem for each in cache.iterdir()} == {"five"}
+    assert len(calls) == 5
+
+
 def test_a_file_of_another_model_is_no_answer(
     cache: Path, calls: list, model: gpt2jax.Model, parts: Decomposition
 ) -> None:

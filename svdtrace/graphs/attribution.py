@@ -151,7 +151,8 @@ def _circuit(edges: pa.Table, about: Mapping[str, Any], roots: str) -> Circuit:
         for link, weight in each.items():
             links[link] += weight
     output = OUTPUT, dict(about["roles"]).get("end", len(about["tokens"]) - 1)
-    effects = sorted(about.get("root_effects") or (), key=lambda effect: -effect[1])
+    found: Sequence[tuple[str, float]] = about.get("root_effects") or ()
+    effects = sorted(found, key=lambda effect: -effect[1])
     written = {((head, output[1]), output): effect for head, effect in effects}
     if written:
         starts = [output, *(head for head, _ in written)]

@@ -51,7 +51,7 @@ def test_the_graphs_are_those_of_all_tables_at_once(folder: Path):
     assert isinstance(swept, Swept)
     assert swept.manifest == whole.manifest
     assert len(list(swept.parts())) == 4
-    for count in (circuit_graph.ours, graph.heads):
+    for count in (circuit_graph.ours, circuit_graph.heads):
         assert same(count(swept.parts()), count(whole.parts()))
         assert count(whole.parts()).number_of_edges() > 5
     for only in (None, 4):
@@ -65,8 +65,8 @@ def test_the_graph_is_that_of_a_trace(model: Any, folder: Path):
     assert set(trace.edges) == set(swept.edges)
     # Other batches, other rounding: within the bound of one contribution, as often as there is one.
     largest = max(abs(each["weight"]) for *_, each in trace.edges(data=True))
-    for writer, reader, each in trace.edges(data=True):
-        other = swept.edges[writer, reader]
+    for writer, reader, side, each in trace.edges(keys=True, data=True):
+        other = swept.edges[writer, reader, side]
         assert each["prompts"] == other["prompts"]
         count = round(each["total"] / each["weight"]) if each["weight"] else 1
         assert abs(each["weight"] - other["weight"]) <= BOUND * largest

@@ -144,8 +144,8 @@ def _circuit(edges: pa.Table, about: Mapping[str, Any], roots: str) -> Circuit:
     ):
         reader = f"{layer}.{head}", dest
         by_side[side][(writer, token), reader] += weight
-        ways[reader, src] = paths
-        arriving[writer, token] += paths
+        ways[reader, src] = paths or 0
+        arriving[writer, token] += paths or 0
     links: defaultdict[Link, float] = defaultdict(float)
     for each in by_side.values():
         for link, weight in each.items():

@@ -122,13 +122,27 @@ def test_the_published_counting_meets_the_source_side_first_and_knows_no_sides()
 
 def test_our_graph_by_hand() -> None:
     _, edges = hand_made_trace([1.0, 2.0])
-    edges.append(edges[1] | {"src": 2, "token": 1, "weight": 3.0})
+    edges.append(edges[1] | {"src": 2, "token": 2, "weight": 3.0})
     edges.append(edges[0] | {"writer": "mlp.3", "writer_layer": 3, "writer_head": None, "weight": 7.0, "share": None})
-    found = oracle.graph(edges, HAND_PROMPTS)
-    assert found[(8, 6), (9, 6, "end")] == {"prompts": 2, "weight": 4.5, "total": 9.0, "share": pytest.approx(0.45)}
-    assert found[(3, 0), (8, 6, "other")]["total"] == 15
-    assert (found[(5, 0), (9, 6, "IO")]["prompts"], found[(5, 0), (9, 6, "IO")]["weight"]) == (2, (2 + 4 + 3) / 3)
-    assert found["mlp.3", (9, 6, "end")] == {"prompts": 1, "weight": 7.0, "total": 7.0, "share": None}
+    found = oracle.graph(edges, HAND_PROMPTS, {2: {"9.6": 1.5, "9.9": 0.5}, 1: {"9.6": 2.5}})
+    assert found["8.6@end", "9.6@end", "dest"] == {
+        "side": "dest",
+        "prompts": 2,
+        "weight": 4.5,
+        "total": 9.0,
+        "share": pytest.approx(0.45),
+        "reads": "IO",
+    }
+    assert found["3.0@other", "8.6@end", "src"]["total"] == 15
+    # It reads IO and the token with a role of no name: two rows of IO, one at position 2.
+    by_io, by_other = found["5.0@IO", "9.6@end", "src"], found["8.6@end", "9.6@end", "dest"]
+    assert (by_io["prompts"], by_io["weight"], by_io["reads"]) == (2, 1.5 * 2, "IO")
+    assert found["5.0@other", "9.6@end", "src"]["reads"] == "other"
+    assert by_other["side"] == "dest"
+    mlp = found["mlp.3@end", "9.6@end", "dest"]
+    assert (mlp["prompts"], mlp["weight"], mlp["share"]) == (1, 7.0, None)
+    output = found["9.6@end", "output", "output"]
+    assert (output["prompts"], output["weight"], output["total"], output["reads"]) == (2, 2.0, 4.0, None)
 
 
 def test_the_last_role_of_a_position_labels_it() -> None:

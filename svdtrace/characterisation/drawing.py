@@ -59,8 +59,3 @@ def plain(axes: Axes) -> None:
     axes.grid(axis="y", color="#e4e1da", linewidth=0.7)
     axes.set_axisbelow(True)
     axes.tick_params(length=2)
-
-
-def written(string: str) -> str:
-    """A token as it can stand in a picture: line breaks written out, nothing taken for a formula."""
-    return repr(string)[1:-1].replace("$", r"\$")

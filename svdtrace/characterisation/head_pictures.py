@@ -8,8 +8,8 @@ import numpy as np
 import pyarrow as pa
 from matplotlib.figure import Figure
 
-from svdtrace.characterisation.drawing import COLOURS, DASHES, bar, column, heat_map, only, plain, written
-from svdtrace.pictures.style import INK, PALE, SOFT, nothing
+from svdtrace.characterisation.drawing import COLOURS, DASHES, bar, column, heat_map, only, plain
+from svdtrace.pictures.style import INK, PALE, SOFT, nothing, written
 
 Tables = Mapping[str, pa.Table]
 MOST_TOKENS = 30

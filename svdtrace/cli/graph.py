@@ -42,7 +42,7 @@ class Options:
     paper: Flag[bool] = False
     """Count as the published graph does (METHOD.md, section 8)."""
     heads: Flag[bool] = False
-    """Count together what a head reads at all tokens."""
+    """Count together what a head writes and reads at all tokens."""
     prompt: Annotated[int | None, tyro.conf.arg(metavar="N", help_behavior_hint="")] = None
     """One prompt alone, by its number in the trace."""
     against: Annotated[Path | None, tyro.conf.arg(metavar="DIR", help_behavior_hint="")] = None
@@ -111,6 +111,10 @@ def _check(options: Options) -> None:
     """Refuse what has no meaning together, before anything is read or written."""
     if options.paper and (options.heads or options.against is not None):
         raise OptionError("--paper counts one trace by roles, as the published graphs do; leave out --heads, --against")
+    if options.heads and options.part.roles != "all":
+        raise OptionError(
+            "--heads counts all tokens together, so that no edge has a role; leave out --heads or --roles"
+        )
     if any(out.name.endswith(ATTRIBUTION) for out in options.out) and options.prompt is None:
         raise OptionError("an attribution graph is that of one prompt; name it with --prompt N")
     for name in ("nodes_max", "links_max"):
@@ -180,7 +184,7 @@ def _circuit(
     return marked(circuit, found), {"communities": found.members, "modularity": round(found.modularity, 4)}
 
 
-def _ours(trace: InParts, other: InParts | None, options: Options) -> nx.DiGraph:
+def _ours(trace: InParts, other: InParts | None, options: Options) -> nx.MultiDiGraph:
     """The trace's graph, or its difference to another trace's."""
     from svdtrace.graphs.difference import difference
     from svdtrace.results import circuit_graph

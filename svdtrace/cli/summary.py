@@ -10,8 +10,9 @@ from rich.console import Console
 
 from svdtrace.cli.evidence import evidence, lines
 from svdtrace.cli.terminal import counted, table
-from svdtrace.graphs.names import in_our_form
+from svdtrace.graphs.names import edges_of, in_our_form
 from svdtrace.output.seconds import spent
+from svdtrace.prompts.edge_names import OUTPUT
 from svdtrace.results.emptiness import why_empty
 from svdtrace.tracing.rounding import ROUNDING, sentence
 
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from svdtrace.tracing.trace import Trace
 
 STRONGEST = 10
+PUBLISHED_SIDES = {"d": "dest", "s": "src"}
 
 
 def summary(trace: Trace) -> dict[str, Any]:
@@ -63,11 +65,13 @@ def firings_per_head(trace: Trace) -> dict[str, dict[str, float]]:
 def strongest(
     graph: nx.DiGraph, count: int = STRONGEST, size: Callable[[float], float] = float
 ) -> list[dict[str, Any]]:
-    """The edges of a circuit from a writer to a reader with the largest total weight, or the largest `size` of it."""
-    # The published graphs tie a (reader, role) to its head by edges of their own.
-    edges = [edge for edge in graph.edges(data=True) if not (edge[0].startswith("(") and edge[0].count(",") > 1)]
-    edges.sort(key=lambda edge: -size(edge[2]["total"]))
-    return [{"writer": writer, "reader": reader, **attributes} for writer, reader, attributes in edges[:count]]
+    """The edges of a circuit with the largest total weight, or the largest `size` of it: both nodes, side, attributes.
+
+    Edges into the output weigh in another unit and are not among them.
+    """
+    edges = [edge for edge in edges_of(graph) if edge[1] != OUTPUT]
+    edges.sort(key=lambda edge: -size(edge[3]["total"]))
+    return [{"writer": writer, "reader": reader, **attributes} for writer, reader, _, attributes in edges[:count]]
 
 
 def show(console: Console, content: dict[str, Any]) -> None:
@@ -103,6 +107,7 @@ def edges_table(edges: list[dict[str, Any]], title: str = "Strongest edges") -> 
         (
             in_our_form(edge["writer"]),
             in_our_form(edge["reader"]),
+            edge["side"] if "side" in edge else PUBLISHED_SIDES[edge["type"]],
             edge.get("prompts", edge.get("count", "")),
             f"{edge['weight']:.3f}",
             f"{edge['total']:.4g}",
@@ -111,5 +116,5 @@ def edges_table(edges: list[dict[str, Any]], title: str = "Strongest edges") -> 
     ]
     # The published graphs count meetings, not prompts.
     times = "count" if any("count" in edge for edge in edges) else "prompts"
-    columns = ("writer", "reader @ token", times, "mean weight", "total")
-    return table(title, columns, rows, left=("writer", "reader @ token"))
+    columns = ("writer", "reader", "side", times, "mean weight", "total")
+    return table(title, columns, rows, left=("writer", "reader", "side"))

@@ -15,7 +15,7 @@ from svdtrace.tracing.batching import Batch, batches, bucket_edges
 from svdtrace.tracing.devices import computing_device
 from svdtrace.tracing.pipeline import watch
 from svdtrace.tracing.prepare import Prepared
-from svdtrace.tracing.roots import head_effects, logit_heads
+from svdtrace.tracing.roots import root_heads
 from svdtrace.tracing.rows import SIDES, WriterOrder
 
 
@@ -39,9 +39,9 @@ def clean_run(prepared: Prepared, config: TraceConfig, source: Given) -> tuple[B
         sums.append(token_sums(params, observed, batch.length, batch.last))
         readings.append(reading(source, batch, (shape.n_layers, shape.n_heads, shape.d_head)))
         places.append(batch.place[:real])
-        asked = (params, observed, batch.last, batch.answer, batch.distractor)
-        effects.append(np.asarray(head_effects(*asked))[:real])
-        chosen.append(np.asarray(logit_heads(*asked, coverage, n_heads=shape.n_heads))[:real])
+        heads = root_heads(params, observed, batch.last, batch.answer, batch.distractor, coverage)
+        effects.append(np.asarray(heads.effect)[:real])
+        chosen.append(np.asarray(heads.chosen)[:real])
     bench = Bench(
         config=shape,
         params=params,

@@ -94,8 +94,6 @@ def _read_table(path: Path, schema: pa.Schema, prompts: pa.Table | None = None) 
     try:
         if prompts is not None:
             table = tables.with_roles(prompts, table)
-        for name in set(schema.names) - set(table.column_names):
-            table = table.append_column(schema.field(name), pa.nulls(len(table), schema.field(name).type))
-        return table.select(whole.names).cast(whole)
+        return tables.with_nulls(table, schema).select(whole.names).cast(whole)
     except (pa.ArrowException, ValueError, IndexError) as error:
         raise TraceFolderError(f"{path}: has columns of another type ({error}); trace anew into that folder") from None

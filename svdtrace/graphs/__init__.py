@@ -7,8 +7,10 @@ one is
     filters       reduced to what weighs enough, stands in enough prompts, layers, roles
     communities   divided into groups of heads that talk to each other
     difference    compared with another trace's
-    published     counted in the published way, from a whole trace
+    paper         counted in the published way, from a whole trace
     formats       written and read as JSON, GraphML and DOT
-    attribution   written for one prompt as circuit-tracer's attribution graphs are, which Neuronpedia shows
+    attribution   written for one prompt as circuit-tracer's attribution graphs are, which Neuronpedia shows;
+                  attribution_names and influence belong to it
+    layout        placed: layers upwards, roles side by side
     figures       drawn in layers
 """

@@ -7,10 +7,14 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass
+from typing import TypeVar
 
 import networkx as nx
 
-from svdtrace.graphs.names import is_tie, node_name
+from svdtrace.graphs.names import edges_of, node_name
+from svdtrace.prompts.edge_names import OUTPUT
+
+Graph = TypeVar("Graph", bound=nx.DiGraph)
 
 
 @dataclass(frozen=True)
@@ -27,19 +31,19 @@ class Communities:
 def communities(graph: nx.DiGraph, seed: int = 0) -> Communities:
     """Divide a graph's heads into communities.
 
-    A head and its roles are one; what one sends another is summed over roles, its direction set aside. What
-    weighs less than nothing in all takes no part.
+    A head and its roles are one; what one sends another is summed over roles and sides, its direction set aside. What
+    weighs less than nothing in all takes no part, and the output, which is no head and is written to in logits, none.
 
     Args:
         graph: ours or in the published form, with the attribute `total`.
         seed: of the order in which Louvain's method visits the heads.
     """
     weights: Counter[tuple[str, str]] = Counter()
-    for writer, reader, each in graph.edges(data=True):
+    for writer, reader, _, each in edges_of(graph):
         # No head reads itself, and of two heads it is always the same one that reads.
-        if not is_tie(writer):
+        if reader != OUTPUT:
             weights[node_name(writer).writer, node_name(reader).writer] += each["total"]
-    heads = sorted({node_name(name).writer for name in graph}, key=_place)
+    heads = sorted({node_name(name).writer for name in graph if name != OUTPUT}, key=_place)
     # Numbers instead of names: sets of strings have another order in every process.
     number = {head: place for place, head in enumerate(heads)}
     whole = nx.Graph()
@@ -58,11 +62,12 @@ def communities(graph: nx.DiGraph, seed: int = 0) -> Communities:
     )
 
 
-def marked(graph: nx.DiGraph, found: Communities) -> nx.DiGraph:
-    """The graph with the node attribute `community`, counted from 1."""
+def marked(graph: Graph, found: Communities) -> Graph:
+    """The graph with the node attribute `community`, counted from 1; the output has none."""
     number = {head: place for place, part in enumerate(found.members, 1) for head in part}
     graph = graph.copy()
-    nx.set_node_attributes(graph, {name: number[node_name(name).writer] for name in graph}, "community")
+    marks = {name: number[node_name(name).writer] for name in graph if name != OUTPUT}
+    nx.set_node_attributes(graph, marks, "community")
     return graph
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import networkx as nx
 
 
-def difference(here: nx.DiGraph, there: nx.DiGraph, prompts_here: int, prompts_there: int) -> nx.DiGraph:
+def difference(here: nx.MultiDiGraph, there: nx.MultiDiGraph, prompts_here: int, prompts_there: int) -> nx.MultiDiGraph:
     """Compare two graphs of ours edge by edge, per prompt, since traces differ in how many prompts they have.
 
     Args:
@@ -15,25 +15,24 @@ def difference(here: nx.DiGraph, there: nx.DiGraph, prompts_here: int, prompts_t
         prompts_here, prompts_there: how many prompts each trace has.
 
     Returns:
-        All edges of both, with `here` and `there` (total weight / prompts of the trace), `weight` = `total` = `here` −
-        `there`, and the prompts that have it: `prompts_here`, `prompts_there`, `prompts` the larger of the two. Nodes
-        are those of both.
+        All edges of both, with `side`, `here` and `there` (total weight / prompts of the trace), `weight` = `total` =
+        `here` − `there`, and the prompts that have it: `prompts_here`, `prompts_there`, `prompts` the larger of the
+        two. Nodes are those of both.
     """
-    compared = nx.DiGraph()
+    compared = nx.MultiDiGraph()
     for graph in (here, there):
         compared.add_nodes_from(graph.nodes(data=True))
     for graph in (here, there):
-        for writer, reader in graph.edges:
-            if not compared.has_edge(writer, reader):
-                ends = [
-                    _per_prompt(each, writer, reader, n) for each, n in ((here, prompts_here), (there, prompts_there))
-                ]
-                compared.add_edge(writer, reader, **_compared(*ends))
+        for edge in graph.edges(keys=True):
+            if not compared.has_edge(*edge):
+                ends = [_per_prompt(each, edge, n) for each, n in ((here, prompts_here), (there, prompts_there))]
+                writer, reader, side = edge
+                compared.add_edge(writer, reader, key=side, side=side, **_compared(*ends))
     return compared
 
 
-def _per_prompt(graph: nx.DiGraph, writer: str, reader: str, prompts: int) -> tuple[float, int]:
-    each = graph.get_edge_data(writer, reader)
+def _per_prompt(graph: nx.MultiDiGraph, edge: tuple[str, str, str], prompts: int) -> tuple[float, int]:
+    each = graph.get_edge_data(*edge)
     return (each["total"] / prompts, each["prompts"]) if each else (0.0, 0)
 
 

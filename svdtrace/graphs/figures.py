@@ -1,8 +1,10 @@
-"""Picture of a graph in layers: communities by their colour, differences by the colour and dashes of their links."""
+"""Picture of a graph in layers: sides by the colour of their links, communities by that of nodes, differences by both
+colour and dashes.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,15 +15,20 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
-from svdtrace.graphs.names import is_tie, node_name
+from svdtrace.graphs.layout import laid_out, role_columns
+from svdtrace.graphs.names import edges_of, in_our_form, is_published, node_name
 from svdtrace.pictures.layered_picture import Look, canvas, draw_bands, draw_link, draw_node
-from svdtrace.pictures.layers import layered
-from svdtrace.pictures.style import DEST, PAPER, SOFT, SRC, STYLE, nothing, save
-from svdtrace.results.circuit_graph import OTHER
+from svdtrace.pictures.style import FILLS, INK, PAPER, SIDE_COLOURS, SIDE_DASHES, SOFT, STYLE, nothing, save
+from svdtrace.prompts.edge_names import OUTPUT
 
-FILLS = ("#cfe3f1", "#f9dcc4", "#cfeadf", "#f6d9e8", "#fbf3c0", "#dcd6ee", "#d9d9d9")
-"""Pale forms of Okabe and Ito's colours; communities beyond these are left white."""
+MORE, LESS = "#009e73", "#cc79a7"
+"""Colours of differences: neither stands for a side."""
 DASHES: Any = (0, (4.5, 2.2))
+ASIDE = {"dest": -7.0, "src": 7.0}
+"""By how much a side's link arrives aside, so that two between the same nodes stand beside each other."""
+SIDES_OF_TYPES = {"d": "dest", "s": "src"}
+Edge = tuple[str, str, str | None, Mapping[str, Any]]
+SAID = {"dest": "query side (what a head looks for)", "src": "key side (what it finds)", OUTPUT: "direct effect"}
 
 
 def graph_picture(graph: nx.DiGraph, path: str | Path, roles: Sequence[str] = (), strongest: int = 60) -> None:
@@ -41,41 +48,66 @@ def graph_picture(graph: nx.DiGraph, path: str | Path, roles: Sequence[str] = ()
 
 
 def _picture(graph: nx.DiGraph, roles: Sequence[str], strongest: int) -> Figure:
-    edges = [edge for edge in graph.edges(data=True) if not is_tie(edge[0])]
-    edges.sort(key=lambda edge: -abs(edge[2]["total"]))
-    shown = edges[:strongest]
+    edges = edges_of(graph)
+    # What is written into the output is in logits and has a scale of its own.
+    largest = {
+        into: max((abs(each["total"]) for _, reader, _, each in edges if (reader == OUTPUT) == into), default=0.0)
+        for into in (False, True)
+    }
+
+    def strength(edge: Edge) -> float:
+        return abs(edge[3]["total"]) / (largest[edge[1] == OUTPUT] or 1.0)
+
+    shown = sorted(edges, key=strength, reverse=True)[:strongest]
     if not shown:
         return nothing("The graph has no edges.")
-    columns = list(dict.fromkeys([*roles, *(node_name(reader).role or OTHER for _, reader, _ in shown)]))
-    links = [
-        (node_name(writer).writer, node_name(reader).writer, columns.index(node_name(reader).role or OTHER))
-        for writer, reader, _ in shown
-    ]
-    places = layered(links)
+    links = [_ends(writer, reader) for writer, reader, *_ in shown]
+    ends = {name for link in links for name in link}
+    columns = role_columns([name for name in graph if name in ends] + sorted(ends), roles)
+    places, nodes = laid_out(links, columns)
     figure, axes = canvas(places)
     # One column for all tokens has no name of its own.
-    draw_bands(axes, places, columns if any(node_name(reader).role for _, reader, _ in shown) else columns[:1])
-    compared = "here" in shown[0][2]
-    largest = abs(shown[0][2]["total"]) or 1.0
-    for (writer, reader, role), (*_, each) in zip(links, shown, strict=True):
-        less = compared and each["total"] < 0
-        look = Look(SRC if less else DEST, DASHES if less else "solid", abs(each["total"]) / largest)
-        draw_link(axes, places.nodes[writer, role], places.nodes[reader, role], look)
+    draw_bands(axes, places, columns if any(node_name(name).role for name in ends) else columns[:1])
+    compared = "here" in shown[0][3]
+    for edge, (writer, reader) in zip(reversed(shown), reversed(links), strict=True):
+        side, total = _side(edge), edge[3]["total"]
+        draw_link(axes, nodes[writer], nodes[reader], _look(side, total, strength(edge), compared))
     community = {node_name(name).writer: int(each.get("community", 0)) for name, each in graph.nodes(data=True)}
-    for node in places.nodes.values():
+    for node in nodes.values():
         draw_node(axes, node, fill=_fill(community.get(node.name, 0)))
-    present = sorted({community.get(node.name, 0) for node in places.nodes.values()} - {0})
-    _draw_legend(
-        axes, present, compared, f"{len(shown)} {'largest' if compared else 'strongest'} of {len(edges):,} edges"
-    )
+    present = sorted({community.get(node.name, 0) for node in nodes.values()} - {0})
+    said = f"{len(shown)} {'largest' if compared else 'strongest'} of {len(edges):,} edges"
+    _draw_legend(axes, present, {_side(edge) for edge in shown}, compared, said)
     return figure
+
+
+def _ends(writer: str, reader: str) -> tuple[str, str]:
+    """The nodes that a link runs between, in our form; a published writer stands where its reader reads."""
+    if not is_published(reader):
+        return writer, reader
+    role = node_name(reader).role
+    return in_our_form(writer) if role is None else f"{node_name(writer).writer}@{role}", in_our_form(reader)
+
+
+def _side(edge: Edge) -> str:
+    """An edge's side, which a published one calls its type."""
+    *_, side, each = edge
+    return side or SIDES_OF_TYPES.get(each.get("type", ""), "")
+
+
+def _look(side: str, total: float, strength: float, compared: bool) -> Look:
+    if compared:
+        colour, dashes = (LESS, DASHES) if total < 0 else (MORE, "solid")
+    else:
+        colour, dashes = SIDE_COLOURS.get(side, INK), SIDE_DASHES.get(side, "solid")
+    return Look(colour, dashes, strength, ASIDE.get(side, 0.0))
 
 
 def _fill(community: int) -> str:
     return FILLS[community - 1] if 0 < community <= len(FILLS) else PAPER
 
 
-def _draw_legend(axes: Axes, communities: Sequence[int], compared: bool, said: str) -> None:
+def _draw_legend(axes: Axes, communities: Sequence[int], sides: set[str], compared: bool, said: str) -> None:
     named = [number for number in communities if number <= len(FILLS)]
     handles: list[Any] = [
         Patch(facecolor=_fill(number), edgecolor=SOFT, label=f"community {number}") for number in named
@@ -83,8 +115,12 @@ def _draw_legend(axes: Axes, communities: Sequence[int], compared: bool, said: s
     if len(named) < len(communities):
         handles.append(Patch(facecolor=PAPER, edgecolor=SOFT, label="other communities"))
     if compared:
-        handles.append(Line2D([], [], color=DEST, linewidth=2.2, label="more in this trace"))
-        handles.append(Line2D([], [], color=SRC, linewidth=2.2, linestyle=DASHES, label="more in the other"))
+        handles.append(Line2D([], [], color=MORE, linewidth=2.2, label="more in this trace"))
+        handles.append(Line2D([], [], color=LESS, linewidth=2.2, linestyle=DASHES, label="more in the other"))
+    else:
+        for side in (side for side in SAID if side in sides):
+            look = _look(side, 1.0, 1.0, compared)
+            handles.append(Line2D([], [], color=look.colour, linewidth=2.2, linestyle=look.dashes, label=SAID[side]))
     handles.append(Line2D([], [], linestyle="none", label=said))
     style = {"frameon": False, "fontsize": 8, "handlelength": 2.4, "columnspacing": 1.4, "borderaxespad": 0.4}
     axes.legend(handles=handles, loc="lower center", ncols=5, **style)

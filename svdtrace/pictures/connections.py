@@ -1,7 +1,7 @@
 """Edges counted together over prompts: the circuit of the page and of the pictures.
 
-A *connection* is what section 8 of METHOD.md calls an edge of the graph, (writer, reader, role), with the two sides
-kept apart. A *move* is what a head's firings do: it reads at one role and writes at another.
+A *connection* is an edge of the graph of METHOD.md, section 8, (writer, role of the token where it wrote, reader,
+side), wherever the reader fires. A *move* is what a head's firings do: it reads at one role and writes at another.
 """
 
 from __future__ import annotations

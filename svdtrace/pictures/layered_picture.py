@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import FancyArrowPatch, FancyBboxPatch
 
 from svdtrace.pictures.layers import NODE_HEIGHT, NODE_WIDTH, Layered, Node
-from svdtrace.pictures.style import BANDS, INK, PAPER, SOFT
+from svdtrace.pictures.style import BANDS, INK, PAPER, SOFT, written
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ def draw_bands(axes: Axes, places: Layered, names: Sequence[str]) -> None:
         axes.text(
             column.x,
             high + 8,
-            names[column.role] if len(names) > 1 else "all tokens",
+            written(names[column.role]) if len(names) > 1 else "all tokens",
             ha="center",
             va="bottom",
             weight="bold",

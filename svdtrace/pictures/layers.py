@@ -1,7 +1,8 @@
 """Places for a picture of the circuit: layers as rows, roles as columns, as in the page.
 
-A writer stands at the token that it wrote to, a reader at the token that it read, so that connections run upwards
-within a column. Lengths are points, 1/72 inch; y grows upwards.
+In the page's picture a writer stands at the token that it wrote to, a reader at the token that it read, so that
+connections run upwards within a column; in a graph's every node has a column of its own. Lengths are points, 1/72 inch;
+y grows upwards.
 """
 
 from __future__ import annotations
@@ -10,6 +11,10 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from svdtrace.prompts.edge_names import OUTPUT
+
+Place = tuple[str, int]
+"""A writer or reader, and the number of a role."""
 NODE_WIDTH, NODE_HEIGHT = 34.0, 17.0
 GAP, COURSE = 8.0, 24.0
 ROW, ROW_WITH_OTHERS = 66.0, 96.0
@@ -60,16 +65,22 @@ def row_of(name: str) -> float:
 
 
 def layered(links: Sequence[tuple[str, str, int]]) -> Layered:
-    """Place the nodes of connections.
+    """Place the nodes of connections, both in one column.
 
     Args:
         links: writer, reader and number of the role of each.
     """
-    nodes: dict[tuple[str, int], Node] = {}
-    for writer, reader, role in links:
-        ends = [nodes.setdefault((name, role), Node(name, role, row_of(name))) for name in (writer, reader)]
-        ends[0].neighbours.append(ends[1])
-        ends[1].neighbours.append(ends[0])
+    return placed([((writer, role), (reader, role)) for writer, reader, role in links])
+
+
+def placed(links: Sequence[tuple[Place, Place]], alone: Sequence[Place] = ()) -> Layered:
+    """Place the nodes of links.
+
+    Args:
+        links: writer and reader, each with the number of its role.
+        alone: further nodes, which need no link.
+    """
+    nodes = _linked(links, alone)
     cells: dict[tuple[int, float], list[Node]] = defaultdict(list)
     for node in nodes.values():
         cells[node.role, node.row].append(node)
@@ -91,7 +102,20 @@ def layered(links: Sequence[tuple[str, str, int]]) -> Layered:
             _spread(cell, courses[role, row], middle[role], row * step)
     whole = sorted({int(node.row // 1) for node in nodes.values()})
     layers = range(whole[0], whole[-1] + 1) if whole else range(0)
-    return Layered(nodes, columns, [(str(layer) if layer >= 0 else "input", layer * step) for layer in layers])
+    named = {-1: "input", **{int(node.row): OUTPUT for node in nodes.values() if node.name == OUTPUT}}
+    return Layered(nodes, columns, [(named.get(layer, str(layer)), layer * step) for layer in layers])
+
+
+def _linked(links: Sequence[tuple[Place, Place]], alone: Sequence[Place]) -> dict[Place, Node]:
+    """Nodes that know their neighbours and their rows; the output's lies above all others."""
+    ends = [end for link in links for end in link]
+    rows = {name: row_of(name) for name, _ in (*ends, *alone) if name != OUTPUT}
+    rows[OUTPUT] = 1.0 + max((row // 1 for row in rows.values()), default=-1.0)
+    nodes = {place: Node(*place, rows[place[0]]) for place in (*ends, *alone)}
+    for writer, reader in links:
+        nodes[writer].neighbours.append(nodes[reader])
+        nodes[reader].neighbours.append(nodes[writer])
+    return nodes
 
 
 def _columns(
@@ -114,4 +138,4 @@ def _spread(cell: Sequence[Node], courses: int, x: float, y: float) -> None:
 
 
 def _mean_neighbour(node: Node) -> float:
-    return sum(each.x for each in node.neighbours) / len(node.neighbours)
+    return sum(each.x for each in node.neighbours) / len(node.neighbours) if node.neighbours else node.x

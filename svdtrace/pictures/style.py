@@ -21,9 +21,11 @@ from svdtrace.surroundings.paths import path_of
 
 DEST, SRC, PALE = "#0072b2", "#d55e00", "#7fb8d8"
 INK, SOFT, PAPER = "#1b1e23", "#5c6470", "#ffffff"
+FILLS = ("#cfe3f1", "#f9dcc4", "#cfeadf", "#f6d9e8", "#fbf3c0", "#dcd6ee", "#d9d9d9")
+"""Pale forms of Okabe and Ito's colours, for communities."""
 BANDS = ("#f3f1ed", "#faf9f6")
 BLUES = LinearSegmentedColormap.from_list("svdtrace", ["#eaf1f6", "#9cc4de", "#2f86bd", "#0a4a78"])
-SIDE_COLOURS = dict(zip(SIDES, (DEST, SRC), strict=True))
+SIDE_COLOURS: dict[str, str] = dict(zip(SIDES, (DEST, SRC), strict=True))
 SIDE_DASHES: dict[str, Any] = {"dest": "solid", "src": (0, (4.5, 2.2))}
 STYLE: dict[Any, Any] = {
     "font.family": "DejaVu Sans",
@@ -50,6 +52,13 @@ def nothing(text: str) -> Figure:
     figure = Figure(figsize=(5, 1.6))
     figure.text(0.5, 0.5, text, ha="center", va="center", size=11, color=SOFT)
     return figure
+
+
+def written(string: str) -> str:
+    """A token or a role's name as it can stand in a picture: line breaks and characters that cannot be drawn written
+    out, nothing taken for a formula.
+    """
+    return repr(string)[1:-1].replace("$", r"\$")
 
 
 def save(figure: Figure, path: str | Path) -> None:

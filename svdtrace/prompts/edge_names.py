@@ -12,6 +12,9 @@ from svdtrace.errors import EdgeError
 if TYPE_CHECKING:
     from gpt2jax.config import GPT2Config
 
+OUTPUT = "output"
+"""What root heads write into where roots come from the output; no writer, and no end of an edge that can be named."""
+
 _FORM = re.compile(r"([^:@/]+):(\d+)\.(\d+)@([^@:,/]+):([^@:,/]+)/(dest|src)")
 _WRITER = re.compile(r"(\d+)\.(\d+)|(mlp|attn_bias)\.(\d+)|(embed|pos|const)")
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
+from jaxtyping import Int
 
 DESCRIPTION = b"description"
 
@@ -27,12 +29,34 @@ def roles_at(roles: Sequence[Mapping[str, int]], prompt: np.ndarray, token: np.n
         roles: of each prompt, name → position.
         prompt: a place in `roles`, [row]; token: a position in that prompt, [row].
     """
-    number: dict[str, int] = {}
-    width = 1 + max((place for each in roles for place in each.values()), default=-1)
-    codes = np.full((len(roles), width + 1), -1, np.int32)
-    for row, each in zip(codes, roles, strict=True):
-        for role, place in each.items():
-            row[place] = number.setdefault(role, len(number))
-    # Positions behind every role share the last column, which none has.
-    found = codes[prompt, np.minimum(token, width)] if len(prompt) else np.zeros(0, np.int32)
-    return pa.array(list(number), pa.string()).take(pa.array(found, mask=found < 0))
+    codes = RoleCodes.of(roles)
+    found = codes.at(prompt, token)
+    return pa.array(codes.names, pa.string()).take(pa.array(found, mask=found < 0))
+
+
+@dataclass(frozen=True)
+class RoleCodes:
+    """The role of every token of some prompts as a number: its place in `names`, -1 where it has none.
+
+    `codes`: [prompt tok], a last column beyond every role.
+    """
+
+    names: tuple[str, ...]
+    codes: Int[np.ndarray, "prompt tok"]
+
+    @classmethod
+    def of(cls, roles: Sequence[Mapping[str, int]]) -> RoleCodes:
+        """The roles of each prompt, name → position; of several at one position the last listed wins."""
+        number: dict[str, int] = {}
+        width = 1 + max((place for each in roles for place in each.values()), default=-1)
+        codes = np.full((len(roles), width + 1), -1, np.int32)
+        for row, each in zip(codes, roles, strict=True):
+            for role, place in each.items():
+                row[place] = number.setdefault(role, len(number))
+        return cls(tuple(number), codes)
+
+    def at(self, prompt: np.ndarray, token: np.ndarray) -> Int[np.ndarray, " row"]:
+        """The roles of tokens, `prompt` being places among the prompts."""
+        # Positions behind every role share the last column, which none has.
+        width = self.codes.shape[1] - 1
+        return self.codes[prompt, np.minimum(token, width)] if len(prompt) else np.zeros(0, np.int32)

@@ -6,18 +6,25 @@ are cut into tables.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 import pyarrow as pa
 from jaxtyping import Int, Num
 
+ROOM, ROOM_PER_ROW = 2**22, 4
+"""How large a table of all keys may be, and by how much more for each row, before sorting them takes less memory."""
+
 
 class Names:
     """Strings as numbers, in the order in which they are first met."""
 
-    def __init__(self) -> None:
-        self._number: dict[str, int] = {}
+    def __init__(self, names: Iterable[str] = ()) -> None:
+        self._number = {name: number for number, name in enumerate(names)}
+
+    def number(self, name: str) -> int:
+        """The number of one string, which is added where it is new."""
+        return self._number.setdefault(name, len(self._number))
 
     def of(self, column: pa.ChunkedArray) -> Int[np.ndarray, " row"]:
         """The number of every row's string; new ones are added.
@@ -26,7 +33,7 @@ class Names:
             column: of strings, none null.
         """
         encoded = column.combine_chunks().dictionary_encode()
-        number = [self._number.setdefault(name, len(self._number)) for name in encoded.dictionary.to_pylist()]
+        number = [self.number(name) for name in encoded.dictionary.to_pylist()]
         return np.asarray(number, int)[np.asarray(encoded.indices.to_numpy(), int)]
 
     def all(self) -> list[str]:
@@ -65,6 +72,39 @@ class Groups:
         return list(np.asarray(list(self._number), int).reshape(len(self), count).T)
 
 
+class Keys:
+    """Integers numbered as they are met, by arrays rather than one by one, for groups that are very many."""
+
+    def __init__(self) -> None:
+        self._sorted, self._number = np.zeros(0, int), np.zeros(0, int)
+
+    def __len__(self) -> int:
+        return len(self._sorted)
+
+    def of(self, keys: Int[np.ndarray, " group"]) -> Int[np.ndarray, " group"]:
+        """The number of each key; new ones are added.
+
+        Args:
+            keys: all distinct, ascending.
+        """
+        place = np.searchsorted(self._sorted, keys)
+        there = place < len(self._sorted)
+        there[there] = self._sorted[place[there]] == keys[there]
+        new = ~there
+        found = np.empty(len(keys), int)
+        found[there] = self._number[place[there]]
+        found[new] = np.arange(len(self), len(self) + np.count_nonzero(new))
+        self._sorted = np.insert(self._sorted, place[new], keys[new])
+        self._number = np.insert(self._number, place[new], found[new])
+        return found
+
+    def all(self) -> Int[np.ndarray, " group"]:
+        """The keys by their numbers."""
+        keys = np.empty(len(self), int)
+        keys[self._number] = self._sorted
+        return keys
+
+
 def distinct_rows(
     columns: Sequence[Int[np.ndarray, " row"]],
 ) -> tuple[Int[np.ndarray, " group"], Int[np.ndarray, " row"]]:
@@ -73,11 +113,20 @@ def distinct_rows(
     Args:
         columns: of integers from 0 on; the groups are in their order, the first column first.
     """
-    key = np.zeros(len(columns[0]), int)
+    key, size = np.zeros(len(columns[0]), int), 1
     for column in columns:
-        key = key * (int(column.max(initial=0)) + 1) + column
-    _, first, group = np.unique(key, return_index=True, return_inverse=True)
-    return first, group
+        width = int(column.max(initial=0)) + 1
+        key, size = key * width + column, size * width
+    if size > ROOM + ROOM_PER_ROW * len(key):
+        _, first, group = np.unique(key, return_index=True, return_inverse=True)
+        return first, group
+    # Where all keys there can be have room, a table of them spares the sorting. Of a key's rows the first is set last.
+    at = np.full(size, -1)
+    at[key[::-1]] = np.arange(len(key))[::-1]
+    there = np.flatnonzero(at >= 0)
+    first = at[there]
+    at[there] = np.arange(len(there))
+    return first, at[key]
 
 
 def distinct_prompts(
@@ -89,8 +138,8 @@ def distinct_prompts(
         group, prompt: of each row.
         n_groups: how many there are.
     """
-    width = int(prompt.max(initial=0)) + 1
-    return np.bincount(np.unique(group * width + prompt) // width, minlength=n_groups)
+    first, _ = distinct_rows([group, prompt - prompt.min(initial=0)])
+    return np.bincount(group[first], minlength=n_groups)
 
 
 def grown(values: Num[np.ndarray, "*axes"], *shape: int) -> Num[np.ndarray, "*more"]:

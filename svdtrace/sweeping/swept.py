@@ -12,6 +12,7 @@ import pyarrow as pa
 
 from svdtrace.results.emptiness import LAYER_0
 from svdtrace.sweeping import parts
+from svdtrace.tracing import tables
 from svdtrace.tracing.rounding import ROUNDING
 
 
@@ -45,17 +46,17 @@ class PartTables:
     @cached_property
     def prompts(self) -> pa.Table:
         """`prompts/part-….parquet`."""
-        return parts.table(self.folder, "prompts", self.number)
+        return tables.with_nulls(parts.table(self.folder, "prompts", self.number), tables.PROMPTS)
 
     @cached_property
     def firings(self) -> pa.Table:
         """`firings/part-….parquet`."""
-        return parts.table(self.folder, "firings", self.number)
+        return tables.with_roles(self.prompts, parts.table(self.folder, "firings", self.number))
 
     @cached_property
     def edges(self) -> pa.Table:
         """`edges/part-….parquet`."""
-        return parts.table(self.folder, "edges", self.number)
+        return tables.with_roles(self.prompts, parts.table(self.folder, "edges", self.number))
 
 
 def opened(folder: Path, manifest: dict[str, Any]) -> Swept:

@@ -21,6 +21,7 @@ from jaxtyping import Array, Float, Int
 from gpt2jax.numerics import einsum
 from gpt2jax.params import Params
 from gpt2jax.residual import unembedding
+from gpt2jax.tokenizer import Tokenizer
 from svdtrace.config import TraceConfig
 from svdtrace.method.firings import Candidates, FiringList, candidates_per_destination, list_firings, near_threshold
 from svdtrace.tracing import tables
@@ -31,7 +32,7 @@ from svdtrace.tracing.near_ties import UndecidedPairs, undecided_pairs
 from svdtrace.tracing.observe import Observed, Room, Sizes, new_room, observe
 from svdtrace.tracing.paths import count_paths, saturated
 from svdtrace.tracing.prepare import Prepared, writer_layers
-from svdtrace.tracing.roots import ALL, LOGIT, Root, logit_heads, named_roots
+from svdtrace.tracing.roots import ALL, LOGIT, Root, RootHeads, named_roots, root_heads
 from svdtrace.tracing.rows import SIDES, Chunk, Rows, WriterOrder, gather_rows
 from svdtrace.tracing.sharding import attribute_by_device, by_prompt, collect_by_device, in_blocks_by_device
 
@@ -56,7 +57,8 @@ class BatchCounts:
 class BatchTrace:
     """A batch's rows and what belongs to them.
 
-    `kept` marks the firings that some root reaches; `paths` counts the ways, int64; both [firing].
+    `kept` marks the firings that some root reaches; `paths` counts the ways, int64; both [firing]. `root_heads` are
+    there for roots from the output alone.
     """
 
     batch: Batch
@@ -64,6 +66,7 @@ class BatchTrace:
     paths: np.ndarray
     kept: np.ndarray
     logit_difference: np.ndarray
+    root_heads: RootHeads | None
     counts: BatchCounts
 
 
@@ -96,8 +99,7 @@ def watch(prepared: Prepared, batch: Batch, config: TraceConfig, before: Observe
 class Following:
     """A batch whose firings are being attributed: all calls are dispatched, their results still to come.
 
-    `candidates` and `sizes` say which pairs rounding decides; `root_heads` [prompt layer head] are there for roots from
-    the output alone.
+    `candidates` and `sizes` say which pairs rounding decides; `root_heads` are there for roots from the output alone.
     """
 
     batch: Batch
@@ -106,7 +108,7 @@ class Following:
     sizes: Sizes
     chunks: list[Chunk]
     logit_difference: Array
-    root_heads: Array | None
+    root_heads: RootHeads | None
 
 
 def follow(prepared: Prepared, batch: Batch, observed: Observed, config: TraceConfig) -> Following:
@@ -116,8 +118,7 @@ def follow(prepared: Prepared, batch: Batch, observed: Observed, config: TraceCo
     params, asked = prepared.model.params, (batch.answer, batch.distractor)
     heads = None
     if config.roots == LOGIT:
-        coverage, n_heads = np.asarray(config.coverage, prepared.dtype), prepared.model.config.n_heads
-        heads = logit_heads(params, observed, batch.last, *asked, coverage, n_heads=n_heads)
+        heads = root_heads(params, observed, batch.last, *asked, np.asarray(config.coverage, prepared.dtype))
     difference = logit_difference(params, observed.final_read, *asked)
     return Following(batch, firings, observed.candidates, observed.sizes, chunks, difference, heads)
 
@@ -142,6 +143,7 @@ def finish(
         paths=paths,
         kept=paths > 0,
         logit_difference=np.asarray(following.logit_difference)[: len(batch.prompts)],
+        root_heads=following.root_heads,
         counts=BatchCounts(per_head, _of_layer_0(following.candidates, config), n_saturated, undecided),
     )
 
@@ -154,11 +156,15 @@ def _of_layer_0(candidates: Candidates, config: TraceConfig) -> int:
     return int(np.count_nonzero(fires))
 
 
-def batch_tables(trace: BatchTrace, order: WriterOrder) -> tuple[pa.Table, pa.Table, pa.Table]:
-    """A batch's prompts, firings and edges as tables of the contract."""
-    batch = trace.batch
+def batch_tables(
+    trace: BatchTrace, order: WriterOrder, tokenizer: Tokenizer | None
+) -> tuple[pa.Table, pa.Table, pa.Table]:
+    """A batch's prompts, firings and edges as tables of the contract; `tokenizer` says what target tokens are."""
+    batch, written = trace.batch, None
+    if trace.root_heads is not None:
+        written = tables.Written.of(trace.root_heads, len(batch.prompts), order, tokenizer)
     return (
-        tables.prompts_table(batch.prompts, trace.logit_difference, batch.place[: len(batch.prompts)]),
+        tables.prompts_table(batch.prompts, trace.logit_difference, batch.place[: len(batch.prompts)], written),
         tables.firings_table(trace.rows, trace.paths, trace.kept, batch.place, batch.prompts),
         tables.edges_table(trace.rows, trace.paths, trace.kept, batch.place, batch.prompts, order),
     )
@@ -274,7 +280,7 @@ def _root_firings(following: Following, config: TraceConfig, roots: Sequence[Roo
         return np.ones(len(firings), bool)
     if following.root_heads is None:
         return named_roots(firings, roots, batch.prompts)
-    heads = np.asarray(following.root_heads)
+    heads = np.asarray(following.root_heads.chosen)
     return heads[firings.prompt, firings.layer, firings.head] & (firings.dest == batch.last[firings.prompt])
 
 

@@ -8,11 +8,11 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
-from functools import partial
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from flax import struct
 from jaxtyping import Array, Bool, Float, Int
 
 from gpt2jax.config import GPT2Config
@@ -120,48 +120,48 @@ def _stands(end: str, token: np.ndarray, prompt: np.ndarray, prompts: Sequence[P
     return token == np.asarray([-1 if place is None else place for place in places], np.int64)[prompt]
 
 
-@partial(jax.jit, static_argnames=("n_heads",))
-def logit_heads(
+@struct.dataclass
+class RootHeads:
+    """What heads write towards the output at the last traced token (METHOD.md, section 11).
+
+    `effect`: every head's direct effect, in logits; `chosen`: the root heads, whose effects cover the total of all
+    heads' by the rule of section 6. `target`: the token whose logit the direction raises, and its `probability` among
+    all tokens.
+    """
+
+    effect: Float[Array, "prompt layer head"]
+    chosen: Bool[Array, "prompt layer head"]
+    target: Int[Array, " prompt"]
+    probability: Float[Array, " prompt"]
+
+
+@jax.jit
+def root_heads(
     params: Params,
     observed: Observed,
     last: Int[Array, " prompt"],
     answer: Int[Array, " prompt"],
     distractor: Int[Array, " prompt"],
     coverage: Float[Array, ""],
-    *,
-    n_heads: int,
-) -> Bool[Array, "prompt layer head"]:
-    """Heads whose direct effects cover the logit difference at the last traced token (METHOD.md, section 11).
-
-    Edges' coverage rule (section 6) chooses among the effects of `head_effects`.
-    """
-    effect = head_effects(params, observed, last, answer, distractor)
-    flat = effect.reshape(effect.shape[0], -1)
-    chosen = covering(flat, coverage)
-    return chosen.reshape(effect.shape[0], -1, n_heads)
-
-
-@jax.jit
-def head_effects(
-    params: Params,
-    observed: Observed,
-    last: Int[Array, " prompt"],
-    answer: Int[Array, " prompt"],
-    distractor: Int[Array, " prompt"],
-) -> Float[Array, "prompt layer head"]:
-    """Direct effect of every head at the last traced token, `γ_f ⊙ (y C)/s_f · a` (METHOD.md, section 11).
+) -> RootHeads:
+    """Heads whose direct effects `γ_f ⊙ (y C)/s_f · a` cover what heads write towards the output.
 
     The direction a is `W_U[:, answer] − W_U[:, distractor]`, or where a prompt lacks one of them the top token's column
     minus the mean column.
     """
     W_U = unembedding(params).astype(observed.final_read.dtype)
-    top = jnp.argmax(unembed(params, observed.final_read), axis=-1)
-    named = ((answer >= 0) & (distractor >= 0))[:, None]
+    logits = unembed(params, observed.final_read)
+    top = jnp.argmax(logits, axis=-1)
+    named = (answer >= 0) & (distractor >= 0)
     direct = W_U.T[jnp.maximum(answer, 0)] - W_U.T[jnp.maximum(distractor, 0)]
-    direction = jnp.where(named, direct, W_U.T[top] - jnp.mean(W_U, axis=1))
+    direction = jnp.where(named[:, None], direct, W_U.T[top] - jnp.mean(W_U, axis=1))
     if params.ln_final is not None:
         direction = direction * params.ln_final.w
     at_last = jnp.maximum(last, 0)[None, :, None, None, None]
     z = jnp.take_along_axis(observed.z, at_last, axis=2)[:, :, 0]
     written = centre(params.blocks.W_O.astype(z.dtype))
-    return einsum("lbnh,lnhd,bd->bln", z, written, direction) / observed.final_scale[:, None, None]
+    effect = einsum("lbnh,lnhd,bd->bln", z, written, direction) / observed.final_scale[:, None, None]
+    chosen = covering(effect.reshape(effect.shape[0], -1), coverage).reshape(effect.shape)
+    target = jnp.where(named, answer, top)
+    probability = jnp.take_along_axis(jax.nn.softmax(logits, axis=-1), target[:, None], axis=-1)[:, 0]
+    return RootHeads(effect=effect, chosen=chosen, target=target, probability=probability)

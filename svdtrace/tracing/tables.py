@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
 
+from gpt2jax.tokenizer import Tokenizer
 from svdtrace.prompts.prompt import Prompt
 from svdtrace.results.columns import column, described, roles_at
+from svdtrace.tracing.roots import RootHeads
 from svdtrace.tracing.rows import SIDES, Rows, WriterOrder
 
 _PAIR = (
@@ -32,6 +35,23 @@ PROMPTS = described(
     ("distractor", pa.int32(), "token id of the wrong answer, null without one"),
     ("logit_difference", pa.float32(), "logit[answer] - logit[distractor] at the last traced token; null without both"),
     ("text", pa.string(), "running text of the prompt; null without a tokenizer"),
+    *(
+        (name, kind, f"{what}; null where roots are not from the output")
+        for name, kind, what in (
+            (
+                "root_effects",
+                pa.map_(pa.string(), pa.float32()),
+                "direct effect of each root head on the direction, in logits (METHOD.md, section 11)",
+            ),
+            (
+                "target",
+                pa.int32(),
+                "token id whose logit the direction raises: the answer, or without it or the distractor the top token",
+            ),
+            ("target_string", pa.string(), "the target's own text"),
+            ("target_probability", pa.float32(), "probability of the target at the last traced token"),
+        )
+    ),
 )
 FIRINGS = described(
     *_PAIR,
@@ -61,10 +81,12 @@ EDGES = described(
     ("paths", pa.int64(), "paths of the reader's firing: the edge's multiplicity (section 7)"),
     ("role", pa.string(), "role of token, the last listed of several; null where it has none"),
 )
+# What prompts have of the output.
+WRITTEN = ("root_effects", "target", "target_string", "target_probability")
 # The column that says which role the position in another one has.
 ROLES = {"dest_role": "dest", "src_role": "src", "role": "token"}
 # Columns that a folder of an earlier version may lack.
-LATER = {*ROLES, "text"}
+LATER = {*ROLES, "text", *WRITTEN}
 # What further questions add to edges (sections 12 and 13).
 STABILITY = column("stability", pa.float32(), "share of the reruns with other settings that have this edge")
 P_VALUES = {
@@ -78,10 +100,37 @@ P_VALUES = {
 Q_VALUE = column("q_value", pa.float64(), "Benjamini-Hochberg over the candidates, of the largest p-value")
 
 
+@dataclass(frozen=True)
+class Written:
+    """What prompts have of the output where roots come from it, column by column."""
+
+    root_effects: list[list[tuple[str, float]]]
+    target: list[int]
+    target_string: list[str]
+    target_probability: np.ndarray
+
+    @classmethod
+    def of(cls, heads: RootHeads, n_prompts: int, order: WriterOrder, tokenizer: Tokenizer | None) -> Written:
+        """The columns of a batch's first `n_prompts`, the rest being none; without a tokenizer a token's text is its
+        id.
+        """
+        effect = np.asarray(heads.effect)[:n_prompts].reshape(n_prompts, -1)
+        effects: list[list[tuple[str, float]]] = [[] for _ in effect]
+        for prompt, writer in np.argwhere(np.asarray(heads.chosen)[:n_prompts].reshape(effect.shape)):
+            effects[prompt].append((order.labels[writer], float(effect[prompt, writer])))
+        target = np.asarray(heads.target)[:n_prompts].tolist()
+        strings = [str(token) if tokenizer is None else tokenizer.strings([token])[0] for token in target]
+        return cls(effects, target, strings, np.asarray(heads.probability)[:n_prompts])
+
+
 def prompts_table(
-    prompts: Sequence[Prompt], logit_difference: np.ndarray, places: Sequence[int] | np.ndarray | None = None
+    prompts: Sequence[Prompt],
+    logit_difference: np.ndarray,
+    places: Sequence[int] | np.ndarray | None = None,
+    written: Written | None = None,
 ) -> pa.Table:
     """`prompts.parquet`; `places` are the prompts' 0-based places in the input, 0, 1, 2, … by default."""
+    none = [None] * len(prompts)
     columns = [
         pa.array(range(len(prompts)) if places is None else places, pa.int32()),
         pa.array([prompt.id for prompt in prompts], pa.string()),
@@ -92,6 +141,7 @@ def prompts_table(
         pa.array([prompt.distractor for prompt in prompts], pa.int32()),
         defined(logit_difference),
         pa.array([prompt.text for prompt in prompts], pa.string()),
+        *(pa.array(getattr(written, name, none), PROMPTS.field(name).type) for name in WRITTEN),
     ]
     return pa.table(columns, schema=PROMPTS)
 
@@ -161,6 +211,14 @@ def edges_table(
         roles_at([prompt.roles for prompt in prompts], firings.prompt[reader], token),
     ]
     return pa.table([pa.array(column) for column in columns], schema=EDGES)
+
+
+def with_nulls(table: pa.Table, schema: pa.Schema) -> pa.Table:
+    """The table with null in columns that it lacks, behind its own."""
+    for name in schema.names:
+        if name not in table.column_names:
+            table = table.append_column(schema.field(name), pa.nulls(len(table), schema.field(name).type))
+    return table
 
 
 def with_roles(prompts: pa.Table, rows: pa.Table) -> pa.Table:

@@ -67,8 +67,8 @@ class Trace:
     edges: pa.Table
     manifest: dict[str, Any] = field(repr=False)
 
-    def graph(self) -> nx.DiGraph:
-        """The circuit: writer → (reader, role) (METHOD.md, section 8)."""
+    def graph(self) -> nx.MultiDiGraph:
+        """The circuit, `4.11@IO` → `8.6@S2`, an edge for each side, which is its key: see `circuit_graph.ours`."""
         return circuit_graph.ours([self])
 
     def parts(self) -> Iterator[Tables]:
@@ -232,7 +232,7 @@ def trace_settled(
     parts, tables = [], []
     for part in _parts(prepared, prompts, config, settled, clock, progress):
         with clock("tables"):
-            tables.append(batch_tables(part, order))
+            tables.append(batch_tables(part, order, prepared.model.tokenizer))
         parts.append(part.counts)
     with clock("tables"):
         prompt_table, firing_table, edge_table = _joined(tables)

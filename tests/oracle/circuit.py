@@ -124,26 +124,42 @@ def writer_node(edge: Row) -> Any:
     return edge["writer"] if edge["writer_head"] is None else (edge["writer_layer"], edge["writer_head"])
 
 
-def graph(edges: Sequence[Row], prompts: Sequence[Any]) -> dict[tuple, dict[str, Any]]:
-    """Our graph (section 8): edges (writer, (layer, head, role)) with their attributes; both sides count together.
+def graph(
+    edges: Sequence[Row], prompts: Sequence[Any], effects: Mapping[int, Mapping[str, float]] | None = None
+) -> dict[tuple[str, str, str], dict[str, Any]]:
+    """Our graph (section 8): edges (writer at its token, reader at its destination, side) with their attributes.
+
+    `effects`: for roots from the output each prompt's root heads with their direct effects.
 
     Where section 8 leaves room: an occurrence is a row of the edges' table, however many paths lead to it; `total` is
     the sum of their weights, `weight` their mean, `share` the mean of the shares that are defined (None without any),
-    `prompts` how many distinct prompts have the edge.
+    `prompts` how many distinct prompts have the edge; `reads` counts rows. An edge into the output has neither a share
+    nor `reads`.
     """
-    found: dict[tuple, list[Row]] = {}
+    found: dict[tuple[str, str, str], list[dict[str, Any]]] = {}
     for edge in edges:
-        role = labels(roles_of(prompts[edge["prompt"]])).get(edge["token"], "other")
-        found.setdefault((writer_node(edge), (edge["layer"], edge["head"], role)), []).append(edge)
+        role_at = labels(roles_of(prompts[edge["prompt"]]))
+        dest, src = (role_at.get(edge[end], "other") for end in ("dest", "src"))
+        at = dest if edge["side"] == "dest" else src
+        ends = f"{edge['writer']}@{at}", f"{edge['layer']}.{edge['head']}@{dest}", edge["side"]
+        found.setdefault(ends, []).append({**edge, "read": src})
+    for prompt, heads in (effects or {}).items():
+        role = labels(roles_of(prompts[prompt])).get(last_traced(prompts[prompt]), "other")
+        for head, effect in heads.items():
+            row = {"prompt": prompt, "weight": effect, "share": None, "read": None}
+            found.setdefault((f"{head}@{role}", "output", "output"), []).append(row)
     result = {}
-    for pair, rows in found.items():
+    for ends, rows in found.items():
         shares = [row["share"] for row in rows if row["share"] is not None]
         total = sum(row["weight"] for row in rows)
-        result[pair] = {
+        read = [row["read"] for row in rows if row["read"] is not None]
+        result[ends] = {
+            "side": ends[2],
             "prompts": len({row["prompt"] for row in rows}),
             "weight": total / len(rows),
             "total": total,
             "share": sum(shares) / len(shares) if shares else None,
+            "reads": ",".join(sorted(set(read), key=lambda role: (-read.count(role), role))) if read else None,
         }
     return result
 

@@ -39,6 +39,8 @@ def test_parts_of_it(capsys: pytest.CaptureFixture[str], traced: Path):
     held = told(capsys, str(traced), "--weight-min", repr(largest), "--out", "strong.json")
     assert held["edges"] == 3
     assert held["nodes"] == len(formats.read("strong.json"))
+    strongest = held["strongest_edges"][0]
+    assert strongest["weight"] == whole.edges[strongest["writer"], strongest["reader"], strongest["side"]]["weight"]
     prompt = str(svdtrace.read(traced).edges["prompt"][0])
     one = told(capsys, str(traced), "--prompt", prompt, "--out", "one.json", "--out", "one.attribution.json")
     assert {each["prompts"] for *_, each in formats.read("one.json").edges(data=True)} == {1}
@@ -87,6 +89,7 @@ def test_what_is_refused(capsys: pytest.CaptureFixture[str], traced: Path):
     assert refused(capsys, folder, "--out", "a.attribution.json").endswith("name it with --prompt N")
     assert refused(capsys, folder, "--prompt", "7").endswith("no such prompt; it has 3, numbered from 0 to 2")
     assert "leave out --heads" in refused(capsys, folder, "--paper", "--heads")
+    assert "no edge has a role" in refused(capsys, folder, "--heads", "--roles", "end")
     assert refused(capsys, folder, "--links-max", "0") == "--links-max is 0; give 1 or more"
     empty = next(each for each in range(3) if each not in svdtrace.read(traced).edges["prompt"].to_pylist())
     outs = ["--out", "a.json", "--out", "a.attribution.json"]

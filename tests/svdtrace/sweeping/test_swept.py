@@ -65,8 +65,8 @@ def test_the_graph_is_that_of_a_trace(model: Any, folder: Path):
     assert set(trace.edges) == set(swept.edges)
     # Other batches, other rounding: within the bound of one contribution, as often as there is one.
     largest = max(abs(each["weight"]) for *_, each in trace.edges(data=True))
-    for writer, reader, each in trace.edges(data=True):
-        other = swept.edges[writer, reader]
+    for writer, reader, side, each in trace.edges(keys=True, data=True):
+        other = swept.edges[writer, reader, side]
         assert each["prompts"] == other["prompts"]
         count = round(each["total"] / each["weight"]) if each["weight"] else 1
         assert abs(each["weight"] - other["weight"]) <= BOUND * largest

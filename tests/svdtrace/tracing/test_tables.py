@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import jax.numpy as jnp
 import numpy as np
 import pyarrow as pa
 
@@ -9,11 +10,13 @@ from svdtrace.method.firings import FiringList
 from svdtrace.prompts import Prompt
 from svdtrace.results.columns import DESCRIPTION
 from svdtrace.tracing import tables
+from svdtrace.tracing.roots import RootHeads
 from svdtrace.tracing.rows import EdgeRows, Rows, SliceRows, WriterOrder
 
 CONTRACT = {
     "PROMPTS": "prompt int32, id string, tokens list<int32>, strings list<string>, roles map<string, int32>, "
-    "answer int32, distractor int32, logit_difference float, text string",
+    "answer int32, distractor int32, logit_difference float, text string, root_effects map<string, float>, "
+    "target int32, target_string string, target_probability float",
     "FIRINGS": "prompt int32, layer int32, head int32, dest int32, src int32, pattern float, score float, total float, "
     "size int32, slice list<int32>, products list<float>, near_tie bool, paths int64, "
     "dest_role string, src_role string",
@@ -131,7 +134,8 @@ def test_prompts_by_hand() -> None:
     ]
     table = tables.prompts_table(asked, np.asarray([0.5, np.nan]), [4, 2])
     assert table.schema == tables.PROMPTS
-    assert table.to_pylist() == [
+    assert not any(row[name] is not None for row in table.to_pylist() for name in tables.WRITTEN)
+    assert table.drop_columns(list(tables.WRITTEN)).to_pylist() == [
         {
             "prompt": 4,
             "id": "a",
@@ -154,6 +158,22 @@ def test_prompts_by_hand() -> None:
             "logit_difference": None,
             "text": None,
         },
+    ]
+
+
+def test_what_root_heads_write() -> None:
+    """Catches effects of heads that were not chosen, and those of prompts that only fill the batch."""
+    heads = RootHeads(
+        effect=jnp.arange(18.0).reshape(3, 3, 2),
+        chosen=jnp.zeros((3, 3, 2), bool).at[0, 2, 1].set(True).at[1, 0, 0].set(True).at[2].set(True),
+        target=jnp.asarray([4, 7, 0]),
+        probability=jnp.asarray([0.5, 0.25, 0.0]),
+    )
+    written = tables.Written.of(heads, 2, ORDER, None)
+    table = tables.prompts_table(TWO, np.zeros(2), None, written)
+    assert table.select(list(tables.WRITTEN)).to_pylist() == [
+        {"root_effects": [("2.1", 5.0)], "target": 4, "target_string": "4", "target_probability": 0.5},
+        {"root_effects": [("0.0", 6.0)], "target": 7, "target_string": "7", "target_probability": 0.25},
     ]
 
 

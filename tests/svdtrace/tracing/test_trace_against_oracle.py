@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import jax
+import networkx as nx
 import numpy as np
 import oracle
 import pytest
@@ -147,28 +148,67 @@ def test_paths_of_a_trace_without_ties(model: gpt2jax.Model) -> None:
         assert all(row["paths"] == counted[tuple(row[name] for name in FIRING)] for row in edges)
 
 
-def node_name(node: object) -> str:
-    """The oracle's node, a tuple or a name, as our graph calls it."""
-    if isinstance(node, str):
-        return node
-    layer, head, *role = node
-    return f"{layer}.{head}@{role[0]}" if role else f"{layer}.{head}"
+@pytest.mark.parametrize("processing", ["folded", "raw"])
+def test_root_heads_and_what_they_write(model: gpt2jax.Model, processing: str) -> None:
+    """Catches another token's effects, a direction turned round, and heads left out: all effects sum to the logits."""
+    prompts = random_prompts(6)
+    ours = svdtrace.trace(model, prompts, svdtrace.TraceConfig(roots="logit", processing=processing))
+    arrays, config = oracle_model(model)
+    params = oracle.fold(arrays) if processing == "folded" else arrays
+    compared = 0
+    for prompt, row in zip(prompts, ours.prompts.to_pylist(), strict=True):
+        acts = oracle.forward(params, config, prompt.tokens)
+        logits, last = acts["logits"][prompt.last], prompt.last
+        named = prompt.answer is not None and prompt.distractor is not None
+        asked = (prompt.answer, prompt.distractor) if named else (None, None)
+        effects = oracle.direct_effects(params, config, acts, last, *asked)
+        target = prompt.answer if named else int(np.argmax(logits))
+        difference = logits[prompt.answer] - logits[prompt.distractor] if named else logits[target] - logits.mean()
+        assert sum(effect for _, effect in effects) == pytest.approx(difference, rel=1e-9)
+        # float32: of each effect, and of their sum, by the size of what is added up.
+        bound = ACTIVATION_ERROR * sum(abs(effect) for _, effect in effects)
+        by_head = {writer.name: effect for writer, effect in effects if writer.kind == "head"}
+        found = dict(row["root_effects"])
+        for head, effect in found.items():
+            assert abs(effect - by_head[head]) <= bound
+        cut = oracle.coverage_cut(list(by_head.values()), 0.7)
+        if not cut.near_tie:
+            assert found.keys() == {list(by_head)[place] for place in cut.chosen}
+            compared += 1
+        assert row["target"] == target
+        assert row["target_string"] == str(target)
+        probability = np.exp(logits[target] - logits.max()) / np.exp(logits - logits.max()).sum()
+        assert row["target_probability"] == pytest.approx(probability, rel=ACTIVATION_ERROR * np.abs(logits).max())
+        if named:
+            assert abs(row["logit_difference"] - difference) <= bound
+    assert compared >= 4
+    assert not any(row["root_effects"] for row in svdtrace.trace(model, prompts[:2]).prompts.to_pylist())
 
 
-def test_graphs_of_the_same_rows(model: gpt2jax.Model) -> None:
-    """Both graphs, built from the tables, equal the oracle's literal counting."""
+@pytest.mark.parametrize("roots", ["3.1@end:*,3.2@*:A,2.2@*:A", "logit"])
+def test_graph_of_the_same_rows(model: gpt2jax.Model, roots: str) -> None:
+    """Catches a node of another token, sides in one, roles of j counted otherwise: equals the oracle's counting."""
+    prompts = random_prompts(12)
+    ours = svdtrace.trace(model, prompts, svdtrace.TraceConfig(method="paper", roots=roots, coverage=0.9))
+    effects = {row["prompt"]: dict(row["root_effects"]) for row in ours.prompts.to_pylist() if row["root_effects"]}
+    expected = oracle.graph(ours.edges.to_pylist(), prompts, effects)
+    graph = ours.graph()
+    assert isinstance(graph, nx.MultiDiGraph)
+    assert set(graph.edges(keys=True)) == expected.keys()
+    assert ("output" in graph) == (roots == "logit")
+    for edge, attributes in expected.items():
+        held = {name: value for name, value in attributes.items() if value is not None}
+        assert graph.edges[edge] == {
+            name: pytest.approx(value, rel=1e-12) if isinstance(value, float) else value for name, value in held.items()
+        }
+
+
+def test_published_graph_of_the_same_rows(model: gpt2jax.Model) -> None:
+    """The published graph, built from the tables, equals the oracle's literal counting."""
     prompts = random_prompts(12)
     roots = "3.1@end:*,3.2@*:A,2.2@*:A"
     ours = svdtrace.trace(model, prompts, svdtrace.TraceConfig(method="paper", roots=roots, coverage=0.9))
     firings, edges = ours.firings.to_pylist(), ours.edges.to_pylist()
-    graph = ours.graph()
-    expected = oracle.graph(edges, prompts)
-    found = {(writer, target): data for writer, target, data in graph.edges(data=True)}
-    named = {(node_name(writer), node_name(target)): attributes for (writer, target), attributes in expected.items()}
-    assert found.keys() == named.keys()
-    for edge, attributes in named.items():
-        for name, value in attributes.items():
-            assert found[edge][name] == pytest.approx(value, rel=1e-6)
     nodes, links = oracle.paper_graph(firings, edges, prompts, oracle.named_roots(firings, prompts, roots))
     named = parse_roots(roots, model.config, prompts)
     per_head = {tuple(map(int, head.split("."))): n for head, n in ours.manifest["counts"]["firings_per_head"].items()}
@@ -190,4 +230,4 @@ def test_graph_files_round_trip(model: gpt2jax.Model, tmp_path: object) -> None:
         formats.write(graph, tmp_path / name)
         again = formats.read(tmp_path / name)
         assert dict(again.nodes(data=True)) == dict(graph.nodes(data=True))
-        assert {edge: again.edges[edge] for edge in again.edges} == {edge: graph.edges[edge] for edge in graph.edges}
+        assert list(again.edges(keys=True, data=True)) == list(graph.edges(keys=True, data=True))

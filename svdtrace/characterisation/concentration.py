@@ -14,9 +14,9 @@ import jax.numpy as jnp
 from flax import struct
 from jaxtyping import Array, Bool, Float, Int
 
-from svdtrace.method.contributions import Contributions, Reader, coefficients, contribute, head_terms
+from svdtrace.method.contributions import Reader, coefficients, contribute, head_terms
 from svdtrace.method.cuts import running_sums
-from svdtrace.method.edges import choose_edges
+from svdtrace.method.edges import covering
 from svdtrace.method.slices import choose_slices
 from svdtrace.tracing.attribute import Collected
 
@@ -72,8 +72,7 @@ def compare_contributions(
     q, k = collected.q, collected.k
     products = q * k
     members = choose_slices(products, jnp.zeros_like(products), tau).members
-    rank = jnp.broadcast_to(reader.rank[head][:, None], q.shape)
-    relative = jnp.zeros_like(q)
+    rank = jnp.broadcast_to(reader.scale.within[head][:, None], q.shape)
     n_layers, n_heads = cores.shape[2:4]
     present = jnp.repeat(jnp.arange(n_layers) < layer, n_heads)
 
@@ -83,10 +82,8 @@ def compare_contributions(
         for side, written in enumerate(collected.written):
             appended = 0.0 if method == "exact" else 1.0
             terms = head_terms(written, cores[side, head], reader.bias[side, head], appended)
-            sides.append(contribute(terms, coefficient[side], relative, present).weight)
+            sides.append(contribute(terms, coefficient[side], present))
         return jnp.stack(sides)
 
     weight = jnp.stack([by(members), by(rank)])
-    exact = jnp.zeros(weight.shape[1:-1], weight.dtype)
-    chosen = choose_edges(Contributions(weight=weight[0], bound=exact), coverage).chosen
-    return Compared(weight=weight, measures=concentration(weight), chosen=chosen)
+    return Compared(weight=weight, measures=concentration(weight), chosen=covering(weight[0], coverage))

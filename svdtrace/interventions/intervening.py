@@ -30,7 +30,6 @@ from svdtrace.interventions.schedule import Found, run_all, watched_firing
 from svdtrace.interventions.settings import SILENT, InterventionConfig
 from svdtrace.interventions.tables import VALUES, interventions_table, measures_table
 from svdtrace.interventions.windows import logit_difference
-from svdtrace.method.bounds import RoundingScale, rounding_scale
 from svdtrace.method.decomposition import Decomposition, gauged
 from svdtrace.prompts.edge_names import EdgeName, parse_edge
 from svdtrace.prompts.hashing import prompts_hash
@@ -81,7 +80,6 @@ class Ready:
 
     model: Model
     decomposition: Decomposition
-    scale: RoundingScale
     config: TraceConfig
     fingerprint: str
 
@@ -172,7 +170,7 @@ def make_ready(model: Model, tracing: TraceConfig) -> Ready:
     name = fingerprint(model)
     folded = processed(model, tracing)
     decomposition = cached_decompose(folded, key=f"{name}-{tracing.processing}-{tracing.dtype}")
-    return Ready(gauged(folded, decomposition), decomposition, rounding_scale(decomposition), tracing, name)
+    return Ready(gauged(folded, decomposition), decomposition, tracing, name)
 
 
 def intervene_ready(
@@ -222,7 +220,7 @@ def _scene(ready: Ready, batch: Batch, specs: Sequence[Spec]) -> Scene:
     model = ready.model
     clean, aligned = run_clean(model.config, model.params, batch.tokens, batch.length, batch.last)
     edges = [edge for spec in specs for edge in spec.edges]
-    pairs = find_pairs(edges, batch, clean, ready.scale, model.config, ready.config)
+    pairs = find_pairs(edges, batch, clean, np.asarray(ready.decomposition.within_rank()), model.config, ready.config)
     return Scene(model, batch, clean, aligned, pairs)
 
 

@@ -15,7 +15,6 @@ from gpt2jax.config import GPT2Config
 from gpt2jax.numerics import einsum
 from svdtrace.config import TraceConfig
 from svdtrace.interventions.clean import Clean
-from svdtrace.method.bounds import RoundingScale, product_bounds
 from svdtrace.method.slices import choose_slices
 from svdtrace.prompts.edge_names import EdgeName, position
 from svdtrace.tracing.batching import Batch
@@ -48,12 +47,12 @@ def firing_of(edge: EdgeName) -> Firing:
 
 
 def find_pairs(
-    edges: Sequence[EdgeName], batch: Batch, clean: Clean, scale: RoundingScale, model: GPT2Config, config: TraceConfig
+    edges: Sequence[EdgeName], batch: Batch, clean: Clean, within: np.ndarray, model: GPT2Config, config: TraceConfig
 ) -> Pairs:
     """Look up the firings that edges name.
 
     Args:
-        scale: rounding scale of all heads, see `svdtrace.method.bounds.rounding_scale`.
+        within: which vectors are within the rank, [layer head sv].
         config: threshold, tau, score_min and skip_first say what a firing and a slice are; under the method `all` a
             slice is the whole rank.
     """
@@ -69,7 +68,7 @@ def find_pairs(
     scales = np.asarray([attn_scale(model, layer, clean.q.dtype) for layer in range(model.n_layers)])
     tau = np.asarray(config.tau, clean.q.dtype)
     whole = np.asarray(config.method == "all")
-    found = _look(clean.q, clean.k, scale, scales, *heads, *ends, batch.length, tau, whole)
+    found = _look(clean.q, clean.k, within, scales, *heads, *ends, batch.length, tau, whole)
     members, score, pattern = (np.asarray(each)[: len(names)] for each in found)
     fires = exists & (dest <= batch.last) & (pattern >= pattern.dtype.type(config.threshold))
     fires &= (score >= config.score_min) & (src >= int(config.skip_first))
@@ -99,7 +98,7 @@ def _tokens(ends: Sequence[str], batch: Batch) -> Int[np.ndarray, "firing prompt
 def _look(
     q: Float[Array, "layer prompt tok head d_head"],
     k: Float[Array, "layer prompt tok head d_head"],
-    scale: RoundingScale,
+    within: Bool[Array, "layer head sv"],
     attn_scales: Float[Array, " layer"],
     layer: Int[Array, " firing"],
     head: Int[Array, " firing"],
@@ -120,11 +119,10 @@ def _look(
         allowed = (source <= dest[:, None]) & (source < length[:, None])
         patterns = jax.nn.softmax(jnp.where(allowed, scores, -jnp.inf), axis=-1, where=allowed)
         key = keys[prompt, src]
-        relative = jnp.broadcast_to(scale.relative[layer, head], query.shape)
-        root = jnp.broadcast_to(scale.root[layer, head], query.shape[:1])
-        slices = choose_slices(query * key, product_bounds(query, key, root, relative), tau)
-        # What is beyond the rank has no bound, since it is exactly 0.
-        members = jnp.where(whole, relative > 0, slices.members)
+        products = query * key
+        # Whether a slice is near a tie is a trace's business.
+        slices = choose_slices(products, jnp.zeros_like(products), tau)
+        members = jnp.where(whole, within[layer, head][None], slices.members)
         return members, scores[prompt, src], patterns[prompt, src]
 
     return jax.lax.map(one, (layer, head, dest, src))

@@ -76,7 +76,8 @@ def watch(prepared: Prepared, batch: Batch, config: TraceConfig, before: Observe
     else:
         # Made here, so that the first batch of a shape is compiled as the later ones; over several devices XLA decides
         # how it lies.
-        new = partial(new_room, prepared.model.config, prepared.dtype, batch.tokens.shape, all_writers(config))
+        shape, writers, n_gains = batch.tokens.shape, all_writers(config), prepared.grams.shape[1]
+        new = partial(new_room, prepared.model.config, prepared.dtype, shape, writers, n_gains)
         room = new() if prepared.mesh is None else None
     least = config.threshold - near_threshold(config.threshold)
     return observe(
@@ -84,6 +85,7 @@ def watch(prepared: Prepared, batch: Batch, config: TraceConfig, before: Observe
         prepared.model.params,
         *(by_prompt(each, prepared.mesh) for each in (batch.tokens, batch.length, batch.last)),
         room=room,
+        grams=prepared.grams,
         count=candidates_per_destination(least, batch.tokens.shape[1]),
         skip_first=config.skip_first,
         all_writers=all_writers(config),

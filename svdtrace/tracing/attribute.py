@@ -48,11 +48,14 @@ class Blocks:
 
 @struct.dataclass
 class Attributed:
-    """Slices and products of firings, [block slot sv]; contributions and edges, [side block slot writer]."""
+    """Slices and products of firings, [block slot sv]; contributions and edges, [side block slot writer]; `bound`, how
+    far rounding may carry each of a firing's contributions.
+    """
 
     slices: Slices
     products: Float[Array, "block slot sv"]
     weight: Float[Array, "side block slot writer"]
+    bound: Float[Array, "side block slot"]
     edges: Edges
 
 
@@ -198,6 +201,7 @@ def attribute(
         slices=replace(slices, members=members),
         products=products,
         weight=weight,
+        bound=bound,
         edges=replace(edges, chosen=edges.chosen & filled[..., None]),
     )
 

@@ -173,6 +173,34 @@ def logit_difference(
     return jnp.where((answer >= 0) & (distractor >= 0), difference, jnp.nan)
 
 
+def attributed(
+    prepared: Prepared, observed: Observed, firings: FiringList, layer: int, config: TraceConfig
+) -> list[Chunk]:
+    """Stage 2 for one layer, dispatched call by call.
+
+    Args:
+        observed: of stage 1; firings: of all layers.
+    """
+    rows = np.nonzero(firings.layer == layer)[0]
+    if not len(rows):
+        return []
+    arranged = in_blocks_by_device(
+        rows,
+        firings.head[rows],
+        firings.prompt[rows],
+        observed.scale.shape[1],
+        prepared.devices,
+        block_size(prepared.platform),
+    )
+    chunks = []
+    for row, head in zip(*arranged, strict=True):
+        # An empty slot repeats row 0; what comes of it is masked.
+        at = np.maximum(row, 0)
+        blocks = Blocks(prompt=firings.prompt[at], dest=firings.dest[at], src=firings.src[at], head=head)
+        chunks.append(_explained(prepared, observed, blocks, row, layer, config))
+    return chunks
+
+
 def _all_layers(prepared: Prepared, observed: Observed, firings: FiringList, config: TraceConfig) -> list[Chunk]:
     """Stage 2 for all layers, dispatched by as many threads as can be of use."""
 
@@ -201,30 +229,6 @@ def warm(prepared: Prepared, observed: Observed, config: TraceConfig) -> None:
     nowhere = Blocks(prompt=place, dest=place, src=place, head=place[:, 0])
     for layer in layers:
         _explained(prepared, observed, nowhere, place - 1, layer, config)
-
-
-def attributed(
-    prepared: Prepared, observed: Observed, firings: FiringList, layer: int, config: TraceConfig
-) -> list[Chunk]:
-    """Stage 2 for one layer, dispatched call by call."""
-    rows = np.nonzero(firings.layer == layer)[0]
-    if not len(rows):
-        return []
-    arranged = in_blocks_by_device(
-        rows,
-        firings.head[rows],
-        firings.prompt[rows],
-        observed.scale.shape[1],
-        prepared.devices,
-        block_size(prepared.platform),
-    )
-    chunks = []
-    for row, head in zip(*arranged, strict=True):
-        # An empty slot repeats row 0; what comes of it is masked.
-        at = np.maximum(row, 0)
-        blocks = Blocks(prompt=firings.prompt[at], dest=firings.dest[at], src=firings.src[at], head=head)
-        chunks.append(_explained(prepared, observed, blocks, row, layer, config))
-    return chunks
 
 
 def _explained(

@@ -135,8 +135,8 @@ def attribute_by_device(
     """`svdtrace.tracing.attribute.attribute`, each device its own blocks, in a loop of its own."""
     by_block = len(jax.tree.leaves((collected, filled, head)))
     specs = (P(PROMPT),) * by_block + (P(),) * len(jax.tree.leaves(given))
-    # Slices and products go by block; weights and edges have their side in front.
-    outputs = (P(PROMPT),) * 5 + (P(None, PROMPT),) * 4
+    # Slices and products go by block; weights, bounds and edges have their side in front.
+    outputs = (P(PROMPT),) * 5 + (P(None, PROMPT),) * 5
     return _on_devices(attribute, (collected, filled, head, *given), specs, outputs, mesh, **options)
 
 

@@ -138,7 +138,8 @@ def parse_specs(edges: Sequence[str | Sequence[str]], model: GPT2Config, prompts
         parsed = tuple(parse_edge(name, model) for name in names)
         for name, edge in zip(names, parsed, strict=True):
             _check(name, edge, roles, longest)
-        specs.append(Spec(",".join(names), parsed))
+        # One order for all ways to name a set, so that sums are rounded alike.
+        specs.append(Spec(",".join(names), tuple(sorted(parsed, key=str))))
     if not specs or not all(spec.edges for spec in specs):
         raise EdgeError("there are no edges; name at least one, such as 8.6:9.9@end:IO/dest")
     return tuple(specs)
@@ -236,7 +237,7 @@ def _fill(values: dict[str, np.ndarray], runs: Sequence[Run], scene: Scene) -> N
     """Before and, to begin with, after: the clean run's."""
     batch = scene.batch
     place = batch.place[: len(batch.prompts)]
-    clean = np.asarray(_difference(scene.clean.logits, batch.answer, batch.distractor))[: len(place)]
+    clean = batch.asked(np.asarray(_difference(scene.clean.logits, batch.answer, batch.distractor)))[: len(place)]
     watched = [watched_firing(run.spec) for run in runs]
     rows = np.asarray([0 if firing is None else scene.firing[firing] for firing in watched])
     seen = np.asarray([[firing is not None] for firing in watched])

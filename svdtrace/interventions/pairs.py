@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
-from gpt2jax.blocks import attn_scale
+from gpt2jax.blocks import attn_scale, masked_softmax
 from gpt2jax.config import GPT2Config
 from gpt2jax.numerics import einsum
 from svdtrace.config import TraceConfig
@@ -27,8 +27,8 @@ class Pairs:
     """The distinct firings that edges name, `(layer, head, dest, src)`, in a batch.
 
     `dest`, `src`: tokens, -1 where a prompt lacks an end; `exists`: both are tokens of the prompt and src ≤ dest;
-    `fires`: METHOD.md, section 3; `members`: S where it fires, nothing elsewhere. `score`, `pattern`: NaN where there
-    is no such pair.
+    `fires`: METHOD.md, section 3, with a slice (a total of 0 has none, and so no edge); `members`: S where it fires,
+    nothing elsewhere. `score`, `pattern`: NaN where there is no such pair.
     """
 
     names: tuple[Firing, ...]
@@ -71,7 +71,7 @@ def find_pairs(
     found = _look(clean.q, clean.k, within, scales, *heads, *ends, batch.length, tau, whole)
     members, score, pattern = (np.asarray(each)[: len(names)] for each in found)
     fires = exists & (dest <= batch.last) & (pattern >= pattern.dtype.type(config.threshold))
-    fires &= (score >= config.score_min) & (src >= int(config.skip_first))
+    fires &= (score >= config.score_min) & (src >= int(config.skip_first)) & members.any(axis=-1)
     undefined = score.dtype.type(np.nan)
     return Pairs(
         names=names,
@@ -117,7 +117,7 @@ def _look(
         query, keys = q[layer, prompt, dest, head], k[layer, :, :, head]
         scores = einsum("bh,bjh->bj", query, keys) * attn_scales[layer]
         allowed = (source <= dest[:, None]) & (source < length[:, None])
-        patterns = jax.nn.softmax(jnp.where(allowed, scores, -jnp.inf), axis=-1, where=allowed)
+        patterns = masked_softmax(jnp.where(allowed, scores, -jnp.inf))
         key = keys[prompt, src]
         products = query * key
         # Whether a slice is near a tie is a trace's business.

@@ -43,6 +43,10 @@ class Batch:
     place: np.ndarray
     prompts: tuple[Prompt, ...]
 
+    def asked(self, difference: np.ndarray) -> np.ndarray:
+        """Logit differences of all rows, NaN where a prompt lacks answer or distractor."""
+        return np.where((self.answer >= 0) & (self.distractor >= 0), difference, np.nan)
+
 
 def bucket_edges(lengths: Sequence[int]) -> tuple[int, ...]:
     """The lengths to pad to: at most `MOST_BUCKETS`, chosen so that padding and compilation together cost least.

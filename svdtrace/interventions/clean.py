@@ -7,13 +7,14 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 from flax import struct
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Bool, Float, Int
 
 from gpt2jax.blocks import attention_mask, layer_norm, run_blocks
 from gpt2jax.config import GPT2Config
 from gpt2jax.forward import embed, unembed
 from gpt2jax.params import Params
 from gpt2jax.sites import Passage
+from svdtrace.tracing.finite import finite_in_all, finite_layer
 
 _KEPT = {
     "resid_pre": "hook_resid_pre",
@@ -31,7 +32,7 @@ _KEPT = {
 class Clean:
     """A batch's values without edits; q and k in the singular gauge.
 
-    `logits` of the next token at the last traced one.
+    `logits` of the next token at the last traced one; `finite`: see `svdtrace.tracing.finite`.
     """
 
     resid_pre: Float[Array, "layer prompt tok d_model"]
@@ -45,6 +46,7 @@ class Clean:
     embed: Float[Array, "prompt tok d_model"]
     pos: Float[Array, "prompt tok d_model"]
     logits: Float[Array, "prompt vocab"]
+    finite: Bool[Array, " prompt"]
 
 
 @struct.dataclass
@@ -78,7 +80,8 @@ def run_clean(
     """
     n_tokens = tokens.shape[1]
     positions = jnp.broadcast_to(jnp.arange(n_tokens), tokens.shape)
-    mask = attention_mask(jnp.arange(n_tokens) < length[:, None])
+    token = jnp.arange(n_tokens)[None]
+    mask = attention_mask(token < length[:, None])
     stem = Passage({})
     resid = embed(params, tokens, positions, stem)
     resid, seen, _ = run_blocks(
@@ -86,11 +89,15 @@ def run_clean(
         params.blocks,
         resid,
         mask,
-        observe=lambda seen: {name: seen[site] for name, site in _KEPT.items()},
+        observe=lambda seen: {
+            **{name: seen[site] for name, site in _KEPT.items()},
+            "finite": finite_layer(seen, token <= last[:, None], mask),
+        },
     )
     at_last = jnp.take_along_axis(resid, jnp.maximum(last, 0)[:, None, None], axis=1)
     logits = read_out(config, params, at_last)[:, 0]
-    clean = Clean(**seen, embed=stem.seen["hook_embed"], pos=stem.seen["hook_pos_embed"], logits=logits)
+    finite = finite_in_all(seen.pop("finite"), last, logits)
+    clean = Clean(**seen, finite=finite, embed=stem.seen["hook_embed"], pos=stem.seen["hook_pos_embed"], logits=logits)
     start = n_tokens - 1 - last
     place = jnp.maximum(jnp.arange(n_tokens) - start[:, None], 0)
 

@@ -38,6 +38,7 @@ from svdtrace.results.decompositions import cached_decompose
 from svdtrace.results.versions import versions
 from svdtrace.tracing.batching import Batch, batches, bucket_edges
 from svdtrace.tracing.devices import computing_device, precision
+from svdtrace.tracing.finite import not_finite, refuse_nothing_finite
 from svdtrace.tracing.prepare import processed
 from svdtrace.tracing.trace import Clock, check_prompts
 
@@ -107,11 +108,13 @@ def intervene(
         progress: called with interventions done and in all, after every batch.
 
     Returns:
-        A row for every prompt and intervention; `edited` is false where no edge of it is there.
+        A row for every prompt and intervention; `edited` is false where no edge of it is there. Prompts whose
+        activations are not finite have none; the manifest counts and names them.
 
     Raises:
         EdgeError: an edge's name that cannot be understood, or a writer that cannot be edited.
-        SettingError, PromptError, ModelError: what was asked does not fit the model or the prompts.
+        SettingError, PromptError, ModelError: what was asked does not fit the model or the prompts, or the activations
+            of no prompt are finite.
     """
     config, tracing = config or InterventionConfig(), tracing or TraceConfig()
     clock = Clock()
@@ -120,7 +123,29 @@ def intervene(
     with precision(tracing):
         with clock("prepare"):
             ready = make_ready(model, tracing)
-        return intervene_ready(ready, prompts, specs, config, clock=clock, progress=progress)
+            places = _finite_places(ready, prompts)
+        unusable = not_finite(prompts, set(range(len(prompts))) - set(places))
+        refuse_nothing_finite(unusable, len(prompts))
+        kept = [prompts[place] for place in places]
+        found = intervene_ready(ready, kept, specs, config, clock=clock, progress=progress)
+    said = {"prompts": found.manifest["prompts"] | {"sha256": prompts_hash(prompts)}, "not_finite": unusable}
+    tables = (_numbered(table, places) for table in (found.table, found.measures))
+    return Interventions(*tables, {**found.manifest, **said})
+
+
+def _finite_places(ready: Ready, prompts: Sequence[Prompt]) -> list[int]:
+    """The places of the prompts whose activations are finite."""
+    finite = np.zeros(len(prompts), bool)
+    for batch in _batches(ready, prompts):
+        clean, _ = run_clean(ready.model.config, ready.model.params, batch.tokens, batch.length, batch.last)
+        finite[batch.place[: len(batch.prompts)]] = np.asarray(clean.finite)[: len(batch.prompts)]
+    return np.flatnonzero(finite).tolist()
+
+
+def _numbered(table: pa.Table, places: Sequence[int]) -> pa.Table:
+    """The table with its prompts called by their places in the input."""
+    numbers = np.asarray(places, np.int32)[table["prompt"].to_numpy()]
+    return table.set_column(0, table.schema.field(0), pa.array(numbers))
 
 
 def parse_specs(edges: Sequence[str | Sequence[str]], model: GPT2Config, prompts: Sequence[Prompt]) -> tuple[Spec, ...]:

@@ -45,6 +45,7 @@ from svdtrace.sweeping.processes import Processes
 from svdtrace.sweeping.windows import Window, windows
 from svdtrace.tracing.batching import Plan, streaming_plan
 from svdtrace.tracing.devices import computing_device, computing_devices, precision
+from svdtrace.tracing.finite import refuse_nothing_finite
 from svdtrace.tracing.manifest import device_facts, model_facts
 from svdtrace.tracing.prepare import Prepared, prepare, spread
 from svdtrace.tracing.roots import parse_roots
@@ -105,7 +106,8 @@ def sweep(
     Raises:
         OutputError: the folder holds another sweep, or other files, or is in use, or cannot be written.
         PromptError: the source cannot be read, or (`strict`) holds a prompt that cannot be used.
-        SettingError, RootError, ModelError: what is asked does not fit the model or the first part's prompts.
+        SettingError, RootError, ModelError: what is asked does not fit the model or the first part's prompts, or the
+            activations of no prompt are finite.
     """
     if part_size < 1:
         raise SettingError(f"part_size is {part_size}; give 1 or more")
@@ -203,6 +205,7 @@ class _Run:
                     progress(Progress(count.done.tally, count.earlier, time.perf_counter() - start))
             self.together.wait("done")
             whole = self._all_parts(digests)
+            refuse_nothing_finite(parts.not_finite(whole), whole.tally.prompts + whole.tally.not_finite)
             complete = True
         finally:
             rejected.close(complete=complete)
@@ -282,6 +285,7 @@ class _Run:
                 "source": self.source,
             },
             "counts": {"firings": tally.firings, "edges": tally.edges, "firings_per_head": done.firings_per_head},
+            "not_finite": parts.not_finite(done),
             "near_ties": parts.near_ties(done),
             "paths_saturated": tally.paths_saturated,
             **({} if done.rounding is None else {ROUNDING: done.rounding}),

@@ -73,6 +73,7 @@ def opened(folder: Path, manifest: dict[str, Any]) -> Swept:
             "edges": tally.edges,
             "firings_per_head": there.firings_per_head,
         },
+        "not_finite": parts.not_finite(there),
         "near_ties": parts.near_ties(there),
         "paths_saturated": tally.paths_saturated,
         **({} if there.rounding is None else {ROUNDING: there.rounding}),

@@ -51,34 +51,26 @@ def finite_in_all(
 
 
 def not_finite(prompts: Sequence[Prompt], places: Iterable[int]) -> dict[str, Any]:
-    """What a manifest says of the prompts at some places: how many they are, and the first of them by name.
-
-    Raises:
-        ModelError: there are prompts, and it is all of them.
-    """
+    """What a manifest says of the prompts at some places: how many they are, and the first of them by name."""
     places = sorted(int(each) for each in places)
-    if places and len(places) == len(prompts):
-        raise nothing_finite(len(prompts))
     return {"prompts": len(places), "named": [prompt_name(prompts[each], each) for each in places[:NAMED]]}
 
 
-def nothing_finite(count: int) -> ModelError:
-    """The error that all prompts are such."""
-    which = "of the only prompt" if count == 1 else f"of all {count:,} prompts"
-    return ModelError(
-        f"activations {which} are not finite, so that nothing can be said of them; the model's weights overflow, or its "
-        "layer_norm_epsilon is 0: give another model, or --dtype float64"
+def refuse_nothing_finite(said: Mapping[str, Any], count: int) -> None:
+    """Hold what `not_finite` says against how many prompts there are.
+
+    Raises:
+        ModelError: there are prompts, and none of them is finite.
+    """
+    if not count or said["prompts"] < count:
+        return
+    which = "the only prompt" if count == 1 else f"all {count:,} prompts"
+    raise ModelError(
+        f"the activations of {which} are not finite, so that nothing can be said of them; the model's weights overflow, "
+        "or its layer_norm_epsilon is 0: give another model, or --dtype float64"
     )
 
 
 def prompt_name(prompt: Prompt, place: int) -> str:
     """`prompt 3`, with its id where it has one."""
     return f"prompt {place}" if prompt.id is None else f'prompt {place} ("{prompt.id}")'
-
-
-def finite_places(finite: Sequence[np.ndarray | Array], places: Sequence[np.ndarray]) -> np.ndarray:
-    """From batches' marks and their prompts' places in the input: the places of those that are finite, in order."""
-    if not places:
-        return np.zeros(0, np.int64)
-    marked = np.concatenate([np.asarray(each)[: len(place)] for each, place in zip(finite, places, strict=True)])
-    return np.sort(np.concatenate(places)[marked])

@@ -41,26 +41,30 @@ Keep = Callable[[Batch, Rows], np.ndarray]
 
 @dataclass(frozen=True)
 class BatchCounts:
-    """What the manifest says of a batch; `firings_per_head` [layer head] counts all traced firings, reached or not, and
-    `undecided` are all pairs that rounding may make fire or not.
+    """What the manifest says of a batch; `firings_per_head` [layer head] counts all traced firings, reached or not,
+    `undecided` are all pairs that rounding may make fire or not, `not_finite` the places in the input of prompts whose
+    activations are not finite.
     """
 
     firings_per_head: np.ndarray
     paths_saturated: int
     undecided: UndecidedPairs
+    not_finite: np.ndarray
 
 
 @dataclass(frozen=True)
 class BatchTrace:
     """A batch's rows and what belongs to them.
 
-    `kept` marks the firings that some root reaches; `paths` counts the ways, int64; both [firing].
+    `kept` marks the firings that some root reaches; `paths` counts the ways, int64; both [firing]. `finite` [prompt]
+    marks the prompts that have rows, `logit_difference` is NaN where a prompt lacks answer or distractor.
     """
 
     batch: Batch
     rows: Rows
     paths: np.ndarray
     kept: np.ndarray
+    finite: np.ndarray
     logit_difference: np.ndarray
     counts: BatchCounts
 
@@ -105,6 +109,7 @@ class Following:
     candidates: Candidates
     sizes: Sizes
     chunks: list[Chunk]
+    finite: Array
     logit_difference: Array
     root_heads: Array | None
 
@@ -119,7 +124,7 @@ def follow(prepared: Prepared, batch: Batch, observed: Observed, config: TraceCo
         coverage, n_heads = np.asarray(config.coverage, prepared.dtype), prepared.model.config.n_heads
         heads = logit_heads(params, observed, batch.last, *asked, coverage, n_heads=n_heads)
     difference = logit_difference(params, observed.final_read, *asked)
-    return Following(batch, firings, observed.candidates, observed.sizes, chunks, difference, heads)
+    return Following(batch, firings, observed.candidates, observed.sizes, chunks, observed.finite, difference, heads)
 
 
 def finish(
@@ -136,21 +141,30 @@ def finish(
     undecided = undecided_pairs(prepared, following.candidates, following.sizes, batch.place, config)
     per_head = np.zeros((shape.n_layers, shape.n_heads), np.int64)
     np.add.at(per_head, (firings.layer, firings.head), 1)
+    count = len(batch.prompts)
+    finite = np.asarray(following.finite)[:count]
+    counts = BatchCounts(
+        firings_per_head=per_head,
+        paths_saturated=n_saturated,
+        undecided=undecided,
+        not_finite=batch.place[:count][~finite],
+    )
     return BatchTrace(
         batch=batch,
         rows=rows,
         paths=paths,
         kept=paths > 0,
-        logit_difference=np.asarray(following.logit_difference)[: len(batch.prompts)],
-        counts=BatchCounts(firings_per_head=per_head, paths_saturated=n_saturated, undecided=undecided),
+        finite=finite,
+        logit_difference=batch.asked(np.asarray(following.logit_difference))[:count],
+        counts=counts,
     )
 
 
 def batch_tables(trace: BatchTrace, order: WriterOrder) -> tuple[pa.Table, pa.Table, pa.Table]:
     """A batch's prompts, firings and edges as tables of the contract."""
-    batch = trace.batch
+    batch, rows = trace.batch, np.flatnonzero(trace.finite)
     return (
-        tables.prompts_table(batch.prompts, trace.logit_difference, batch.place[: len(batch.prompts)]),
+        tables.prompts_table([batch.prompts[row] for row in rows], trace.logit_difference[rows], batch.place[rows]),
         tables.firings_table(trace.rows, trace.paths, trace.kept, batch.place, batch.prompts),
         tables.edges_table(trace.rows, trace.paths, trace.kept, batch.place, batch.prompts, order),
     )
@@ -163,14 +177,14 @@ def logit_difference(
     answer: Int[Array, " prompt"],
     distractor: Int[Array, " prompt"],
 ) -> Float[Array, " prompt"]:
-    """logit[answer] − logit[distractor] at the last traced token; NaN where a prompt lacks one of them (-1)."""
+    """logit[answer] − logit[distractor] at the last traced token; means nothing where a prompt lacks one of them (-1)."""
     W_U = unembedding(params)
     a, d = jnp.maximum(answer, 0), jnp.maximum(distractor, 0)
     direction = (W_U[:, a] - W_U[:, d]).astype(final_read.dtype)
     difference = einsum("bd,db->b", final_read, direction)
     if params.b_U is not None:
         difference = difference + (params.b_U[a] - params.b_U[d]).astype(difference.dtype)
-    return jnp.where((answer >= 0) & (distractor >= 0), difference, jnp.nan)
+    return difference
 
 
 def attributed(

@@ -173,9 +173,9 @@ def with_roles(prompts: pa.Table, rows: pa.Table) -> pa.Table:
 
 
 def defined(values: np.ndarray) -> pa.Array:
-    """float32 with null in place of what is not a number."""
+    """float32 with null in place of what is not a number, or no finite one."""
     values = np.asarray(values, np.float32)
-    return pa.array(values, pa.float32(), mask=np.isnan(values))
+    return pa.array(values, pa.float32(), mask=~np.isfinite(values))
 
 
 def _nullable(values: np.ndarray) -> pa.Array:

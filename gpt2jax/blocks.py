@@ -160,7 +160,7 @@ def _layer(site: Passage) -> Array | int:
 
 
 def masked_softmax(scores: Float[Array, "*axes src"]) -> Float[Array, "*axes src"]:
-    """Softmax over the sources, -inf for those left out; a destination that may attend to nothing gets zeros, not NaN."""
+    """Softmax over the sources, -inf for those left out; a destination that attends to nothing gets zeros, not NaN."""
     top = jnp.max(scores, axis=-1, keepdims=True)
     weights = jnp.exp(scores - jnp.where(jnp.isfinite(top), top, 0.0))
     total = jnp.sum(weights, axis=-1, keepdims=True)

@@ -29,7 +29,7 @@ class Compared:
     """Contributions of heads to firings, by S (set 0) and by every vector within the rank (set 1).
 
     `weight` [set side block slot writer], -inf for writers that do not stand below; `measures` in the order of
-    `MEASURES`, NaN where nothing is contributed; `chosen`: edges by S (section 6).
+    `MEASURES`, 0 where nothing is contributed; `chosen`: edges by S (section 6).
     """
 
     weight: Float[Array, "set side block slot writer"]
@@ -38,16 +38,17 @@ class Compared:
 
 
 def concentration(weight: Float[Array, "*rows writer"]) -> Float[Array, " measure *rows"]:
-    """How concentrated contributions are; -inf stands for none."""
+    """How concentrated contributions are; -inf stands for none. All measures are 0 where nothing is contributed."""
     present = weight > -jnp.inf
     sizes = jnp.where(present, jnp.abs(weight), 0)
     gross = jnp.sum(sizes, axis=-1)
-    share = sizes / gross[..., None]
+    there = gross > 0
+    share = sizes / jnp.where(there, gross, 1)[..., None]
     top5 = jnp.sum(jnp.where(running_sums(share).place < 5, share, 0), axis=-1)
     entropy = -jnp.sum(jnp.where(share > 0, share * jnp.log(jnp.where(share > 0, share, 1)), 0), axis=-1)
-    net = jnp.abs(jnp.sum(jnp.where(present, weight, 0), axis=-1)) / gross
-    found = jnp.stack([jnp.max(share, axis=-1), top5, jnp.exp(entropy), net])
-    return jnp.where(gross > 0, found, jnp.nan)
+    net = jnp.abs(jnp.sum(jnp.where(present, weight, 0), axis=-1)) / jnp.where(there, gross, 1)
+    # Nothing is evenly shared by no head.
+    return jnp.stack([jnp.max(share, axis=-1), top5, jnp.where(there, jnp.exp(entropy), 0), net])
 
 
 @partial(jax.jit, static_argnames=("method",))

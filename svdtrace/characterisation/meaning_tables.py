@@ -68,7 +68,6 @@ def products_table(usage: HeadUsage, example: Key | None) -> pa.Table:
 def _repeated(usage: HeadUsage, example: Key, count: int) -> dict[str, Any]:
     """The columns that say which firing it is."""
     values = dict(zip(_FIRING, example, strict=True))
-    values = dict(zip(_FIRING, example, strict=True))
     strings = usage.prompts[example[0]].strings
     values |= {f"{end}_string": strings[values[end]] for end in ("dest", "src")}
     values["prompt"] = int(usage.places[example[0]])

@@ -12,7 +12,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from gpt2jax.blocks import attention_mask, layer_norm, run_blocks
 from gpt2jax.config import GPT2Config
-from gpt2jax.forward import embed, unembed
+from gpt2jax.forward import embed, final_read, unembed
 from gpt2jax.numerics import einsum
 from gpt2jax.params import Params
 from gpt2jax.sites import Passage
@@ -73,7 +73,7 @@ def edited_measures(
         codes: for each of these layers which of the writers lie below it, in the order of `means.read`.
 
     Returns:
-        One number a measure and prompt; the logit difference is NaN where a prompt lacks answer or distractor.
+        One number a measure and prompt, which means nothing where a prompt lacks answer or distractor.
     """
     n_tokens = reading.tokens.shape[1]
     allowed = attention_mask(jnp.arange(n_tokens) < reading.length[:, None])
@@ -107,8 +107,7 @@ def final_measures(
     config: GPT2Config, params: Params, resid: Float[Array, "prompt tok d_model"], reading: Reading
 ) -> Float[Array, "measure prompt"]:
     """`MEASURES` of the last residual."""
-    at_last = jnp.take_along_axis(resid, jnp.maximum(reading.last, 0)[:, None, None], axis=1)
-    read = layer_norm(params.ln_final, at_last, config.layer_norm_epsilon, "ln_final", Passage({}))[:, 0]
+    read = final_read(config, params, resid, reading.last, Passage({}))
     answer = jnp.maximum(reading.answer, 0)[:, None]
     log_probability = jnp.take_along_axis(jax.nn.log_softmax(unembed(params, read)), answer, axis=1)[:, 0]
     return jnp.stack([logit_difference(params, read, reading.answer, reading.distractor), log_probability])

@@ -90,9 +90,7 @@ def given(prompts: pa.Table, firings: pa.Table, edges: pa.Table) -> Given:
         return table.filter(pa.array(np.isin(table["prompt"].to_numpy(), asked["prompt"].to_numpy())))
 
     left_out = prompts.num_rows - asked.num_rows
-    return Given(
-        asked["prompt"].to_numpy(), found, token_roles(asked), of_asked(firings), of_asked(edges), left_out
-    )
+    return Given(asked["prompt"].to_numpy(), found, token_roles(asked), of_asked(firings), of_asked(edges), left_out)
 
 
 def _pairs(prompts: pa.Table) -> list[tuple[int | None, int | None]]:

@@ -98,9 +98,7 @@ def circuit(
     return Circuit(**found.pop("tables"), manifest={**manifest, **found, "seconds": clock.rounded()})
 
 
-def _finite(
-    prepared: Prepared, config: TraceConfig, source: Given, trace: Trace
-) -> tuple[Given, dict[str, Any]]:
+def _finite(prepared: Prepared, config: TraceConfig, source: Given, trace: Trace) -> tuple[Given, dict[str, Any]]:
     """The prompts whose activations are finite, and what is said of the others, which a trace of this version lacks."""
     kept = finite_places(prepared, config, source)
     lost = np.setdiff1d(source.places, kept)

@@ -9,9 +9,9 @@ import jax.numpy as jnp
 from flax import struct
 from jaxtyping import Array, Bool, Float, Int
 
-from gpt2jax.blocks import attention_mask, layer_norm, run_blocks
+from gpt2jax.blocks import attention_mask, run_blocks
 from gpt2jax.config import GPT2Config
-from gpt2jax.forward import embed, unembed
+from gpt2jax.forward import embed, final_read, unembed
 from gpt2jax.params import Params
 from gpt2jax.sites import Passage
 from svdtrace.tracing.finite import finite_in_all, finite_layer
@@ -94,8 +94,7 @@ def run_clean(
             "finite": finite_layer(seen, token <= last[:, None], mask),
         },
     )
-    at_last = jnp.take_along_axis(resid, jnp.maximum(last, 0)[:, None, None], axis=1)
-    logits = read_out(config, params, at_last)[:, 0]
+    logits = unembed(params, final_read(config, params, resid, last, Passage({})))
     finite = finite_in_all(seen.pop("finite"), last, logits)
     clean = Clean(**seen, finite=finite, embed=stem.seen["hook_embed"], pos=stem.seen["hook_pos_embed"], logits=logits)
     start = n_tokens - 1 - last
@@ -111,11 +110,3 @@ def run_clean(
         logits=logits,
     )
     return clean, aligned
-
-
-def read_out(
-    config: GPT2Config, params: Params, resid: Float[Array, "*axes tok d_model"]
-) -> Float[Array, "*axes tok vocab"]:
-    """Logits of the next token, from the residual after the last block."""
-    read = layer_norm(params.ln_final, resid, config.layer_norm_epsilon, "ln_final", Passage({}))
-    return unembed(params, read)

@@ -18,10 +18,11 @@ from jaxtyping import Array, Bool, Float, Int
 
 from gpt2jax.blocks import block, layer_norm
 from gpt2jax.config import GPT2Config
+from gpt2jax.forward import final_read, unembed
 from gpt2jax.numerics import compute_dtype, einsum
 from gpt2jax.params import Blocks, Params
 from gpt2jax.sites import Hook, Passage
-from svdtrace.interventions.clean import Aligned, read_out
+from svdtrace.interventions.clean import Aligned
 
 ATTENTION, MLP = 0, 1
 STEM = -1
@@ -149,13 +150,14 @@ class _Run:
             first = first + 1
         step = partial(self.step, begins=False)
         resid, score, pattern, square, product = jax.lax.fori_loop(first, self.config.n_layers, step, carry)
-        logits = read_out(self.config, self.params, resid[:, -1:])[:, 0]
+        last = jnp.full(resid.shape[0], resid.shape[1] - 1)
+        logits = unembed(self.params, final_read(self.config, self.params, resid, last, Passage({})))
         log_before, log_after = jax.nn.log_softmax(self.aligned.logits), jax.nn.log_softmax(logits)
         kl = jnp.sum(jnp.exp(log_before) * (log_before - log_after), axis=-1)
         return Outcome(logit_difference(logits, answer, distractor), kl, score, pattern, square, product)
 
-    def renormalised(self, layer: Array, weights: Blocks, resid: Float[Array, "prompt tok d_model"]) -> Reads:
-        """The edits of a layer's readers as additions to queries, keys and values: `LN(r ± δ) − LN(r)`, r as it is now."""
+    def renormalised(self, weights: Blocks, resid: Float[Array, "prompt tok d_model"]) -> Reads:
+        """The edits of a layer's readers as additions to what they read: `LN(r ± δ) − LN(r)`, r as it is now."""
         reads, epsilon = self.reads, self.config.layer_norm_epsilon
         entering = resid[jnp.arange(resid.shape[0])[None], jnp.maximum(reads.token, 0)]
         before, after = (
@@ -170,7 +172,7 @@ class _Run:
         resid, score, pattern, square, product = carry
         weights = jax.tree.map(lambda array: _layer(array, layer).astype(compute_dtype(array)), self.params.blocks)
         clean = {name: _layer(getattr(self.aligned, name), layer) for name in ("q", "k", "v", "attn_out")}
-        reads = self.reads if self.reads.resid is None else self.renormalised(layer, weights, resid)
+        reads = self.reads if self.reads.resid is None else self.renormalised(weights, resid)
         edits = _Edits(self.writes, reads, layer, {name: value[:, self.before :] for name, value in clean.items()})
         site = Passage(edits.hooks(begins), layer=layer)
         past = (clean["k"][:, : self.before], clean["v"][:, : self.before])

@@ -40,8 +40,8 @@ class RoundingScale:
 class Read:
     """What a side of firings reads with: β of METHOD.md, section 4, and the norms beside it.
 
-    `coefficient` β_k, 0 outside S; `root`, `turn`: see `RoundingScale`; `other_read` = ‖x̃‖ and `other_size` = ‖β‖ of the
-    other side, over every k within the rank; both 0 where the coefficients are signs, which do not round.
+    `coefficient` β_k, 0 outside S; `root`, `turn`: see `RoundingScale`; `other_read` = ‖x̃‖ of the other side and
+    `other_size` = ‖β‖ over every k within the rank, both 0 where the coefficients are signs, which do not round.
     """
 
     coefficient: Float[Array, "*block slot sv"]

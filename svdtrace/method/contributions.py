@@ -143,7 +143,10 @@ def head_sizes(written: Written, appended: float) -> Float[Array, "block writer 
 
 
 def other_sizes(
-    written: Written, b_O: Float[Array, "layer d_model"], gain: Float[Array, " d_model"], offset: Float[Array, " d_model"]
+    written: Written,
+    b_O: Float[Array, "layer d_model"],
+    gain: Float[Array, " d_model"],
+    offset: Float[Array, " d_model"],
 ) -> Float[Array, "block writer slot"]:
     """The same for all other writers, in the order of `other_terms`."""
     scale = written.scale[:, None, :]

@@ -45,8 +45,8 @@ class Chance:
     Args:
         candidates: those with a statistic above 0; all others have p- and q-values of 1.
         statistic: as observed, over all of the reader's firings [candidate].
-        observed, null: by kind, as observed [candidate] and under each null [null candidate], over the same firings: all
-            of the reader's, under `prompts` those whose prompt has a partner.
+        observed, null: by kind, as observed [candidate] and under each null [null candidate], over the same firings:
+            all of the reader's, under `prompts` those whose prompt has a partner.
         p: by kind, `p_values(observed, null)`; NaN where a null says nothing of it.
         q_value: Benjamini–Hochberg, over all candidates, of the largest p: an edge must beat every null.
         size: firings by |S| in random bases [null layer head d_head+1].

@@ -55,7 +55,8 @@ class Part:
     """A part that is written: the digest of its window, what is counted of it, the firings of each head `9.6`.
 
     `rounding`: what bfloat16 weights change, in the one part that was traced with the float32 weights too.
-    `near_ties`, `not_finite`: the names of the first of them, see `svdtrace.tracing.near_ties` and `svdtrace.tracing.finite`.
+    `near_ties`, `not_finite`: the names of the first of them, see the modules `near_ties` and `finite` of
+    `svdtrace.tracing`.
     """
 
     digest: str

@@ -173,6 +173,8 @@ def _padded(prompts: Sequence[Prompt], places: np.ndarray, n_tokens: int, size: 
     tokens = np.zeros((size, n_tokens), np.int32)
     for row, prompt in zip(tokens, prompts, strict=False):
         row[: len(prompt.tokens)] = prompt.tokens
+        # Of the prompt's own: values of another token that are not finite would reach it, 0 × inf being no number.
+        row[len(prompt.tokens) :] = prompt.tokens[-1]
 
     def column(values: list[int], filler: int) -> np.ndarray:
         return np.asarray(values + [filler] * fill, np.int32)

@@ -10,7 +10,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from svdtrace.errors import ModelError
@@ -45,7 +44,7 @@ def finite_in_all(
     last: Int[Array, " prompt"],
     *final: Float[Array, " prompt"] | Float[Array, "prompt d_model"],
 ) -> Bool[Array, " prompt"]:
-    """Whether all layers are finite, and what is read at the last traced token in the end; rows without a prompt are."""
+    """Whether all layers are finite, and what is read at the last traced token; rows without a prompt are."""
     ends = [jnp.all(jnp.isfinite(each).reshape(len(last), -1), axis=1) for each in final]
     return (jnp.all(layers, axis=0) & jnp.all(jnp.stack(ends), axis=0)) | (last < 0)
 
@@ -66,8 +65,8 @@ def refuse_nothing_finite(said: Mapping[str, Any], count: int) -> None:
         return
     which = "the only prompt" if count == 1 else f"all {count:,} prompts"
     raise ModelError(
-        f"the activations of {which} are not finite, so that nothing can be said of them; the model's weights overflow, "
-        "or its layer_norm_epsilon is 0: give another model, or --dtype float64"
+        f"the activations of {which} are not finite, so that nothing can be said of them; the model's weights "
+        "overflow, or its layer_norm_epsilon is 0: give another model, or --dtype float64"
     )
 
 

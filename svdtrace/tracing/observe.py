@@ -15,9 +15,9 @@ import jax.numpy as jnp
 from flax import struct
 from jaxtyping import Array, Bool, Float, Int
 
-from gpt2jax.blocks import attention_mask, layer_norm, run_blocks
+from gpt2jax.blocks import attention_mask, run_blocks
 from gpt2jax.config import GPT2Config
-from gpt2jax.forward import embed
+from gpt2jax.forward import embed, final_read
 from gpt2jax.numerics import compute_dtype
 from gpt2jax.params import Params
 from gpt2jax.sites import Passage
@@ -40,8 +40,8 @@ class Observed:
 
     `candidates` and `sizes` of all layers; `q`, `k` in the singular gauge and `z`, [layer prompt tok head d_head];
     `scale` s of ln1, [layer prompt tok]; for the bounds of contributions, where they are asked for, `read` ‖x̃‖ of what
-    ln1 gives and `written` ‖γ ⊙ (y C)‖ of what each head wrote, with the γ of every reading layer (folded: one for all);
-    `mlp_out` [layer prompt tok d_model], `embed`, `pos` [prompt tok d_model], kept for `writers = all` alone;
+    ln1 gives and `written` ‖γ ⊙ (y C)‖ of what each head wrote, with the γ of every reading layer (folded: one for
+    all); `mlp_out` [layer prompt tok d_model], `embed`, `pos` [prompt tok d_model], kept for `writers = all` alone;
     `final_read` what the unembedding reads at the last traced token, [prompt d_model], and `final_scale` s_f there,
     [prompt]; `finite`, see `svdtrace.tracing.finite`: the others have no candidates.
     """
@@ -134,11 +134,10 @@ def observe(
         return replace(room, **{name: _at_layer(getattr(room, name), value, layer) for name, value in values.items()})
 
     resid, seen, room = run_blocks(config, params.blocks, resid, allowed, observe=look, keep=write, kept=room)
-    at_last = jnp.take_along_axis(resid, jnp.maximum(last, 0)[:, None, None], axis=1)
-    read = layer_norm(params.ln_final, at_last, config.layer_norm_epsilon, "ln_final", stem)
+    read = final_read(config, params, resid, last, stem)
     q_size, k_size = seen.pop("sizes")
     final_scale = stem.seen["ln_final.hook_scale"][:, 0, 0]
-    finite = finite_in_all(seen.pop("finite"), last, final_scale, read[:, 0])
+    finite = finite_in_all(seen.pop("finite"), last, final_scale, read)
     return Observed(
         candidates=_of_finite(seen.pop("candidates"), finite),
         **seen,
@@ -146,15 +145,13 @@ def observe(
         **{each.name: getattr(room, each.name) for each in fields(Room)},
         embed=stem.seen["hook_embed"] if all_writers else None,
         pos=stem.seen["hook_pos_embed"] if all_writers else None,
-        final_read=read[:, 0],
+        final_read=read,
         final_scale=final_scale,
         finite=finite,
     )
 
 
-def new_room(
-    config: GPT2Config, dtype: jnp.dtype, shape: tuple[int, ...], all_writers: bool, n_gains: int = 0
-) -> Room:
+def new_room(config: GPT2Config, dtype: jnp.dtype, shape: tuple[int, ...], all_writers: bool, n_gains: int = 0) -> Room:
     """Room for a batch of a shape, [prompt tok].
 
     Args:

@@ -177,7 +177,7 @@ def logit_difference(
     answer: Int[Array, " prompt"],
     distractor: Int[Array, " prompt"],
 ) -> Float[Array, " prompt"]:
-    """logit[answer] − logit[distractor] at the last traced token; means nothing where a prompt lacks one of them (-1)."""
+    """logit[answer] − logit[distractor] at the last traced token; means nothing where a prompt lacks one (-1)."""
     W_U = unembedding(params)
     a, d = jnp.maximum(answer, 0), jnp.maximum(distractor, 0)
     direction = (W_U[:, a] - W_U[:, d]).astype(final_read.dtype)

@@ -149,8 +149,8 @@ def in_gauge(model: Model, decomposition: Decomposition) -> Prepared:
 def _ready(
     config: GPT2Config, blocks: Blocks, decomposition: Decomposition, *, hold: bool
 ) -> tuple[dict[str, Array], tuple[Reader, ...], Array, tuple[Array, ...] | None, Array]:
-    """Queries and keys in the singular gauge, readers, Gram matrices, the readers' cores if they are to be held, and the
-    scores' scale: one program, since compiling (or reading) one for every step would take longer than the steps.
+    """Queries and keys in the singular gauge, readers, Gram matrices, the readers' cores if they are to be held, and
+    the scores' scale: one program, since compiling (or reading) one for every step would take longer than the steps.
     """
     A, B = singular_gauge(decomposition)
     bounds = rounding_scale(decomposition)

@@ -233,8 +233,8 @@ def trace_settled(
     clock: Clock | None = None,
     progress: Progress | None = None,
 ) -> Trace:
-    """Trace checked prompts with what is settled once for all of a sweep; else the same as `trace_prepared`, except that
-    the activations of none of them need be finite.
+    """Trace checked prompts with what is settled once for all of a sweep; else the same as `trace_prepared`, except
+    that the activations of none of them need be finite.
     """
     clock = clock or Clock()
     shape = prepared.model.config

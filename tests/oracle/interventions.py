@@ -145,7 +145,9 @@ def run_edited(
     return acts
 
 
-def edited_x(config: Config, x: np.ndarray, resid: np.ndarray, scale: float, change: np.ndarray, norm: str) -> np.ndarray:
+def edited_x(
+    config: Config, x: np.ndarray, resid: np.ndarray, scale: float, change: np.ndarray, norm: str
+) -> np.ndarray:
     """What a head reads at one token when its residual is changed; `scale` is the clean one."""
     if norm == "held":
         return x + change / scale

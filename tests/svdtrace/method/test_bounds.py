@@ -1,4 +1,4 @@
-"""Rounding bounds against what float32 does: traces of random models beside the float64 truth (METHOD.md, section 4)."""
+"""Rounding bounds against what float32 does: traces of random models beside the float64 truth (METHOD.md, 4)."""
 
 from __future__ import annotations
 
@@ -139,7 +139,7 @@ def test_how_far_vectors_turn() -> None:
 
 
 def test_a_bound_by_hand() -> None:
-    """Catches the mean writer instead of the largest, vectors outside S, writers above the reader, norms over S alone."""
+    """Catches the mean writer instead of the largest, vectors outside S, writers above the reader, norms over S."""
     # [writer slot sv], one firing; S is the first two; the third writer stands above the reader.
     terms = jnp.asarray([[[3.0, 0.0, 4.0]], [[0.0, 1.0, 0.0]], [[50.0, 50.0, 50.0]]])
     one = jnp.ones((1,))

@@ -122,13 +122,13 @@ def count_sizes(
         Counts of sizes 0 … h.
     """
     n_sv = q.shape[-1]
-    sizes = jnp.arange(n_sv + 1)
+    sizes = jnp.arange(n_sv + 1)[None, None, None]
 
     def add(counts: Array, some: Array) -> tuple[Array, None]:
         prompt, dest, src = jnp.maximum(some, 0).T
         found = slice_sizes(q[:, prompt, dest] * k[:, prompt, src], tau)
         fires = jnp.any(fired_src[:, prompt, :, dest] == src[:, None, None, None], axis=-1)
-        counted = jnp.moveaxis(~fires, 0, 1) & (some[:, 0] >= 0)[:, None]
+        counted = jnp.moveaxis(~fires, 0, 1) & (some[:, 0] >= 0)[None, :, None]
         hits = (found[..., None] == sizes) & counted[..., None]
         return counts + jnp.sum(hits, axis=1, dtype=jnp.int32), None
 

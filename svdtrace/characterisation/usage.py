@@ -190,7 +190,7 @@ def usage_of(
         done += len(batch.prompts)
         if progress is not None:
             progress(done, len(prompts))
-    said, places = not_finite(prompts, np.flatnonzero(~finite)), np.flatnonzero(finite)
+    said, places = not_finite(prompts, np.flatnonzero(~finite).tolist()), np.flatnonzero(finite)
     if said["prompts"]:
         refuse_nothing_finite(said, len(prompts))
         # Once more without them, since pairs that do not fire were drawn from all.

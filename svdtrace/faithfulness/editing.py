@@ -76,9 +76,10 @@ def edited_measures(
         One number a measure and prompt, which means nothing where a prompt lacks answer or distractor.
     """
     n_tokens = reading.tokens.shape[1]
-    allowed = attention_mask(jnp.arange(n_tokens) < reading.length[:, None])
+    token = jnp.arange(n_tokens)[None]
+    allowed = attention_mask(token < reading.length[:, None])
     stem = Passage({})
-    resid = embed(params, reading.tokens, jnp.broadcast_to(jnp.arange(n_tokens), reading.tokens.shape), stem)
+    resid = embed(params, reading.tokens, jnp.broadcast_to(token, reading.tokens.shape), stem)
     first, heads, mlps = [stem.seen["hook_embed"], stem.seen["hook_pos_embed"]], [], []
     # A loop, since each layer has more writers below it than the one before.
     for layer in range(config.n_layers):
@@ -139,13 +140,13 @@ def _signals(
     """Σ over the set's writers of their terms less their means, at the k that firings use."""
     at = layer - 1
     chosen = ablation.edges[:, at][..., codes[at]][reading.role]
-    away = einsum("btznw,btwd->zbtnd", chosen, read - means.read[at])
+    away = einsum("btznw,btwd->zbtnd", chosen, read - means.read[at][None, None])
     return jnp.where(reading.marks[at], einsum("zbtnd,zndk->zbtnk", away, readers[at].weights), 0)
 
 
 def _hooks(layer: int, means: Means, base: Array, signals: Array) -> dict[str, Any]:
     def edited(own: Array, *, side: int) -> Array:
-        mean = means.gauge[layer - 1, side]
+        mean = means.gauge[layer - 1, side][None, None]
         return mean + base * (own - mean) + (1 - 2 * base) * signals[side]
 
     return {site: [("*", partial(edited, side=side))] for side, site in enumerate(QUERY_AND_KEY)}

@@ -29,7 +29,7 @@ def traced_tokens(
     length: Int[Array, " prompt"], last: Int[Array, " prompt"], n_tokens: int
 ) -> Bool[Array, "prompt tok"]:
     """Which tokens are in the prompt and not after its last traced one."""
-    token = jnp.arange(n_tokens)
+    token = jnp.arange(n_tokens)[None]
     return (token <= last[:, None]) & (token < length[:, None])
 
 

@@ -102,7 +102,9 @@ def _finite(prepared: Prepared, config: TraceConfig, source: Given, trace: Trace
     """The prompts whose activations are finite, and what is said of the others, which a trace of this version lacks."""
     kept = finite_places(prepared, config, source)
     lost = np.setdiff1d(source.places, kept)
-    names = [prompt_name(source.prompts[at], source.places[at]) for at in np.flatnonzero(np.isin(source.places, lost))]
+    names = [
+        prompt_name(source.prompts[at], int(source.places[at])) for at in np.flatnonzero(np.isin(source.places, lost))
+    ]
     said = {"prompts": len(names), "named": names[:NAMED]}
     refuse_nothing_finite(said, len(source.prompts))
     if not len(lost):

@@ -79,8 +79,8 @@ def run_clean(
         last: the last traced token; -1 in a row that only fills the batch.
     """
     n_tokens = tokens.shape[1]
-    positions = jnp.broadcast_to(jnp.arange(n_tokens), tokens.shape)
     token = jnp.arange(n_tokens)[None]
+    positions = jnp.broadcast_to(token, tokens.shape)
     mask = attention_mask(token < length[:, None])
     stem = Passage({})
     resid = embed(params, tokens, positions, stem)
@@ -98,7 +98,7 @@ def run_clean(
     finite = finite_in_all(seen.pop("finite"), last, logits)
     clean = Clean(**seen, finite=finite, embed=stem.seen["hook_embed"], pos=stem.seen["hook_pos_embed"], logits=logits)
     start = n_tokens - 1 - last
-    place = jnp.maximum(jnp.arange(n_tokens) - start[:, None], 0)
+    place = jnp.maximum(token - start[:, None], 0)
 
     def moved(values: Array) -> Array:
         index = place[None].reshape(1, *place.shape, *[1] * (values.ndim - 3))

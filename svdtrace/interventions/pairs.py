@@ -110,7 +110,7 @@ def _look(
 ) -> tuple[Bool[Array, "firing prompt sv"], Float[Array, "firing prompt"], Float[Array, "firing prompt"]]:
     """Members of S, score and pattern at pairs of tokens, one named firing after another."""
     prompt = jnp.arange(q.shape[1])
-    source = jnp.arange(q.shape[2])
+    source = jnp.arange(q.shape[2])[None]
 
     def one(each: tuple[Array, Array, Array, Array]) -> tuple[Array, Array, Array]:
         layer, head, dest, src = each

@@ -134,9 +134,9 @@ class _Run:
         self.writes, self.reads, self.watched = writes, reads, watched
         n_tokens = aligned.resid_pre.shape[2]
         self.before = n_tokens - window
-        token = jnp.arange(n_tokens)
-        causal = token <= token[self.before :, None]
-        self.allowed = (causal & (token >= aligned.start[:, None])[:, None, :])[:, None]
+        token = jnp.arange(n_tokens)[None]
+        causal = token <= token[0, self.before :, None]
+        self.allowed = (causal[None] & (token >= aligned.start[:, None])[:, None, :])[:, None]
 
     def outcome(self, first: Array, answer: Array, distractor: Array, stem: bool) -> Outcome:
         """Run from a layer on, and read the output."""
@@ -207,7 +207,7 @@ class _Edits:
     def place(self, part: int, window: int) -> Float[Array, "entry prompt tok"]:
         """1 where an entry edits a part of this layer."""
         mine = (self.writes.layer == self.layer) & (self.writes.part == part)
-        at = self.writes.token[..., None] == jnp.arange(window)
+        at = self.writes.token[..., None] == jnp.arange(window)[None, None]
         return (at & mine[:, None, None]).astype(self.writes.delta.dtype)
 
     def add(self, value: Float[Array, "prompt tok d_model"], part: int) -> Float[Array, "prompt tok d_model"]:
@@ -225,10 +225,10 @@ class _Edits:
     def read(self, value: Float[Array, "prompt tok head d_head"], name: str) -> Float[Array, "prompt tok head d_head"]:
         """Queries, keys or values, edited."""
         reads, which = self.reads, "qkv".index(name)
-        head = (reads.head[:, None] == jnp.arange(value.shape[2])) & (reads.layer == self.layer)[:, None]
+        head = (reads.head[:, None] == jnp.arange(value.shape[2])[None]) & (reads.layer == self.layer)[:, None]
         held = jnp.any(head[:, None] & reads.hold[..., None], axis=0)
         value = jnp.where(held[:, None, :, None], self.clean[name], value)
-        at = (reads.token[..., None] == jnp.arange(value.shape[1])).astype(value.dtype)
+        at = (reads.token[..., None] == jnp.arange(value.shape[1])[None, None]).astype(value.dtype)
         return value + einsum("ebt,en,ebh->btnh", at, head.astype(value.dtype), reads.delta[:, :, which])
 
     def hooks(self, begins: bool) -> Any:

@@ -111,7 +111,7 @@ def contribution_bound(
     of_all, of_size = jnp.sum(turn * beta, axis=-1), jnp.sum(reading * beta, axis=-1)
     each = jnp.sum(jnp.abs(terms) * of_term[..., None, :, :], axis=-1)
     each = each + jnp.sqrt(jnp.sum(jnp.square(terms), axis=-1)) * of_all[..., None, :] + sizes * of_size[..., None, :]
-    return jnp.max(jnp.where(present[:, None], each, 0), axis=-2)
+    return jnp.max(jnp.where(present.reshape(*[1] * (each.ndim - 2), -1, 1), each, 0), axis=-2)
 
 
 def score_bounds(

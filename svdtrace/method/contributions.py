@@ -170,7 +170,8 @@ def contribute(
     Writers that are not present (they stand above the reader) get -inf, which stands for no value.
     """
     weight = jnp.sum(terms * coefficient[..., None, :, :], axis=-1)
-    return jnp.where(present, jnp.swapaxes(weight, -1, -2), -jnp.inf)
+    weight = jnp.swapaxes(weight, -1, -2)
+    return jnp.where(present.reshape(*[1] * (weight.ndim - 1), -1), weight, -jnp.inf)
 
 
 def coefficients(

@@ -214,7 +214,7 @@ def _by_role(
         z = SIDES.index(side)
         weight = contribute(terms, weigh[z], found.present)
         share = edge_shares(weight, coverage)
-        here = (firings.role[z][..., None] == jnp.arange(n_roles)) & firings.filled[..., None]
+        here = (firings.role[z][..., None] == jnp.arange(n_roles)[None, None]) & firings.filled[..., None]
         return einsum("gfr,gfw->grw", here.astype(share.dtype), share)
 
     return jnp.stack([one_side(side, each) for side, each in zip(sides, terms, strict=True)])

@@ -202,7 +202,7 @@ def attribute(
         products=products,
         weight=weight,
         bound=bound,
-        edges=replace(edges, chosen=edges.chosen & filled[..., None]),
+        edges=replace(edges, chosen=edges.chosen & filled[None, ..., None]),
     )
 
 

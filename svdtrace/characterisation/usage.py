@@ -190,13 +190,13 @@ def usage_of(
         done += len(batch.prompts)
         if progress is not None:
             progress(done, len(prompts))
-    said, places = not_finite(prompts, np.flatnonzero(~finite).tolist()), np.flatnonzero(finite)
+    said, places = not_finite(prompts, np.flatnonzero(~finite).tolist()), np.flatnonzero(finite).tolist()
     if said["prompts"]:
         refuse_nothing_finite(said, len(prompts))
         # Once more without them, since pairs that do not fire were drawn from all.
         rest = usage_of(prepared, [prompts[each] for each in places], config, most_pairs=most_pairs, seed=seed)
-        return replace(rest, places=places, not_finite=said)
-    return HeadUsage(tuple(prompts), _joined(parts), any_score, sizes, drawn.sampled, shape, places, said)
+        return replace(rest, places=np.asarray(places), not_finite=said)
+    return HeadUsage(tuple(prompts), _joined(parts), any_score, sizes, drawn.sampled, shape, np.asarray(places), said)
 
 
 def observed_batches(

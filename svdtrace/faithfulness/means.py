@@ -67,7 +67,7 @@ def mean_over(batches: list[tuple[Means, Float[Array, ""]]]) -> Means:
 
 
 def _read_sums(
-    params: Params, written: tuple[Array, Array, Array, Array], share: Float[Array, "prompt tok"], layer: int
+    params: Params, written: tuple[Array, ...], share: Float[Array, "prompt tok"], layer: int
 ) -> Float[Array, "writer d_model"]:
     """Σ y_w / s over the traced tokens, for every writer below a layer.
 

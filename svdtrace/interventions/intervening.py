@@ -129,8 +129,8 @@ def intervene(
         kept = [prompts[place] for place in places]
         found = intervene_ready(ready, kept, specs, config, clock=clock, progress=progress)
     said = {"prompts": found.manifest["prompts"] | {"sha256": prompts_hash(prompts)}, "not_finite": unusable}
-    tables = (_numbered(table, places) for table in (found.table, found.measures))
-    return Interventions(*tables, {**found.manifest, **said})
+    table, measures = (_numbered(each, places) for each in (found.table, found.measures))
+    return Interventions(table, measures, {**found.manifest, **said})
 
 
 def _finite_places(ready: Ready, prompts: Sequence[Prompt]) -> list[int]:

@@ -163,7 +163,7 @@ class _Run:
         before, after = (
             layer_norm(weights.ln1, each, epsilon, "ln1", Passage({})) for each in (entering, entering + reads.resid)
         )
-        read_with = jnp.stack([weights.W_Q, weights.W_K, weights.W_V], axis=1)[reads.head]
+        read_with = jnp.stack([getattr(weights, f"W_{name}") for name in "QKV"], axis=1)[reads.head]
         delta = einsum("ebd,ezdh->ebzh", after - before, read_with)
         return replace(reads, delta=jnp.where(reads.qkv[:, None, :, None], delta, 0))
 

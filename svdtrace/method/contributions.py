@@ -17,6 +17,8 @@ firings × writers × d_model is ever made.
 
 from __future__ import annotations
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 from flax import struct
@@ -151,7 +153,7 @@ def other_sizes(
     """The same for all other writers, in the order of `other_terms`."""
     scale = written.scale[:, None, :]
 
-    def norms(values: Array) -> Array:
+    def norms(values: Any) -> Array:
         weighed = gain.reshape(*[1] * (values.ndim - 1), -1) * centre(values)
         return jnp.sqrt(jnp.sum(jnp.square(weighed), axis=-1))
 

@@ -111,6 +111,8 @@ def collect(
     """
     head = blocks.head[:, None]
     n_prompts, n_tokens = observed.scale.shape[1:]
+    n_heads = observed.z.shape[3]
+    writer_layer, writer_head = jnp.arange(n_layers)[:, None, None], jnp.arange(n_heads)[:, None]
 
     # All indices are in bounds, and are said to be: checking them would double the time of every gather.
     def at(values: Array, *index: Any) -> Array:
@@ -126,28 +128,23 @@ def collect(
             stem = jnp.stack([observed.embed, observed.pos])
             parts = (by_place(observed.mlp_out)[:n_layers, place], by_place(stem)[:, place])
             others = jnp.moveaxis(jnp.concatenate(parts), 0, 1)
-        writer_layer = jnp.arange(n_layers)[:, None, None]
-        writer_head = jnp.arange(observed.z.shape[3])[:, None]
         z = at(by_place(observed.z), writer_layer, place[:, None, None], writer_head)
         return Written(z=z, norm=norm_at(place), scale=by_place(observed.scale)[layer, place], others=others)
 
-    def norm_at(place: Array) -> Array | None:
+    def norm_at(place: np.ndarray | Array) -> Array | None:
         if observed.written is None:
             return None
         n_gains = observed.written.shape[1]
         # Of the reading layer's γ; folded models have one for all.
         gain = jnp.minimum(layer, n_gains - 1)
-        norm = observed.written.reshape(-1, n_gains, n_prompts * n_tokens, observed.z.shape[3])
-        writer_layer = jnp.arange(n_layers)[:, None, None]
-        writer_head = jnp.arange(observed.z.shape[3])[:, None]
+        norm = observed.written.reshape(-1, n_gains, n_prompts * n_tokens, n_heads)
         return at(norm, writer_layer, gain, place[:, None, None], writer_head)
 
-    ends = () if observed.read is None else (blocks.dest, blocks.src)
-
+    read = observed.read
     return Collected(
         q=at(observed.q, layer, blocks.prompt, blocks.dest, head),
         k=at(observed.k, layer, blocks.prompt, blocks.src, head),
-        read=tuple(observed.read[layer, blocks.prompt, token] for token in ends),
+        read=() if read is None else tuple(at(read, layer, blocks.prompt, end) for end in (blocks.dest, blocks.src)),
         written=tuple(one_side(side) for side in sides),
     )
 

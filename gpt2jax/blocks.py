@@ -80,7 +80,7 @@ def attention(
         k, v = (jnp.concatenate([before, new], axis=1) for before, new in zip(past, (k, v), strict=True))
     scores = einsum("binh,bjnh->bnij", q, k) * attn_scale(config, _layer(site), q.dtype)
     scores = site("attn.hook_attn_scores", jnp.where(allowed, scores, -jnp.inf))
-    pattern = site("attn.hook_pattern", _softmax(scores))
+    pattern = site("attn.hook_pattern", masked_softmax(scores))
     z = site("attn.hook_z", einsum("bnij,bjnh->binh", pattern, v))
     if site.needs("attn.hook_result"):
         result = site("attn.hook_result", einsum("btnh,nhd->btnd", z, weights.W_O))
@@ -163,8 +163,8 @@ def _layer(site: Passage) -> Array | int:
     return 0 if site.layer is None else site.layer
 
 
-def _softmax(scores: Float[Array, "*axes src"]) -> Float[Array, "*axes src"]:
-    """Softmax over the sources; a destination that may attend to nothing gets zeros, not NaN."""
+def masked_softmax(scores: Float[Array, "*axes src"]) -> Float[Array, "*axes src"]:
+    """Softmax over the sources, -inf for those left out; a destination that attends to nothing gets zeros, not NaN."""
     top = jnp.max(scores, axis=-1, keepdims=True)
     weights = jnp.exp(scores - jnp.where(jnp.isfinite(top), top, 0.0))
     total = jnp.sum(weights, axis=-1, keepdims=True)

@@ -100,6 +100,14 @@ def unembed(params: Params, read: Float[Array, "*axes d_model"]) -> Float[Array,
     return logits if params.b_U is None else logits + aligned(params.b_U.astype(logits.dtype), logits)
 
 
+def final_read(
+    config: GPT2Config, params: Params, resid: Resid, token: Int[Array, " prompt"], site: Passage
+) -> Float[Array, "prompt d_model"]:
+    """What the unembedding reads of the last residual at one token of every prompt; a negative one is taken as 0."""
+    at_token = jnp.take_along_axis(resid, jnp.maximum(token, 0)[:, None, None], axis=1)
+    return layer_norm(params.ln_final, at_token, config.layer_norm_epsilon, "ln_final", site)[:, 0]
+
+
 def checked_inputs(
     model: Model, tokens: Array | np.ndarray, mask: Array | np.ndarray | None, positions: Array | np.ndarray | None
 ) -> tuple[Array, ...]:

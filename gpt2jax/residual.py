@@ -15,7 +15,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from gpt2jax.errors import ActivationNameError
 from gpt2jax.forward import checked_ids, forward
-from gpt2jax.numerics import aligned, centre, compute_dtype, einsum
+from gpt2jax.numerics import centre, compute_dtype, einsum
 from gpt2jax.params import Model, Params
 
 FINAL = "final"
@@ -135,14 +135,23 @@ def logit_effects(
         jnp.asarray(direction, compute_dtype(parts.values)), (parts.values.shape[0], parts.values.shape[-1])
     )
     norm = model.params.ln_final
-    read = direction if norm is None else direction * aligned(norm.w.astype(direction.dtype), direction)
-    effects = einsum("bctd,bd->bct", centre(parts.values), read) / parts.scale[:, None, :, 0]
+    read = read_direction(model.params, direction)
+    effects = einsum("bctd,bd->bct", parts.values, read) / parts.scale[:, None, :, 0]
     constant = (
         jnp.zeros(direction.shape[0], direction.dtype)
         if norm is None
         else einsum("bd,d->b", direction, norm.b.astype(direction.dtype))
     )
     return effects, constant
+
+
+def read_direction(params: Params, direction: Float[Array, "prompt d_model"]) -> Float[Array, "prompt d_model"]:
+    """What a direction a of logits is to the residual before the final LayerNorm: `(γ_f ⊙ a) C`.
+
+    So what is written counts `y · that / s_f` (METHOD.md, section 11).
+    """
+    norm = params.ln_final
+    return centre(direction if norm is None else direction * norm.w.astype(direction.dtype)[None])
 
 
 def _layers_before(at: str, n_layers: int) -> tuple[int, int]:

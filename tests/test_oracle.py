@@ -208,11 +208,11 @@ def test_near_ties_by_hand(p: list[float], bounds: list[float], near: bool) -> N
     assert oracle.choose_slice(np.array(p), np.array(bounds), 1.0).near_tie is near
 
 
-def test_gap_terms_are_capped_and_zero_for_one_dimension() -> None:
-    assert oracle.gap_terms(np.array([3.0])).tolist() == [0.0]
-    terms = oracle.gap_terms(np.array([2.0, 1.0, 1.0]))
+def test_turns_are_capped_and_zero_for_one_dimension() -> None:
+    assert oracle.turns(np.array([3.0])).tolist() == [0.0]
+    terms = oracle.turns(np.array([2.0, 1.0, 1.0]))
     eps = float(np.finfo(np.float32).eps)
-    assert terms.tolist() == [2 * eps, 1.0, 1.0]
+    assert terms.tolist() == [8 * eps, 1.0, 1.0]
 
 
 @pytest.mark.parametrize("seed", SEEDS)

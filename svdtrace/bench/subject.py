@@ -106,8 +106,8 @@ def _count_firings(config: GPT2Config, params: Any, tokens: Array) -> Array:
 
     def fired(seen: dict[str, Array]) -> Array:
         pattern, score = seen["attn.hook_pattern"], seen["attn.hook_attn_scores"]
-        fires = (pattern >= default.threshold) & (score >= default.score_min) & (jnp.arange(tokens.shape[1]) > 0)
-        return jnp.sum(fires)
+        fires = (pattern >= default.threshold) & (score >= default.score_min)
+        return jnp.sum(fires[..., 1:])
 
     mask = attention_mask(jnp.ones(tokens.shape, bool))
     counts = run_blocks(config, params.blocks, first_residual(params, tokens), mask, observe=fired)[1]

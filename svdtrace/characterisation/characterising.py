@@ -170,6 +170,7 @@ def _manifest(
         **draws,
         "model": model_facts(prepared),
         "prompts": {"count": len(main), "sha256": prompts_hash(main), "rejected": 0},
+        "not_finite": sets[PROMPTS].not_finite,
         "data_sets": {name: _facts(usage) for name, usage in sets.items()},
         "counts": {"firings": len(sets[PROMPTS].firings), **{name: table.num_rows for name, table in tables.items()}},
         "device": device_facts(config),
@@ -181,6 +182,7 @@ def _facts(usage: HeadUsage) -> dict[str, Any]:
     idle, size = usage.idle.sum(axis=(0, 1)), usage.firings.size
     return {
         "prompts": len(usage.prompts),
+        "not_finite": usage.not_finite,
         "sha256": prompts_hash(usage.prompts),
         "firings": len(size),
         "idle_pairs": int(idle.sum()),

@@ -14,9 +14,9 @@ import jax.numpy as jnp
 from flax import struct
 from jaxtyping import Array, Bool, Float, Int
 
-from svdtrace.method.contributions import Contributions, Reader, coefficients, contribute, head_terms
+from svdtrace.method.contributions import Reader, coefficients, contribute, head_terms
 from svdtrace.method.cuts import running_sums
-from svdtrace.method.edges import choose_edges
+from svdtrace.method.edges import covering
 from svdtrace.method.slices import choose_slices
 from svdtrace.tracing.attribute import Collected
 
@@ -29,7 +29,7 @@ class Compared:
     """Contributions of heads to firings, by S (set 0) and by every vector within the rank (set 1).
 
     `weight` [set side block slot writer], -inf for writers that do not stand below; `measures` in the order of
-    `MEASURES`, NaN where nothing is contributed; `chosen`: edges by S (section 6).
+    `MEASURES`, 0 where nothing is contributed; `chosen`: edges by S (section 6).
     """
 
     weight: Float[Array, "set side block slot writer"]
@@ -38,16 +38,17 @@ class Compared:
 
 
 def concentration(weight: Float[Array, "*rows writer"]) -> Float[Array, " measure *rows"]:
-    """How concentrated contributions are; -inf stands for none."""
+    """How concentrated contributions are; -inf stands for none. All measures are 0 where nothing is contributed."""
     present = weight > -jnp.inf
     sizes = jnp.where(present, jnp.abs(weight), 0)
     gross = jnp.sum(sizes, axis=-1)
-    share = sizes / gross[..., None]
+    there = gross > 0
+    share = sizes / jnp.where(there, gross, 1)[..., None]
     top5 = jnp.sum(jnp.where(running_sums(share).place < 5, share, 0), axis=-1)
     entropy = -jnp.sum(jnp.where(share > 0, share * jnp.log(jnp.where(share > 0, share, 1)), 0), axis=-1)
-    net = jnp.abs(jnp.sum(jnp.where(present, weight, 0), axis=-1)) / gross
-    found = jnp.stack([jnp.max(share, axis=-1), top5, jnp.exp(entropy), net])
-    return jnp.where(gross > 0, found, jnp.nan)
+    net = jnp.abs(jnp.sum(jnp.where(present, weight, 0), axis=-1)) / jnp.where(there, gross, 1)
+    # Nothing is evenly shared by no head.
+    return jnp.stack([jnp.max(share, axis=-1), top5, jnp.where(there, jnp.exp(entropy), 0), net])
 
 
 @partial(jax.jit, static_argnames=("method",))
@@ -72,8 +73,7 @@ def compare_contributions(
     q, k = collected.q, collected.k
     products = q * k
     members = choose_slices(products, jnp.zeros_like(products), tau).members
-    rank = jnp.broadcast_to(reader.rank[head][:, None], q.shape)
-    relative = jnp.zeros_like(q)
+    rank = jnp.broadcast_to(reader.scale.within[head][:, None], q.shape)
     n_layers, n_heads = cores.shape[2:4]
     present = jnp.repeat(jnp.arange(n_layers) < layer, n_heads)
 
@@ -83,10 +83,8 @@ def compare_contributions(
         for side, written in enumerate(collected.written):
             appended = 0.0 if method == "exact" else 1.0
             terms = head_terms(written, cores[side, head], reader.bias[side, head], appended)
-            sides.append(contribute(terms, coefficient[side], relative, present).weight)
+            sides.append(contribute(terms, coefficient[side], present))
         return jnp.stack(sides)
 
     weight = jnp.stack([by(members), by(rank)])
-    exact = jnp.zeros(weight.shape[1:-1], weight.dtype)
-    chosen = choose_edges(Contributions(weight=weight[0], bound=exact), coverage).chosen
-    return Compared(weight=weight, measures=concentration(weight), chosen=chosen)
+    return Compared(weight=weight, measures=concentration(weight), chosen=covering(weight[0], coverage))

@@ -80,7 +80,7 @@ def filtering_of(
         for row, compared in calls:
             filled = row >= 0
             at = row[filled]
-            parts.append((found.layer[at], found.head[at], np.asarray(compared.measures)[..., filled]))
+            parts.append((found.layer[at], found.head[at], _defined(np.asarray(compared.measures)[..., filled])))
             edges.append(_edges(found, row, compared, batch.place))
             keys = (batch.place[found.prompt[at]], found.layer[at], found.head[at], found.dest[at], found.src[at])
             here = np.ones(len(at), bool) if example is not None else np.zeros(len(at), bool)
@@ -94,6 +94,11 @@ def filtering_of(
     names = [each.name for each in fields(HeadEdges)]
     joined = HeadEdges(*(np.concatenate([empty, *(getattr(part, name) for part in edges)]) for name in names))
     return Filtering(layer, head, np.moveaxis(measures, -1, 0), joined, shown)
+
+
+def _defined(measures: np.ndarray) -> np.ndarray:
+    """The measures, NaN where nothing is contributed."""
+    return np.where(measures[MEASURES.index("effective")] > 0, measures, np.nan)
 
 
 def _dispatched(

@@ -70,6 +70,7 @@ def _repeated(usage: HeadUsage, example: Key, count: int) -> dict[str, Any]:
     values = dict(zip(_FIRING, example, strict=True))
     strings = usage.prompts[example[0]].strings
     values |= {f"{end}_string": strings[values[end]] for end in ("dest", "src")}
+    values["prompt"] = int(usage.places[example[0]])
     return {name: [value] * count for name, value in values.items()}
 
 

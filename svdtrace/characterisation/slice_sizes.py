@@ -19,7 +19,7 @@ BLOCK_VALUES = 2**18
 class SlicesAtTaus:
     """Slices of firings, for every τ asked for.
 
-    `products` p_k = q̂_k k̂_k and `total` their sum; `members` marks S for each τ; `kept` = Σ_{k∈S} p_k / total, NaN at
+    `products` p_k = q̂_k k̂_k and `total` their sum; `members` marks S for each τ; `kept` = Σ_{k∈S} p_k / total, 0 at
     total 0.
     """
 
@@ -52,7 +52,7 @@ def slices_at_taus(
 
     def at(tau: Array) -> tuple[Array, Array]:
         members = prefix_beyond(oriented, sums, tau * total) & (total != 0)[:, None]
-        return members, jnp.sum(jnp.where(members, oriented, 0), axis=-1) / total
+        return members, jnp.sum(jnp.where(members, oriented, 0), axis=-1) / jnp.where(total != 0, total, 1)
 
     members, kept = jax.lax.map(at, taus)
     return SlicesAtTaus(products=products, total=total * sign[:, 0], members=members, kept=kept)
@@ -122,13 +122,13 @@ def count_sizes(
         Counts of sizes 0 … h.
     """
     n_sv = q.shape[-1]
-    sizes = jnp.arange(n_sv + 1)
+    sizes = jnp.arange(n_sv + 1)[None, None, None]
 
     def add(counts: Array, some: Array) -> tuple[Array, None]:
         prompt, dest, src = jnp.maximum(some, 0).T
         found = slice_sizes(q[:, prompt, dest] * k[:, prompt, src], tau)
         fires = jnp.any(fired_src[:, prompt, :, dest] == src[:, None, None, None], axis=-1)
-        counted = jnp.moveaxis(~fires, 0, 1) & (some[:, 0] >= 0)[:, None]
+        counted = jnp.moveaxis(~fires, 0, 1) & (some[:, 0] >= 0)[None, :, None]
         hits = (found[..., None] == sizes) & counted[..., None]
         return counts + jnp.sum(hits, axis=1, dtype=jnp.int32), None
 

@@ -101,6 +101,7 @@ def vectors_by_prompt_table(sets: Sets) -> pa.Table:
         np.add.at(times, of.reshape(-1), usage.firings.members)
         group, k = np.nonzero(times)
         columns = dict(zip(("prompt", "layer", "head"), groups[group].T, strict=True))
+        columns["prompt"] = usage.places[columns["prompt"]]
         columns |= {"k": k, "times": times[group, k], "firings": count[group]}
         parts.append(filled("vectors_by_prompt", {**columns, "data_set": [name] * len(k)}))
     return pa.concat_tables(parts)

@@ -112,14 +112,17 @@ def token_norms(prepared: Prepared, prompts: Sequence[Prompt], config: TraceConf
     count = np.zeros(len(tokens), np.int64)
     found = prepared.decomposition
     for batch, observed in observed_batches(prepared, prompts, config):
-        prompt, position = np.nonzero(np.arange(batch.tokens.shape[1]) <= batch.last[:, None])
+        traced = np.arange(batch.tokens.shape[1]) <= batch.last[:, None]
+        prompt, position = np.nonzero(traced & np.asarray(observed.finite)[:, None])
         which = np.searchsorted(tokens, batch.tokens[prompt, position])
         np.add.at(count, which, 1)
         for side, (read, vectors) in enumerate(((observed.q, found.U), (observed.k, found.V))):
             norms = np.asarray(read_norms(read, found.S, vectors, chosen[side] & np.asarray(found.within_rank())))
             np.add.at(sums[:, side], which, norms[:, prompt, position].transpose(1, 0, 2))
-    means = np.moveaxis(sums / count[:, None, None, None], 0, -1)
-    return TokenNorms(tokens, tuple(strings[token] for token in seen), count, means)
+    # Tokens of prompts alone whose activations are not finite have no norms.
+    met = count > 0
+    means = np.moveaxis(sums[met] / count[met][:, None, None, None], 0, -1)
+    return TokenNorms(tokens[met], tuple(strings[token] for token in tokens[met].tolist()), count[met], means)
 
 
 def class_tokens(prompts: Sequence[Prompt], roles: Sequence[str] = CLASS_ROLES) -> frozenset[int]:

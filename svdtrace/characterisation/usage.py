@@ -24,6 +24,7 @@ from svdtrace.method.firings import Candidates, FiringList, candidates_per_desti
 from svdtrace.prompts.prompt import Prompt
 from svdtrace.tracing.batching import Batch, plan_for, planned_batches
 from svdtrace.tracing.devices import computing_device, precision
+from svdtrace.tracing.finite import not_finite, refuse_nothing_finite
 from svdtrace.tracing.observe import Observed, observe
 from svdtrace.tracing.prepare import Prepared
 from svdtrace.tracing.roots import named_roots, parse_roots
@@ -85,7 +86,8 @@ class HeadUsage:
 
     `firings`: every firing. `count_any_score` [layer head]: pairs with pattern ≥ threshold, of whatever score. `idle`
     [layer head size]: how often |S| occurs at pairs that do not fire, sizes 0 … h; zero where they were not counted.
-    `sampled`: whether `idle` counts a seeded sample of them alone.
+    `sampled`: whether `idle` counts a seeded sample of them alone. `prompts` are those whose activations are finite,
+    `places` theirs among those given; `not_finite` counts and names the others (`svdtrace.tracing.finite`).
     """
 
     prompts: tuple[Prompt, ...]
@@ -94,6 +96,8 @@ class HeadUsage:
     idle: np.ndarray
     sampled: bool
     model: Any
+    places: np.ndarray
+    not_finite: dict[str, Any]
 
     @property
     def count(self) -> np.ndarray:
@@ -146,7 +150,8 @@ def head_usage(
         progress: called with prompts done and prompts in all.
 
     Raises:
-        SettingError, PromptError, ModelError: what was asked does not fit the model or the prompts.
+        SettingError, PromptError, ModelError: what was asked does not fit the model or the prompts, or the activations
+            of no prompt are finite.
     """
     config = config or TraceConfig()
     prompts = check_prompts(model, prompts)
@@ -171,8 +176,9 @@ def usage_of(
     sizes = np.zeros((shape.n_layers, shape.n_heads, shape.d_head + 1), np.int64)
     any_score = np.zeros(sizes.shape[:2], np.int64)
     drawn = _PairDraw(prompts, config, most_pairs // (shape.n_layers * shape.n_heads), seed)
-    parts, done = [], 0
+    parts, done, finite = [], 0, np.ones(len(prompts), bool)
     for batch, observed in observed_batches(prepared, prompts, config):
+        finite[batch.place[: len(batch.prompts)]] = np.asarray(observed.finite)[: len(batch.prompts)]
         found = list_firings(observed.candidates, config.threshold, -np.inf, first_layer=0)
         np.add.at(any_score, (found.layer, found.head), 1)
         firing = at_least(observed.candidates, config)
@@ -184,7 +190,13 @@ def usage_of(
         done += len(batch.prompts)
         if progress is not None:
             progress(done, len(prompts))
-    return HeadUsage(tuple(prompts), _joined(parts), any_score, sizes, drawn.sampled, shape)
+    said, places = not_finite(prompts, np.flatnonzero(~finite).tolist()), np.flatnonzero(finite).tolist()
+    if said["prompts"]:
+        refuse_nothing_finite(said, len(prompts))
+        # Once more without them, since pairs that do not fire were drawn from all.
+        rest = usage_of(prepared, [prompts[each] for each in places], config, most_pairs=most_pairs, seed=seed)
+        return replace(rest, places=np.asarray(places), not_finite=said)
+    return HeadUsage(tuple(prompts), _joined(parts), any_score, sizes, drawn.sampled, shape, np.asarray(places), said)
 
 
 def observed_batches(

@@ -56,6 +56,15 @@ def clean_run(prepared: Prepared, config: TraceConfig, source: Given) -> tuple[B
     return bench, DirectEffects(np.concatenate(effects)[by_prompt], np.concatenate(chosen)[by_prompt])
 
 
+def finite_places(prepared: Prepared, config: TraceConfig, source: Given) -> np.ndarray:
+    """The numbers of the prompts whose activations are finite (`svdtrace.tracing.finite`)."""
+    finite = np.zeros(len(source.prompts), bool)
+    for batch in _batches(source, prepared.model.config.n_heads, config):
+        observed, real = watch(prepared, batch, replace(config, writers="all", method="exact")), len(batch.prompts)
+        finite[batch.place[:real]] = np.asarray(observed.finite)[:real]
+    return source.places[finite]
+
+
 def _batches(source: Given, n_heads: int, config: TraceConfig) -> list[Batch]:
     lengths = [len(prompt.tokens) for prompt in source.prompts]
     kind = computing_device(config).platform

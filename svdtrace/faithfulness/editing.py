@@ -12,7 +12,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from gpt2jax.blocks import attention_mask, layer_norm, run_blocks
 from gpt2jax.config import GPT2Config
-from gpt2jax.forward import embed, unembed
+from gpt2jax.forward import embed, final_read, unembed
 from gpt2jax.numerics import einsum
 from gpt2jax.params import Params
 from gpt2jax.sites import Passage
@@ -73,12 +73,13 @@ def edited_measures(
         codes: for each of these layers which of the writers lie below it, in the order of `means.read`.
 
     Returns:
-        One number a measure and prompt; the logit difference is NaN where a prompt lacks answer or distractor.
+        One number a measure and prompt, which means nothing where a prompt lacks answer or distractor.
     """
     n_tokens = reading.tokens.shape[1]
-    allowed = attention_mask(jnp.arange(n_tokens) < reading.length[:, None])
+    token = jnp.arange(n_tokens)[None]
+    allowed = attention_mask(token < reading.length[:, None])
     stem = Passage({})
-    resid = embed(params, reading.tokens, jnp.broadcast_to(jnp.arange(n_tokens), reading.tokens.shape), stem)
+    resid = embed(params, reading.tokens, jnp.broadcast_to(token, reading.tokens.shape), stem)
     first, heads, mlps = [stem.seen["hook_embed"], stem.seen["hook_pos_embed"]], [], []
     # A loop, since each layer has more writers below it than the one before.
     for layer in range(config.n_layers):
@@ -107,8 +108,7 @@ def final_measures(
     config: GPT2Config, params: Params, resid: Float[Array, "prompt tok d_model"], reading: Reading
 ) -> Float[Array, "measure prompt"]:
     """`MEASURES` of the last residual."""
-    at_last = jnp.take_along_axis(resid, jnp.maximum(reading.last, 0)[:, None, None], axis=1)
-    read = layer_norm(params.ln_final, at_last, config.layer_norm_epsilon, "ln_final", Passage({}))[:, 0]
+    read = final_read(config, params, resid, reading.last, Passage({}))
     answer = jnp.maximum(reading.answer, 0)[:, None]
     log_probability = jnp.take_along_axis(jax.nn.log_softmax(unembed(params, read)), answer, axis=1)[:, 0]
     return jnp.stack([logit_difference(params, read, reading.answer, reading.distractor), log_probability])
@@ -140,13 +140,13 @@ def _signals(
     """Σ over the set's writers of their terms less their means, at the k that firings use."""
     at = layer - 1
     chosen = ablation.edges[:, at][..., codes[at]][reading.role]
-    away = einsum("btznw,btwd->zbtnd", chosen, read - means.read[at])
+    away = einsum("btznw,btwd->zbtnd", chosen, read - means.read[at][None, None])
     return jnp.where(reading.marks[at], einsum("zbtnd,zndk->zbtnk", away, readers[at].weights), 0)
 
 
 def _hooks(layer: int, means: Means, base: Array, signals: Array) -> dict[str, Any]:
     def edited(own: Array, *, side: int) -> Array:
-        mean = means.gauge[layer - 1, side]
+        mean = means.gauge[layer - 1, side][None, None]
         return mean + base * (own - mean) + (1 - 2 * base) * signals[side]
 
     return {site: [("*", partial(edited, side=side))] for side, site in enumerate(QUERY_AND_KEY)}

@@ -56,9 +56,10 @@ class Candidates:
 class Given:
     """The prompts of a trace that have both answer and distractor, in its order, with their firings and edges.
 
-    `left_out` counts the prompts without.
+    `places` are their numbers in it; `left_out` counts the prompts without.
     """
 
+    places: np.ndarray
     prompts: list[Prompt]
     roles: TokenRoles
     firings: pa.Table
@@ -88,7 +89,8 @@ def given(prompts: pa.Table, firings: pa.Table, edges: pa.Table) -> Given:
     def of_asked(table: pa.Table) -> pa.Table:
         return table.filter(pa.array(np.isin(table["prompt"].to_numpy(), asked["prompt"].to_numpy())))
 
-    return Given(found, token_roles(asked), of_asked(firings), of_asked(edges), prompts.num_rows - asked.num_rows)
+    left_out = prompts.num_rows - asked.num_rows
+    return Given(asked["prompt"].to_numpy(), found, token_roles(asked), of_asked(firings), of_asked(edges), left_out)
 
 
 def _pairs(prompts: pa.Table) -> list[tuple[int | None, int | None]]:

@@ -29,7 +29,7 @@ def traced_tokens(
     length: Int[Array, " prompt"], last: Int[Array, " prompt"], n_tokens: int
 ) -> Bool[Array, "prompt tok"]:
     """Which tokens are in the prompt and not after its last traced one."""
-    token = jnp.arange(n_tokens)
+    token = jnp.arange(n_tokens)[None]
     return (token <= last[:, None]) & (token < length[:, None])
 
 
@@ -42,10 +42,21 @@ def token_sums(
     Args:
         observed: a clean run that kept all writers.
     """
-    mask = traced_tokens(length, last, observed.z.shape[2]).astype(observed.z.dtype)
-    gauge = einsum("bt,zlbtnk->lznk", mask, jnp.stack([observed.q[1:], observed.k[1:]]))
-    read = tuple(_read_sums(params, observed, mask, layer) for layer in range(1, observed.z.shape[0]))
-    return Means(gauge, read, einsum("bt,lbtnh->lnh", mask, observed.z)), jnp.sum(mask)
+    kept = traced_tokens(length, last, observed.z.shape[2])
+    mask = kept.astype(observed.z.dtype)
+
+    def traced(values: Array) -> Array:
+        """Nothing at the other tokens, whatever is there: what is not finite stays so when it counts 0 times."""
+        return jnp.where(kept.reshape(*[1] * (values.ndim - 4), *kept.shape, 1, 1), values, 0)
+
+    q, k, z = (traced(each) for each in (observed.q, observed.k, observed.z))
+    gauge = einsum("bt,zlbtnk->lznk", mask, jnp.stack([q[1:], k[1:]]))
+    rest = [traced(each[..., None, :])[..., 0, :] for each in (observed.mlp_out, observed.embed, observed.pos)]
+    read = tuple(
+        _read_sums(params, (z, *rest), mask / jnp.where(kept, observed.scale[layer], 1), layer)
+        for layer in range(1, len(z))
+    )
+    return Means(gauge, read, einsum("bt,lbtnh->lnh", mask, z)), jnp.sum(mask)
 
 
 def mean_over(batches: list[tuple[Means, Float[Array, ""]]]) -> Means:
@@ -55,17 +66,23 @@ def mean_over(batches: list[tuple[Means, Float[Array, ""]]]) -> Means:
     return jax.tree.map(lambda *parts: sum(parts) / count, *sums)
 
 
-def _read_sums(params: Params, observed: Observed, mask: Array, layer: int) -> Float[Array, "writer d_model"]:
-    """Σ y_w / s over the tokens marked, for every writer below a layer."""
-    share = mask / observed.scale[layer]
+def _read_sums(
+    params: Params, written: tuple[Array, ...], share: Float[Array, "prompt tok"], layer: int
+) -> Float[Array, "writer d_model"]:
+    """Σ y_w / s over the traced tokens, for every writer below a layer.
+
+    Args:
+        written: z, what MLPs write, embed and pos; share: 1 / s, 0 at other tokens.
+    """
+    z, mlp_out, embed, pos = written
     W_O, b_O = params.blocks.W_O[:layer].astype(share.dtype), params.blocks.b_O[:layer].astype(share.dtype)
-    heads = einsum("mah,mahd->mad", einsum("bt,mbtah->mah", share, observed.z[:layer]), W_O)
+    heads = einsum("mah,mahd->mad", einsum("bt,mbtah->mah", share, z[:layer]), W_O)
     return jnp.concatenate(
         [
             heads.reshape(-1, heads.shape[-1]),
             b_O * jnp.sum(share),
-            einsum("bt,mbtd->md", share, observed.mlp_out[:layer]),
-            einsum("bt,btd->d", share, observed.embed)[None],
-            einsum("bt,btd->d", share, observed.pos)[None],
+            einsum("bt,mbtd->md", share, mlp_out[:layer]),
+            einsum("bt,btd->d", share, embed)[None],
+            einsum("bt,btd->d", share, pos)[None],
         ]
     )

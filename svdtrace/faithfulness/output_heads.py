@@ -58,11 +58,12 @@ def _ablated(
 def _without(config: GPT2Config, params: Params, z: Array, reading: Reading, layer: Array, head: Array) -> Array:
     """One head ablated: what it writes on average goes into its layer's bias, and it writes nothing itself."""
     n_tokens = reading.tokens.shape[1]
-    positions = jnp.broadcast_to(jnp.arange(n_tokens), reading.tokens.shape)
+    token = jnp.arange(n_tokens)[None]
+    positions = jnp.broadcast_to(token, reading.tokens.shape)
     W_O = params.blocks.W_O[layer, head].astype(z.dtype)
     b_O = params.blocks.b_O.at[layer].add(einsum("h,hd->d", z[layer, head], W_O).astype(params.blocks.b_O.dtype))
     blocks = replace(params.blocks, W_O=params.blocks.W_O.at[layer, head].set(0), b_O=b_O)
-    allowed = attention_mask(jnp.arange(n_tokens) < reading.length[:, None])
+    allowed = attention_mask(token < reading.length[:, None])
     resid, _, _ = run_blocks(config, blocks, embed(params, reading.tokens, positions, Passage({})), allowed)
     return final_measures(config, params, resid, reading)
 

@@ -14,7 +14,7 @@ from gpt2jax.params import Model
 from svdtrace.config import TraceConfig
 from svdtrace.errors import ModelError, TraceFolderError
 from svdtrace.faithfulness import tables
-from svdtrace.faithfulness.clean import DirectEffects, clean_run
+from svdtrace.faithfulness.clean import DirectEffects, clean_run, finite_places
 from svdtrace.faithfulness.editing import MEASURES, SUFFIXES
 from svdtrace.faithfulness.given import Candidates, Given, candidates, given
 from svdtrace.faithfulness.measured import CLEAN, Measured, Settings, measure
@@ -23,6 +23,7 @@ from svdtrace.faithfulness.output_heads import head_ablations
 from svdtrace.faithfulness.summary import heads_summary, summary
 from svdtrace.results.versions import versions
 from svdtrace.tracing.devices import precision
+from svdtrace.tracing.finite import NAMED, prompt_name, refuse_nothing_finite
 from svdtrace.tracing.manifest import device_facts, model_facts
 from svdtrace.tracing.prepare import Prepared
 from svdtrace.tracing.rows import WriterOrder
@@ -70,7 +71,7 @@ def circuit(
         progress: called with sets measured and sets in all.
 
     Raises:
-        ModelError: another model than the traced one.
+        ModelError: another model than the traced one, or the activations of no prompt are finite.
         PromptError: no prompt with answer and distractor.
         TraceFolderError: the trace holds no edges.
     """
@@ -81,6 +82,7 @@ def circuit(
         with clock("prepare"):
             prepared = prepare_cached(model, config)
             check_model(prepared, trace)
+            source, unusable = _finite(prepared, config, source, trace)
         order = WriterOrder.of(prepared.model.config.n_layers, prepared.model.config.n_heads)
         listed = _listed(source, config, order)
         with clock("clean run"):
@@ -92,8 +94,23 @@ def circuit(
         with clock("ablated heads"):
             ablated = head_ablations(bench)
     found = _results(listed, order, source, attribution, measured, direct, measured.ends[CLEAN] - ablated)
-    manifest = _manifest(prepared, trace, source, listed, config, settings)
+    manifest = {**_manifest(prepared, trace, source, listed, config, settings), "not_finite": unusable}
     return Circuit(**found.pop("tables"), manifest={**manifest, **found, "seconds": clock.rounded()})
+
+
+def _finite(prepared: Prepared, config: TraceConfig, source: Given, trace: Trace) -> tuple[Given, dict[str, Any]]:
+    """The prompts whose activations are finite, and what is said of the others, which a trace of this version lacks."""
+    kept = finite_places(prepared, config, source)
+    lost = np.setdiff1d(source.places, kept)
+    names = [
+        prompt_name(source.prompts[at], int(source.places[at])) for at in np.flatnonzero(np.isin(source.places, lost))
+    ]
+    said = {"prompts": len(names), "named": names[:NAMED]}
+    refuse_nothing_finite(said, len(source.prompts))
+    if not len(lost):
+        return source, said
+    rest = trace.prompts.filter(pa.array(~np.isin(trace.prompts["prompt"].to_numpy(), lost)))
+    return given(rest, trace.firings, trace.edges), said
 
 
 def check_model(prepared: Prepared, trace: Trace) -> None:

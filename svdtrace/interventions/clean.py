@@ -7,13 +7,14 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 from flax import struct
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Bool, Float, Int
 
-from gpt2jax.blocks import attention_mask, layer_norm, run_blocks
+from gpt2jax.blocks import attention_mask, run_blocks
 from gpt2jax.config import GPT2Config
-from gpt2jax.forward import embed, unembed
+from gpt2jax.forward import embed, final_read, unembed
 from gpt2jax.params import Params
 from gpt2jax.sites import Passage
+from svdtrace.tracing.finite import finite_in_all, finite_layer
 
 _KEPT = {
     "resid_pre": "hook_resid_pre",
@@ -31,7 +32,7 @@ _KEPT = {
 class Clean:
     """A batch's values without edits; q and k in the singular gauge.
 
-    `logits` of the next token at the last traced one.
+    `logits` of the next token at the last traced one; `finite`: see `svdtrace.tracing.finite`.
     """
 
     resid_pre: Float[Array, "layer prompt tok d_model"]
@@ -45,6 +46,7 @@ class Clean:
     embed: Float[Array, "prompt tok d_model"]
     pos: Float[Array, "prompt tok d_model"]
     logits: Float[Array, "prompt vocab"]
+    finite: Bool[Array, " prompt"]
 
 
 @struct.dataclass
@@ -77,8 +79,9 @@ def run_clean(
         last: the last traced token; -1 in a row that only fills the batch.
     """
     n_tokens = tokens.shape[1]
-    positions = jnp.broadcast_to(jnp.arange(n_tokens), tokens.shape)
-    mask = attention_mask(jnp.arange(n_tokens) < length[:, None])
+    token = jnp.arange(n_tokens)[None]
+    positions = jnp.broadcast_to(token, tokens.shape)
+    mask = attention_mask(token < length[:, None])
     stem = Passage({})
     resid = embed(params, tokens, positions, stem)
     resid, seen, _ = run_blocks(
@@ -86,13 +89,16 @@ def run_clean(
         params.blocks,
         resid,
         mask,
-        observe=lambda seen: {name: seen[site] for name, site in _KEPT.items()},
+        observe=lambda seen: {
+            **{name: seen[site] for name, site in _KEPT.items()},
+            "finite": finite_layer(seen, token <= last[:, None], mask),
+        },
     )
-    at_last = jnp.take_along_axis(resid, jnp.maximum(last, 0)[:, None, None], axis=1)
-    logits = read_out(config, params, at_last)[:, 0]
-    clean = Clean(**seen, embed=stem.seen["hook_embed"], pos=stem.seen["hook_pos_embed"], logits=logits)
+    logits = unembed(params, final_read(config, params, resid, last, Passage({})))
+    finite = finite_in_all(seen.pop("finite"), last, logits)
+    clean = Clean(**seen, finite=finite, embed=stem.seen["hook_embed"], pos=stem.seen["hook_pos_embed"], logits=logits)
     start = n_tokens - 1 - last
-    place = jnp.maximum(jnp.arange(n_tokens) - start[:, None], 0)
+    place = jnp.maximum(token - start[:, None], 0)
 
     def moved(values: Array) -> Array:
         index = place[None].reshape(1, *place.shape, *[1] * (values.ndim - 3))
@@ -104,11 +110,3 @@ def run_clean(
         logits=logits,
     )
     return clean, aligned
-
-
-def read_out(
-    config: GPT2Config, params: Params, resid: Float[Array, "*axes tok d_model"]
-) -> Float[Array, "*axes tok vocab"]:
-    """Logits of the next token, from the residual after the last block."""
-    read = layer_norm(params.ln_final, resid, config.layer_norm_epsilon, "ln_final", Passage({}))
-    return unembed(params, read)

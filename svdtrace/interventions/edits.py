@@ -20,7 +20,9 @@ class Edit:
 
     `local`: whether it changes what heads read. `layer`, `part` (of Writes) or `head` (of Reads) say which value;
     `token` is NOWHERE where a prompt is not edited; `delta`: what is added to what is written, or to x; `before`: the
-    clean value; `hold`: whether a reader starts from its clean input; `qkv`: which of its three a read edit reaches.
+    clean value; `hold`: whether a reader starts from its clean input; `qkv`: which of its three a read edit reaches;
+    `resid`: what is added to the residual that a reader reads, whatever flowed into it, `delta` being what that would
+    change in the clean run.
     """
 
     local: bool
@@ -31,6 +33,7 @@ class Edit:
     before: Float[np.ndarray, "entry prompt d_model"]
     hold: Bool[np.ndarray, "entry prompt"]
     qkv: Bool[np.ndarray, "entry qkv"]
+    resid: Float[np.ndarray, "entry prompt d_model"] | None = None
 
     @property
     def edited(self) -> Bool[np.ndarray, "entry prompt"]:

@@ -30,7 +30,6 @@ from svdtrace.interventions.schedule import Found, run_all, watched_firing
 from svdtrace.interventions.settings import SILENT, InterventionConfig
 from svdtrace.interventions.tables import VALUES, interventions_table, measures_table
 from svdtrace.interventions.windows import logit_difference
-from svdtrace.method.bounds import RoundingScale, rounding_scale
 from svdtrace.method.decomposition import Decomposition, gauged
 from svdtrace.prompts.edge_names import EdgeName, parse_edge
 from svdtrace.prompts.hashing import prompts_hash
@@ -40,6 +39,7 @@ from svdtrace.results.decompositions import cached_decompose
 from svdtrace.results.versions import versions
 from svdtrace.tracing.batching import Batch, batches, bucket_edges
 from svdtrace.tracing.devices import computing_device, precision
+from svdtrace.tracing.finite import not_finite, refuse_nothing_finite
 from svdtrace.tracing.manifest import origin_facts
 from svdtrace.tracing.prepare import processed
 from svdtrace.tracing.trace import Clock, check_prompts
@@ -83,7 +83,6 @@ class Ready:
 
     model: Model
     decomposition: Decomposition
-    scale: RoundingScale
     config: TraceConfig
     fingerprint: str
 
@@ -111,11 +110,13 @@ def intervene(
         progress: called with interventions done and in all, after every batch.
 
     Returns:
-        A row for every prompt and intervention; `edited` is false where no edge of it is there.
+        A row for every prompt and intervention; `edited` is false where no edge of it is there. Prompts whose
+        activations are not finite have none; the manifest counts and names them.
 
     Raises:
         EdgeError: an edge's name that cannot be understood, or a writer that cannot be edited.
-        SettingError, PromptError, ModelError: what was asked does not fit the model or the prompts.
+        SettingError, PromptError, ModelError: what was asked does not fit the model or the prompts, or the activations
+            of no prompt are finite.
     """
     config, tracing = config or InterventionConfig(), tracing or TraceConfig()
     clock = Clock()
@@ -124,7 +125,29 @@ def intervene(
     with precision(tracing):
         with clock("prepare"):
             ready = make_ready(model, tracing)
-        return intervene_ready(ready, prompts, specs, config, clock=clock, progress=progress)
+            places = _finite_places(ready, prompts)
+        unusable = not_finite(prompts, set(range(len(prompts))) - set(places))
+        refuse_nothing_finite(unusable, len(prompts))
+        kept = [prompts[place] for place in places]
+        found = intervene_ready(ready, kept, specs, config, clock=clock, progress=progress)
+    said = {"prompts": found.manifest["prompts"] | {"sha256": prompts_hash(prompts)}, "not_finite": unusable}
+    table, measures = (_numbered(each, places) for each in (found.table, found.measures))
+    return Interventions(table, measures, {**found.manifest, **said})
+
+
+def _finite_places(ready: Ready, prompts: Sequence[Prompt]) -> list[int]:
+    """The places of the prompts whose activations are finite."""
+    finite = np.zeros(len(prompts), bool)
+    for batch in _batches(ready, prompts):
+        clean, _ = run_clean(ready.model.config, ready.model.params, batch.tokens, batch.length, batch.last)
+        finite[batch.place[: len(batch.prompts)]] = np.asarray(clean.finite)[: len(batch.prompts)]
+    return np.flatnonzero(finite).tolist()
+
+
+def _numbered(table: pa.Table, places: Sequence[int]) -> pa.Table:
+    """The table with its prompts called by their places in the input."""
+    numbers = np.asarray(places, np.int32)[table["prompt"].to_numpy()]
+    return table.set_column(0, table.schema.field(0), pa.array(numbers))
 
 
 def parse_specs(edges: Sequence[str | Sequence[str]], model: GPT2Config, prompts: Sequence[Prompt]) -> tuple[Spec, ...]:
@@ -143,7 +166,8 @@ def parse_specs(edges: Sequence[str | Sequence[str]], model: GPT2Config, prompts
         parsed = tuple(parse_edge(name, model) for name in names)
         for name, edge in zip(names, parsed, strict=True):
             _check(name, edge, roles, longest)
-        specs.append(Spec(",".join(names), parsed))
+        # One order for all ways to name a set, so that sums are rounded alike.
+        specs.append(Spec(",".join(names), tuple(sorted(parsed, key=str))))
     if not specs or not all(spec.edges for spec in specs):
         raise EdgeError("there are no edges; name at least one, such as 8.6:9.9@end:IO/dest")
     return tuple(specs)
@@ -175,7 +199,7 @@ def make_ready(model: Model, tracing: TraceConfig) -> Ready:
     name = fingerprint(model)
     folded = processed(model, tracing)
     decomposition = cached_decompose(folded, key=f"{name}-{tracing.processing}-{tracing.dtype}")
-    return Ready(gauged(folded, decomposition), decomposition, rounding_scale(decomposition), tracing, name)
+    return Ready(gauged(folded, decomposition), decomposition, tracing, name)
 
 
 def intervene_ready(
@@ -225,7 +249,7 @@ def _scene(ready: Ready, batch: Batch, specs: Sequence[Spec]) -> Scene:
     model = ready.model
     clean, aligned = run_clean(model.config, model.params, batch.tokens, batch.length, batch.last)
     edges = [edge for spec in specs for edge in spec.edges]
-    pairs = find_pairs(edges, batch, clean, ready.scale, model.config, ready.config)
+    pairs = find_pairs(edges, batch, clean, np.asarray(ready.decomposition.within_rank()), model.config, ready.config)
     return Scene(model, batch, clean, aligned, pairs)
 
 
@@ -241,7 +265,7 @@ def _fill(values: dict[str, np.ndarray], runs: Sequence[Run], scene: Scene) -> N
     """Before and, to begin with, after: the clean run's."""
     batch = scene.batch
     place = batch.place[: len(batch.prompts)]
-    clean = np.asarray(_difference(scene.clean.logits, batch.answer, batch.distractor))[: len(place)]
+    clean = batch.asked(np.asarray(_difference(scene.clean.logits, batch.answer, batch.distractor)))[: len(place)]
     watched = [watched_firing(run.spec) for run in runs]
     rows = np.asarray([0 if firing is None else scene.firing[firing] for firing in watched])
     seen = np.asarray([[firing is not None] for firing in watched])

@@ -10,12 +10,11 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
-from gpt2jax.blocks import attn_scale
+from gpt2jax.blocks import attn_scale, masked_softmax
 from gpt2jax.config import GPT2Config
 from gpt2jax.numerics import einsum
 from svdtrace.config import TraceConfig
 from svdtrace.interventions.clean import Clean
-from svdtrace.method.bounds import RoundingScale, product_bounds
 from svdtrace.method.slices import choose_slices
 from svdtrace.prompts.edge_names import EdgeName, position
 from svdtrace.tracing.batching import Batch
@@ -28,8 +27,8 @@ class Pairs:
     """The distinct firings that edges name, `(layer, head, dest, src)`, in a batch.
 
     `dest`, `src`: tokens, -1 where a prompt lacks an end; `exists`: both are tokens of the prompt and src ≤ dest;
-    `fires`: METHOD.md, section 3; `members`: S where it fires, nothing elsewhere. `score`, `pattern`: NaN where there
-    is no such pair.
+    `fires`: METHOD.md, section 3, with a slice (a total of 0 has none, and so no edge); `members`: S where it fires,
+    nothing elsewhere. `score`, `pattern`: NaN where there is no such pair.
     """
 
     names: tuple[Firing, ...]
@@ -48,12 +47,12 @@ def firing_of(edge: EdgeName) -> Firing:
 
 
 def find_pairs(
-    edges: Sequence[EdgeName], batch: Batch, clean: Clean, scale: RoundingScale, model: GPT2Config, config: TraceConfig
+    edges: Sequence[EdgeName], batch: Batch, clean: Clean, within: np.ndarray, model: GPT2Config, config: TraceConfig
 ) -> Pairs:
     """Look up the firings that edges name.
 
     Args:
-        scale: rounding scale of all heads, see `svdtrace.method.bounds.rounding_scale`.
+        within: which vectors are within the rank, [layer head sv].
         config: threshold, tau, score_min and skip_first say what a firing and a slice are; under the method `all` a
             slice is the whole rank.
     """
@@ -69,10 +68,10 @@ def find_pairs(
     scales = np.asarray([attn_scale(model, layer, clean.q.dtype) for layer in range(model.n_layers)])
     tau = np.asarray(config.tau, clean.q.dtype)
     whole = np.asarray(config.method == "all")
-    found = _look(clean.q, clean.k, scale, scales, *heads, *ends, batch.length, tau, whole)
+    found = _look(clean.q, clean.k, within, scales, *heads, *ends, batch.length, tau, whole)
     members, score, pattern = (np.asarray(each)[: len(names)] for each in found)
     fires = exists & (dest <= batch.last) & (pattern >= pattern.dtype.type(config.threshold))
-    fires &= (score >= config.score_min) & (src >= int(config.skip_first))
+    fires &= (score >= config.score_min) & (src >= int(config.skip_first)) & members.any(axis=-1)
     undefined = score.dtype.type(np.nan)
     return Pairs(
         names=names,
@@ -99,7 +98,7 @@ def _tokens(ends: Sequence[str], batch: Batch) -> Int[np.ndarray, "firing prompt
 def _look(
     q: Float[Array, "layer prompt tok head d_head"],
     k: Float[Array, "layer prompt tok head d_head"],
-    scale: RoundingScale,
+    within: Bool[Array, "layer head sv"],
     attn_scales: Float[Array, " layer"],
     layer: Int[Array, " firing"],
     head: Int[Array, " firing"],
@@ -111,20 +110,19 @@ def _look(
 ) -> tuple[Bool[Array, "firing prompt sv"], Float[Array, "firing prompt"], Float[Array, "firing prompt"]]:
     """Members of S, score and pattern at pairs of tokens, one named firing after another."""
     prompt = jnp.arange(q.shape[1])
-    source = jnp.arange(q.shape[2])
+    source = jnp.arange(q.shape[2])[None]
 
     def one(each: tuple[Array, Array, Array, Array]) -> tuple[Array, Array, Array]:
         layer, head, dest, src = each
         query, keys = q[layer, prompt, dest, head], k[layer, :, :, head]
         scores = einsum("bh,bjh->bj", query, keys) * attn_scales[layer]
         allowed = (source <= dest[:, None]) & (source < length[:, None])
-        patterns = jax.nn.softmax(jnp.where(allowed, scores, -jnp.inf), axis=-1, where=allowed)
+        patterns = masked_softmax(jnp.where(allowed, scores, -jnp.inf))
         key = keys[prompt, src]
-        relative = jnp.broadcast_to(scale.relative[layer, head], query.shape)
-        root = jnp.broadcast_to(scale.root[layer, head], query.shape[:1])
-        slices = choose_slices(query * key, product_bounds(query, key, root, relative), tau)
-        # What is beyond the rank has no bound, since it is exactly 0.
-        members = jnp.where(whole, relative > 0, slices.members)
+        products = query * key
+        # Whether a slice is near a tie is a trace's business.
+        slices = choose_slices(products, jnp.zeros_like(products), tau)
+        members = jnp.where(whole, within[layer, head][None], slices.members)
         return members, scores[prompt, src], patterns[prompt, src]
 
     return jax.lax.map(one, (layer, head, dest, src))

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from svdtrace.interventions.edits import Edit, make_edit, matched, turned
+from svdtrace.interventions.edits import Edit, make_edit, matched, reach, turned
 from svdtrace.interventions.scene import Scene
 from svdtrace.interventions.settings import InterventionConfig
 from svdtrace.interventions.signals import Sending, drawn, scaled, signals
@@ -92,7 +92,7 @@ def plan(
             made[key] = Planned(run, edit, short)
         base, sign = made[key], SIGNS[run.direction]
         recomputed = base.edit.local and config.norm == "recomputed"
-        edit = _renormalised(scene, base.edit, sign) if recomputed else turned(base.edit, sign)
+        edit = _renormalised(scene, base.edit, sign, config.flow) if recomputed else turned(base.edit, sign)
         yield Planned(run, edit, base.short)
 
 
@@ -116,7 +116,6 @@ def _sending(
     ]
     return Sending(
         writer=_numbers([edge.writer for edge in edges]),
-        reader=_numbers([edge.reader for edge in edges]),
         vectors_of=np.asarray([distinct.index(each) for each in readings]),
         vectors=np.asarray(vectors, np.float64),
         token=token,
@@ -125,8 +124,10 @@ def _sending(
     )
 
 
-def _numbers(names: Sequence[str]) -> Int[np.ndarray, " name"]:
-    return np.unique(names, return_inverse=True)[1].reshape(-1)
+def _numbers(names: Sequence[Hashable]) -> Int[np.ndarray, " name"]:
+    """The same number where names are equal."""
+    first = {name: number for number, name in enumerate(dict.fromkeys(names))}
+    return np.asarray([first[name] for name in names])
 
 
 def _delta(
@@ -135,18 +136,20 @@ def _delta(
     """δ of a run's edges, its own or a control's."""
     # What replaces y stands beside the same 1, so that the appended ones cancel.
     appended = float(config.method == "paper" and config.replacement == "zero")
-    by_reader = run.where == "local"
-    own = signals(sending, config.method, appended, by_reader)
+    # What is edited in one place: a layer's output, or what of a reader's three the edges reach.
+    edges = run.spec.edges
+    sites = _numbers([(edge.reader, reach(edge, config.reads)) if run.where == "local" else "" for edge in edges])
+    own = signals(sending, config.method, appended, sites)
     if run.control == "none":
         return own, np.zeros(own.shape[1], bool)
     rank = np.asarray(decomposition.within_rank())
     draws = [
         drawn(members, rank[edge.layer, edge.head], scene.batch.place, str(edge), run.seed)
-        for members, edge in zip(sending.members, run.spec.edges, strict=True)
+        for members, edge in zip(sending.members, edges, strict=True)
     ]
     members = np.asarray([chosen for chosen, _ in draws])
     short = np.any([few for _, few in draws], axis=0)
-    other = signals(replace(sending, members=members), config.method, appended, by_reader)
+    other = signals(replace(sending, members=members), config.method, appended, sites)
     return (scaled(other, own) if run.control == "norm" else other), short
 
 
@@ -167,11 +170,15 @@ def _base_edit(
     return make_edit(edges, local, token, delta, before, hold & local & (not config.flow), config.reads)
 
 
-def _renormalised(scene: Scene, edit: Edit, sign: int) -> Edit:
-    """The edit of x that a change of the residual makes when its LayerNorm is computed anew."""
+def _renormalised(scene: Scene, edit: Edit, sign: int, flow: bool) -> Edit:
+    """The edit of x that a change of the residual makes when its LayerNorm is computed anew.
+
+    Args:
+        flow: whether that residual is the one that then reaches the reader, and not the clean run's.
+    """
     delta = np.zeros_like(edit.delta)
     for entry, (layer, token) in enumerate(zip(edit.layer, edit.token, strict=True)):
         residual = scene.residual(int(layer), token) + sign * edit.delta[entry]
         scale = np.sqrt(np.mean(np.square(residual), axis=-1, keepdims=True) + scene.config.layer_norm_epsilon)
         delta[entry] = np.where(edit.edited[entry][:, None], residual / scale - edit.before[entry], 0)
-    return replace(edit, delta=delta)
+    return replace(edit, delta=delta, resid=sign * edit.delta if flow else None)

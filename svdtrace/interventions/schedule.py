@@ -70,11 +70,11 @@ def run_all(scene: Scene, planned: Iterable[Planned], platform: str, take: Calla
             send(key)
         # Results are fetched a few calls late, so that the device always has work.
         while len(waiting) > 4:
-            _collect(*waiting.pop(0), take)
+            _collect(scene, *waiting.pop(0), take)
     for key in list(groups):
         send(key)
     for call in waiting:
-        _collect(*call, take)
+        _collect(scene, *call, take)
 
 
 def rounded_up(window: int, n_tokens: int) -> int:
@@ -150,14 +150,18 @@ def _writes(scene: Scene, edits: Sequence[Edit], entries: int, window: int) -> W
 def _reads(scene: Scene, edits: Sequence[Edit], entries: int, window: int) -> Reads:
     def moved(edit: Edit) -> np.ndarray:
         weights = scene.reading[:, edit.layer, edit.which]
-        return np.einsum("epd,zedh->epzh", edit.delta, weights, optimize=True) * edit.qkv[:, None, :, None]
+        delta = np.einsum("epd,zedh->epzh", edit.delta, weights, optimize=True) * edit.qkv[:, None, :, None]
+        return delta if edit.resid is None else np.zeros_like(delta)
 
+    dtype, resid = scene.clean.q.dtype, [edit.resid for edit in edits if edit.resid is not None]
     return Reads(
         layer=_stacked([edit.layer for edit in edits], entries, UNWATCHED, np.int32),
         head=_stacked([edit.which for edit in edits], entries, 0, np.int32),
         token=_places(scene, edits, entries, window),
-        delta=_stacked([moved(edit) for edit in edits], entries, 0, scene.clean.q.dtype),
-        hold=_stacked([edit.hold[..., None] & edit.qkv[:, None] for edit in edits], entries, False, bool),
+        delta=_stacked([moved(edit) for edit in edits], entries, 0, dtype),
+        hold=_stacked([edit.hold for edit in edits], entries, False, bool),
+        resid=_stacked(resid, entries, 0, dtype) if resid else None,
+        qkv=_stacked([edit.qkv for edit in edits], entries, False, bool),
     )
 
 
@@ -174,7 +178,7 @@ def _watched(scene: Scene, specs: Sequence[Spec], window: int) -> Watched:
     )
 
 
-def _collect(group: Sequence[Planned], outcome: Outcome, take: Callable[[Planned, Found], None]) -> None:
+def _collect(scene: Scene, group: Sequence[Planned], outcome: Outcome, take: Callable[[Planned, Found], None]) -> None:
     named = {name: np.asarray(getattr(outcome, name)) for name in outcome.__dataclass_fields__}
     for place, each in enumerate(group):
         edit, count = each.edit, len(each.edit.layer)
@@ -182,5 +186,6 @@ def _collect(group: Sequence[Planned], outcome: Outcome, take: Callable[[Planned
             ratio, cosine = likeness(edit)
         else:
             ratio, cosine = compared(edit, named["square"][place, :count], named["product"][place, :count])
-        mine = {name: named[name][place] for name in ("logit_difference", "kl", "score", "pattern")}
+        mine = {name: named[name][place] for name in ("kl", "score", "pattern")}
+        mine["logit_difference"] = scene.batch.asked(named["logit_difference"][place])
         take(each, Found(**mine, norm_ratio=ratio, cosine=cosine))

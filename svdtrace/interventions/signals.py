@@ -26,12 +26,11 @@ FLOAT32_EPS = float(np.finfo(np.float32).eps)
 class Sending:
     """The edges of one set in a batch of prompts.
 
-    `writer`, `reader`: numbers, equal where the name is; `token` [edge prompt]; `members`: S, empty where the edge is
+    `writer`: numbers, equal where the name is; `token` [edge prompt]; `members`: S, empty where the edge is
     absent; `written`: y, or its difference from what replaces it; `vectors`: U or V of the reading side.
     """
 
     writer: Int[np.ndarray, " edge"]
-    reader: Int[np.ndarray, " edge"]
     vectors_of: Int[np.ndarray, " edge"]
     vectors: Float[np.ndarray, "reading d_model_1 sv"]
     token: Int[np.ndarray, "edge prompt"]
@@ -40,18 +39,18 @@ class Sending:
 
 
 def signals(
-    sending: Sending, method: str, appended: float, by_reader: bool
+    sending: Sending, method: str, appended: float, site: Int[np.ndarray, " edge"]
 ) -> Float[np.ndarray, "edge prompt d_model"]:
     """δ of every edge; under `joint` the first edge of a group has the group's, the others none.
 
     Args:
         method: `paper`, `exact` or `joint`.
         appended: a of the table; 0 where what replaces y has its own 1, too.
-        by_reader: whether `joint` keeps readers apart, as local edits need it.
+        site: numbers, equal where edges edit one place, as local edits of one reader do; `joint` keeps others apart.
     """
     members = sending.members
     if method == "joint":
-        together = _together(sending, by_reader)
+        together = _together(sending, site)
         members, reading = _joined(sending, together)
     else:
         reading = [np.asarray([each]) for each in sending.vectors_of]
@@ -97,11 +96,9 @@ def scaled(
     return delta * np.linalg.norm(to, axis=-1, keepdims=True) / np.where(norm > 0, norm, 1)
 
 
-def _together(sending: Sending, by_reader: bool) -> Bool[np.ndarray, "edge edge prompt"]:
-    """Which edges stand in one group: same writer and token (and reader), both present."""
-    same = np.equal.outer(sending.writer, sending.writer)
-    if by_reader:
-        same = same & np.equal.outer(sending.reader, sending.reader)
+def _together(sending: Sending, site: Int[np.ndarray, " edge"]) -> Bool[np.ndarray, "edge edge prompt"]:
+    """Which edges stand in one group: same writer, token and site, both present."""
+    same = np.equal.outer(sending.writer, sending.writer) & np.equal.outer(site, site)
     present = sending.token >= 0
     return same[..., None] & (sending.token[:, None] == sending.token) & present[:, None] & present
 

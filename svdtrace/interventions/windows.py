@@ -6,6 +6,7 @@ there. An edit is data, so that `vmap` goes over edits.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -15,12 +16,13 @@ import numpy as np
 from flax import struct
 from jaxtyping import Array, Bool, Float, Int
 
-from gpt2jax.blocks import block
+from gpt2jax.blocks import block, layer_norm
 from gpt2jax.config import GPT2Config
+from gpt2jax.forward import final_read, unembed
 from gpt2jax.numerics import compute_dtype, einsum
-from gpt2jax.params import Params
+from gpt2jax.params import Blocks, Params
 from gpt2jax.sites import Hook, Passage
-from svdtrace.interventions.clean import Aligned, read_out
+from svdtrace.interventions.clean import Aligned
 
 ATTENTION, MLP = 0, 1
 STEM = -1
@@ -46,14 +48,18 @@ class Writes:
 class Reads:
     """What is added to queries, keys and values (axis `qkv`) of single heads at single tokens.
 
-    `hold`: where they are those of the clean run to begin with, at all tokens.
+    `hold`: where they are those of the clean run to begin with, at all tokens; `resid`: what is added to the residual
+    that such a head reads, `delta` being nothing then, where its LayerNorm is computed anew from what reaches it; `qkv`
+    which of the three that changes.
     """
 
     layer: Int[Array | np.ndarray, "*edit entry"]
     head: Int[Array | np.ndarray, "*edit entry"]
     token: Int[Array | np.ndarray, "*edit entry prompt"]
     delta: Float[Array | np.ndarray, "*edit entry prompt qkv d_head"]
-    hold: Bool[Array | np.ndarray, "*edit entry prompt qkv"]
+    hold: Bool[Array | np.ndarray, "*edit entry prompt"]
+    resid: Float[Array | np.ndarray, "*edit entry prompt d_model"] | None
+    qkv: Bool[Array | np.ndarray, "*edit entry qkv"]
 
 
 @struct.dataclass
@@ -128,9 +134,9 @@ class _Run:
         self.writes, self.reads, self.watched = writes, reads, watched
         n_tokens = aligned.resid_pre.shape[2]
         self.before = n_tokens - window
-        token = jnp.arange(n_tokens)
-        causal = token <= token[self.before :, None]
-        self.allowed = (causal & (token >= aligned.start[:, None])[:, None, :])[:, None]
+        token = jnp.arange(n_tokens)[None]
+        causal = token <= token[0, self.before :, None]
+        self.allowed = (causal[None] & (token >= aligned.start[:, None])[:, None, :])[:, None]
 
     def outcome(self, first: Array, answer: Array, distractor: Array, stem: bool) -> Outcome:
         """Run from a layer on, and read the output."""
@@ -144,17 +150,30 @@ class _Run:
             first = first + 1
         step = partial(self.step, begins=False)
         resid, score, pattern, square, product = jax.lax.fori_loop(first, self.config.n_layers, step, carry)
-        logits = read_out(self.config, self.params, resid[:, -1:])[:, 0]
+        last = jnp.full(resid.shape[0], resid.shape[1] - 1)
+        logits = unembed(self.params, final_read(self.config, self.params, resid, last, Passage({})))
         log_before, log_after = jax.nn.log_softmax(self.aligned.logits), jax.nn.log_softmax(logits)
         kl = jnp.sum(jnp.exp(log_before) * (log_before - log_after), axis=-1)
         return Outcome(logit_difference(logits, answer, distractor), kl, score, pattern, square, product)
+
+    def renormalised(self, weights: Blocks, resid: Float[Array, "prompt tok d_model"]) -> Reads:
+        """The edits of a layer's readers as additions to what they read: `LN(r ± δ) − LN(r)`, r as it is now."""
+        reads, epsilon = self.reads, self.config.layer_norm_epsilon
+        entering = resid[jnp.arange(resid.shape[0])[None], jnp.maximum(reads.token, 0)]
+        before, after = (
+            layer_norm(weights.ln1, each, epsilon, "ln1", Passage({})) for each in (entering, entering + reads.resid)
+        )
+        read_with = jnp.stack([getattr(weights, f"W_{name}") for name in "QKV"], axis=1)[reads.head]
+        delta = einsum("ebd,ezdh->ebzh", after - before, read_with)
+        return replace(reads, delta=jnp.where(reads.qkv[:, None, :, None], delta, 0))
 
     def step(self, layer: Array, carry: tuple[Array, ...], *, begins: bool) -> tuple[Array, ...]:
         """One layer; `begins`: the first one, whose input is clean."""
         resid, score, pattern, square, product = carry
         weights = jax.tree.map(lambda array: _layer(array, layer).astype(compute_dtype(array)), self.params.blocks)
         clean = {name: _layer(getattr(self.aligned, name), layer) for name in ("q", "k", "v", "attn_out")}
-        edits = _Edits(self.writes, self.reads, layer, {name: value[:, self.before :] for name, value in clean.items()})
+        reads = self.reads if self.reads.resid is None else self.renormalised(weights, resid)
+        edits = _Edits(self.writes, reads, layer, {name: value[:, self.before :] for name, value in clean.items()})
         site = Passage(edits.hooks(begins), layer=layer)
         past = (clean["k"][:, : self.before], clean["v"][:, : self.before])
         resid = block(self.config, weights, resid, self.allowed, site, past)
@@ -169,10 +188,9 @@ class _Run:
 def logit_difference(
     logits: Float[Array, "prompt vocab"], answer: Int[Array, " prompt"], distractor: Int[Array, " prompt"]
 ) -> Float[Array, " prompt"]:
-    """logit[answer] − logit[distractor]; NaN where a prompt lacks one of them (-1)."""
+    """logit[answer] − logit[distractor]; means nothing where a prompt lacks one of them (-1)."""
     prompt = jnp.arange(logits.shape[0])
-    difference = logits[prompt, jnp.maximum(answer, 0)] - logits[prompt, jnp.maximum(distractor, 0)]
-    return jnp.where((answer >= 0) & (distractor >= 0), difference, jnp.nan)
+    return logits[prompt, jnp.maximum(answer, 0)] - logits[prompt, jnp.maximum(distractor, 0)]
 
 
 class _Edits:
@@ -189,7 +207,7 @@ class _Edits:
     def place(self, part: int, window: int) -> Float[Array, "entry prompt tok"]:
         """1 where an entry edits a part of this layer."""
         mine = (self.writes.layer == self.layer) & (self.writes.part == part)
-        at = self.writes.token[..., None] == jnp.arange(window)
+        at = self.writes.token[..., None] == jnp.arange(window)[None, None]
         return (at & mine[:, None, None]).astype(self.writes.delta.dtype)
 
     def add(self, value: Float[Array, "prompt tok d_model"], part: int) -> Float[Array, "prompt tok d_model"]:
@@ -207,10 +225,10 @@ class _Edits:
     def read(self, value: Float[Array, "prompt tok head d_head"], name: str) -> Float[Array, "prompt tok head d_head"]:
         """Queries, keys or values, edited."""
         reads, which = self.reads, "qkv".index(name)
-        head = (reads.head[:, None] == jnp.arange(value.shape[2])) & (reads.layer == self.layer)[:, None]
-        held = jnp.any(head[:, None] & reads.hold[..., which, None], axis=0)
+        head = (reads.head[:, None] == jnp.arange(value.shape[2])[None]) & (reads.layer == self.layer)[:, None]
+        held = jnp.any(head[:, None] & reads.hold[..., None], axis=0)
         value = jnp.where(held[:, None, :, None], self.clean[name], value)
-        at = (reads.token[..., None] == jnp.arange(value.shape[1])).astype(value.dtype)
+        at = (reads.token[..., None] == jnp.arange(value.shape[1])[None, None]).astype(value.dtype)
         return value + einsum("ebt,en,ebh->btnh", at, head.astype(value.dtype), reads.delta[:, :, which])
 
     def hooks(self, begins: bool) -> Any:

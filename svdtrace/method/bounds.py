@@ -1,28 +1,54 @@
-"""How far float32 may carry a product, and with it every decision that hangs on one (METHOD.md, section 4)."""
+"""How far float32 may carry a product or a contribution, and with it every decision that hangs on one (METHOD.md,
+sections 3 and 4).
+"""
 
 from __future__ import annotations
 
 import jax.numpy as jnp
 import numpy as np
 from flax import struct
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Bool, Float, Int
 
 from svdtrace.method.decomposition import FLOAT32_EPS, Decomposition
 
 # The relative error of an activation after a whole float32 forward pass, as METHOD.md fixes it.
 ACTIVATION_ERROR = 5e-5
+TURNING = 4.0
+"""Singular vectors are turned by up to so many eps σ_0 / gap."""
+READING = 16.0
+"""What a vector reads of a writer is off by up to so many eps of their norms, though it may cancel to nothing."""
 
 
 @struct.dataclass
 class RoundingScale:
-    """What the bounds need of every head.
+    """What the bounds need of every head, [layer head sv]; all of it 0 beyond the rank.
 
-    `root` = √σ_0, [layer head]; `relative` = 5e-5 + eps σ_0 / gap_k, [layer head sv]: its last term at most 1, 0 where
-    a head has one vector; all of it 0 beyond the rank. gap_k is the distance to the nearest other singular value.
+    `root` = √σ_k; `turn` = θ_k = min(1, 4 eps σ_0 / gap_k), by how much rounding may turn u_k and v_k: gap_k is the
+    distance to the nearest other singular value, and θ 0 where a head has one vector.
     """
 
-    root: Float[Array, "*layer head"]
-    relative: Float[Array, "*layer head sv"]
+    root: Float[Array, "*layer head sv"]
+    turn: Float[Array, "*layer head sv"]
+
+    @property
+    def within(self) -> Bool[Array, "*layer head sv"]:
+        """Which vectors are within the rank."""
+        return self.root > 0
+
+
+@struct.dataclass
+class Read:
+    """What a side of firings reads with: β of METHOD.md, section 4, and the norms beside it.
+
+    `coefficient` β_k, 0 outside S; `root`, `turn`: see `RoundingScale`; `other_read` = ‖x̃‖ of the other side and
+    `other_size` = ‖β‖ over every k within the rank, both 0 where the coefficients are signs, which do not round.
+    """
+
+    coefficient: Float[Array, "*block slot sv"]
+    root: Float[Array, "*block sv"]
+    turn: Float[Array, "*block sv"]
+    other_read: Float[Array, "*block slot"]
+    other_size: Float[Array, "*block slot"]
 
 
 def fineness(dtype: np.dtype) -> float:
@@ -32,25 +58,60 @@ def fineness(dtype: np.dtype) -> float:
 
 def rounding_scale(decomposition: Decomposition) -> RoundingScale:
     """The scale of every head's rounding errors; shrinks with the dtype's eps where it is finer than float32."""
-    S = decomposition.S
-    finer = fineness(S.dtype)
+    S, within = decomposition.S, decomposition.within_rank()
     down = S[..., :-1] - S[..., 1:]
     edge = jnp.full((*S.shape[:-1], 1), jnp.inf, S.dtype)
     gap = jnp.minimum(jnp.concatenate([edge, down], -1), jnp.concatenate([down, edge], -1))
-    mixing = jnp.minimum(1.0, FLOAT32_EPS * finer * S[..., :1] / jnp.where(gap > 0, gap, jnp.finfo(S.dtype).tiny))
-    relative = jnp.where(decomposition.within_rank(), ACTIVATION_ERROR * finer + mixing, 0)
-    return RoundingScale(root=jnp.sqrt(S[..., 0]), relative=relative)
+    most = TURNING * FLOAT32_EPS * fineness(S.dtype) * S[..., :1]
+    # Nearer than that they may take any place in their span.
+    turn = jnp.where(gap > most, most / jnp.where(gap > most, gap, 1), 1)
+    return RoundingScale(root=jnp.sqrt(jnp.where(within, S, 0)), turn=jnp.where(within, turn, 0))
 
 
 def product_bounds(
     q: Float[Array, "*firing sv"],
     k: Float[Array, "*firing sv"],
-    root: Float[Array, "*firing"],
-    relative: Float[Array, "*firing sv"],
+    root: Float[Array, "*firing sv"],
+    turn: Float[Array, "*firing sv"],
 ) -> Float[Array, "*firing sv"]:
-    """Bound of p_k: `(|q̂| + √σ_0)(|k̂| + √σ_0) (5e-5 + eps σ_0 / gap_k)`, q̂ and k̂ the whole vectors."""
-    size = (jnp.linalg.norm(q, axis=-1) + root) * (jnp.linalg.norm(k, axis=-1) + root)
-    return size[..., None] * relative
+    """Bound of p_k: `(|q̂| + √σ_0)(|k̂| + √σ_0) (5e-5 + θ_k)`, q̂ and k̂ the whole vectors; 0 beyond the rank.
+
+    Args:
+        root, turn: see `RoundingScale`.
+    """
+    size = (jnp.linalg.norm(q, axis=-1) + root[..., 0]) * (jnp.linalg.norm(k, axis=-1) + root[..., 0])
+    relative = ACTIVATION_ERROR * fineness(q.dtype) + turn
+    return jnp.where(root > 0, size[..., None] * relative, 0)
+
+
+def contribution_bound(
+    terms: Float[Array, "*block writer slot sv"],
+    sizes: Float[Array, "*block writer slot"],
+    read: Read,
+    present: Bool[Array, " writer"],
+) -> Float[Array, "*block slot"]:
+    """Bound of c_w, the largest over the writers of
+
+    `Σ_{k∈S} [5e-5 |α_k β_k| + θ_k (‖α‖ |β_k| + |α_k| ‖β‖) + 16 eps √σ_k (‖x_w‖ |β_k| + ‖x̃‖ |α_k|)]`.
+
+    Args:
+        terms: α, what writers put along each vector, over every k.
+        sizes: ‖x_w‖, with the appended 1 where the method appends it.
+        read: β and what belongs to it.
+        present: the writers below the reader.
+    """
+    finer = fineness(terms.dtype)
+    beta, slots = jnp.abs(read.coefficient), (*read.coefficient.shape[:-1], 1)
+    inside = (read.coefficient != 0).astype(terms.dtype)
+    turn = inside * read.turn[..., None, :]
+    reading = READING * FLOAT32_EPS * finer * inside * read.root[..., None, :]
+    # What multiplies |α_k|, ‖α‖ and ‖x_w‖: sums over k once a firing, not once a writer.
+    of_term = ACTIVATION_ERROR * finer * beta + turn * read.other_size.reshape(slots)
+    of_term = of_term + reading * read.other_read.reshape(slots)
+    of_all, of_size = jnp.sum(turn * beta, axis=-1), jnp.sum(reading * beta, axis=-1)
+    each = jnp.sum(jnp.abs(terms) * of_term[..., None, :, :], axis=-1)
+    each = each + jnp.sqrt(jnp.sum(jnp.square(terms), axis=-1)) * of_all[..., None, :] + sizes * of_size[..., None, :]
+    return jnp.max(jnp.where(present.reshape(*[1] * (each.ndim - 2), -1, 1), each, 0), axis=-2)
 
 
 def score_bounds(

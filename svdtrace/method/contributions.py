@@ -17,11 +17,14 @@ firings × writers × d_model is ever made.
 
 from __future__ import annotations
 
+from typing import Any
+
+import jax
 import jax.numpy as jnp
 from flax import struct
 from jaxtyping import Array, Bool, Float
 
-from gpt2jax.numerics import einsum
+from gpt2jax.numerics import centre, einsum
 from gpt2jax.params import Blocks
 from svdtrace.method.bounds import RoundingScale
 
@@ -31,29 +34,54 @@ class Reader:
     """What the heads of one layer read with. Leading axis `side`: 0 the destination (query), 1 the source (key).
 
     `weights` = C diag(γ) Â without its last row, [side head d_model sv]; `bias` = that last row, [side head sv];
-    `shift` = β Â, what a LayerNorm's bias adds (0 when folded), [side head sv]; `rank` marks k within the rank.
+    `shift` = β Â, what a LayerNorm's bias adds (0 when folded), [side head sv]; `gain` = γ, `offset` = β (1 and 0 when
+    folded); `scale` has the rank, too.
     """
 
     weights: Float[Array, "side head d_model sv"]
     bias: Float[Array, "side head sv"]
     shift: Float[Array, "side head sv"]
-    rank: Bool[Array, "head sv"]
+    gain: Float[Array, " d_model"]
+    offset: Float[Array, " d_model"]
     scale: RoundingScale
 
 
-def reader(
-    blocks: Blocks, A: Array, B: Array, rank: Bool[Array, "head sv"], scale: RoundingScale, layer: int
-) -> Reader:
+def reader(blocks: Blocks, A: Array, B: Array, scale: RoundingScale, layer: int) -> Reader:
     """The reader of one layer, from the singular gauge's Â and B̂ of that layer, [head d_model+1 sv]."""
     gauge = jnp.stack([A, B])
     read, bias = gauge[..., :-1, :], gauge[..., -1, :]
-    shift = jnp.zeros_like(bias)
+    shift, gain = jnp.zeros_like(bias), jnp.ones(read.shape[-2], read.dtype)
+    offset = jnp.zeros_like(gain)
     if blocks.ln1 is not None:
         gain, offset = blocks.ln1.w[layer].astype(read.dtype), blocks.ln1.b[layer].astype(read.dtype)
         shift = einsum("d,zndk->znk", offset, read)
-        read = gain[:, None] * read
+        read = gain[None, None, :, None] * read
     read = read - jnp.mean(read, axis=-2, keepdims=True)
-    return Reader(weights=read, bias=bias, shift=shift, rank=rank, scale=scale)
+    return Reader(weights=read, bias=bias, shift=shift, gain=gain, offset=offset, scale=scale)
+
+
+def writing_grams(blocks: Blocks, dtype: jnp.dtype) -> Float[Array, "layer gain head d_head d_head"]:
+    """What makes `‖γ ⊙ (y C)‖² = z G zᵀ` of every head's z, for the γ of every reading layer; one where there is no γ.
+
+    So norms of what heads write cost a product with an h × h matrix, and no y is made.
+    """
+    W_O = centre(blocks.W_O.astype(dtype))
+    gains = jnp.ones((1, W_O.shape[-1]), dtype) if blocks.ln1 is None else blocks.ln1.w.astype(dtype)
+
+    def of(gain: Array) -> Array:
+        read = W_O * gain[None, None, None, :]
+        return einsum("lnhd,lnkd->lnhk", read, read)
+
+    # One reading layer after another: all at once would hold W_O once for each.
+    return jnp.swapaxes(jax.lax.map(of, gains), 0, 1)
+
+
+def written_norms(
+    z: Float[Array, "prompt tok head d_head"], grams: Float[Array, "gain head d_head d_head"]
+) -> Float[Array, "gain prompt tok head"]:
+    """`‖γ ⊙ (y C)‖` of what the heads of a layer wrote; see `writing_grams`."""
+    along = einsum("btnh,gnhk->gbtnk", z, grams)
+    return jnp.sqrt(jnp.maximum(jnp.sum(along * z[None], axis=-1), 0))
 
 
 def composition_cores(
@@ -68,11 +96,13 @@ class Written:
     """What the writers wrote at one side's token of every firing, and the reading layer's scale s there.
 
     Firings stand in blocks of one reader head each; z stands block first, so that its product with the cores is one
-    dense matrix product per block and writer, no axis moved. `others` holds the rest of the residual for `writers =
-    all`, in the order MLPs by layer, embed, pos; `None` for head writers alone.
+    dense matrix product per block and writer, no axis moved. `norm` = ‖γ ⊙ (y C)‖ of each head's y, where bounds are
+    asked for. `others` holds the rest of the residual for `writers = all`, in the order
+    MLPs by layer, embed, pos; `None` for head writers alone.
     """
 
     z: Float[Array, "block layer writer_head slot d_head"]
+    norm: Float[Array, "block layer writer_head slot"] | None
     scale: Float[Array, "block slot"]
     others: Float[Array, "block component slot d_model"] | None
 
@@ -108,31 +138,42 @@ def other_terms(
     return jnp.concatenate([biases, parts, const], axis=1)
 
 
-@struct.dataclass
-class Contributions:
-    """c_w of every writer, and the bound of its rounding error: one number a firing, the largest over its writers."""
+def head_sizes(written: Written, appended: float) -> Float[Array, "block writer slot"]:
+    """`‖[γ ⊙ (y C), appended]‖ / s` of every head writer."""
+    norm = written.norm.reshape(written.norm.shape[0], -1, written.norm.shape[-1])
+    return jnp.sqrt(jnp.square(norm) + appended**2) / written.scale[:, None, :]
 
-    weight: Float[Array, "*firing writer"]
-    bound: Float[Array, "*firing"]
+
+def other_sizes(
+    written: Written,
+    b_O: Float[Array, "layer d_model"],
+    gain: Float[Array, " d_model"],
+    offset: Float[Array, " d_model"],
+) -> Float[Array, "block writer slot"]:
+    """The same for all other writers, in the order of `other_terms`."""
+    scale = written.scale[:, None, :]
+
+    def norms(values: Any) -> Array:
+        weighed = gain.reshape(*[1] * (values.ndim - 1), -1) * centre(values)
+        return jnp.sqrt(jnp.sum(jnp.square(weighed), axis=-1))
+
+    biases = norms(b_O.astype(gain.dtype))[None, :, None] / scale
+    const = jnp.broadcast_to(jnp.sqrt(jnp.sum(jnp.square(offset)) + 1), scale.shape)
+    return jnp.concatenate([biases, norms(written.others) / scale, const], axis=1)
 
 
 def contribute(
     terms: Float[Array, "*block writer slot sv"],
     coefficient: Float[Array, "*block slot sv"],
-    relative: Float[Array, "*block slot sv"],
     present: Bool[Array, " writer"],
-) -> Contributions:
-    """Weigh the terms by the method's coefficients, which are 0 outside S.
+) -> Float[Array, "*block slot writer"]:
+    """c_w of every writer: the terms weighed by the method's coefficients, which are 0 outside S.
 
     Writers that are not present (they stand above the reader) get -inf, which stands for no value.
-
-    The bound is `max_w Σ_{k∈S} |term| · (5e-5 + max_{k∈S} eps σ_0 / gap_k)` (METHOD.md, section 4).
     """
-    weighted = jnp.where(present[:, None, None], terms * coefficient[..., None, :, :], 0)
-    largest = jnp.max(jnp.sum(jnp.abs(weighted), axis=-1), axis=-2)
-    error = jnp.max(jnp.where(coefficient != 0, relative, 0), axis=-1)
-    weight = jnp.where(present, jnp.swapaxes(jnp.sum(weighted, axis=-1), -1, -2), -jnp.inf)
-    return Contributions(weight=weight, bound=largest * error)
+    weight = jnp.sum(terms * coefficient[..., None, :, :], axis=-1)
+    weight = jnp.swapaxes(weight, -1, -2)
+    return jnp.where(present.reshape(*[1] * (weight.ndim - 1), -1), weight, -jnp.inf)
 
 
 def coefficients(

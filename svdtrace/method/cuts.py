@@ -31,10 +31,11 @@ class RunningSums:
 
 def running_sums(values: Float[Array, "*rows value"]) -> RunningSums:
     """Places and running sums of values in descending order."""
-    index = jnp.arange(values.shape[-1])
+    index = jnp.arange(values.shape[-1]).reshape(*[1] * (values.ndim - 1), -1)
     mine, other = values[..., :, None], values[..., None, :]
-    before = (other > mine) | ((other == mine) & (index[None, :] < index[:, None]))
-    counted = (before | (index[None, :] == index[:, None])) & (other > -jnp.inf)
+    first, itself = index[..., None, :] < index[..., :, None], index[..., None, :] == index[..., :, None]
+    before = (other > mine) | ((other == mine) & first)
+    counted = (before | itself) & (other > -jnp.inf)
     return RunningSums(
         place=jnp.sum(before, axis=-1, dtype=jnp.int32), total=jnp.sum(jnp.where(counted, other, 0), axis=-1)
     )

@@ -93,8 +93,7 @@ def orthogonalise(
     n_rows, n_columns = factors.shape[-2:]
     # Each round rounds by a few eps per column; errors of columns add in quadrature.
     bound = 10 * n_columns**0.5 * jnp.finfo(factors.dtype).eps
-    # A NaN, where a Cholesky factor did not exist, compares as beyond the bound.
-    failed = np.nonzero(~(np.asarray(error).ravel() <= bound))[0]
+    failed = np.nonzero(np.asarray(error).ravel() > bound)[0]
     if len(failed):
         flat = factors.reshape(-1, n_rows, n_columns)
         Q = Q.reshape(flat.shape).at[failed].set(_householder(flat[failed])).reshape(factors.shape)
@@ -104,7 +103,9 @@ def orthogonalise(
 @jax.jit
 def _cholesky_qr(factors: Array) -> tuple[Array, Array]:
     """Q, and of each head the larger of `‖QᵀQ − I‖ / √h` and `‖F − Q QᵀF‖ / ‖F‖` (Frobenius norms)."""
-    identity = jnp.eye(factors.shape[-1], dtype=factors.dtype)
+    identity = jnp.eye(factors.shape[-1], dtype=factors.dtype).reshape(
+        *[1] * (factors.ndim - 2), *[factors.shape[-1]] * 2
+    )
     # The Gram matrix is rounded by about eps × its trace; the shift keeps it positive all the same.
     shift = 4 * jnp.finfo(factors.dtype).eps
     Q = factors
@@ -114,10 +115,14 @@ def _cholesky_qr(factors: Array) -> tuple[Array, Array]:
         L = jnp.linalg.cholesky(gram + each_shift * trace * identity)
         inverse = jax.scipy.linalg.solve_triangular(L, jnp.broadcast_to(identity, L.shape), lower=True)
         Q = einsum("...dh,...kh->...dk", Q, inverse)
-    # A sum keeps a NaN, which XLA's maximum may lose.
+    # Where a Cholesky factor does not exist LAPACK says so by NaN, which is as far off as can be, and goes no further.
+    exists = jnp.all(jnp.isfinite(Q), axis=(-2, -1))
+    Q = jnp.where(exists[..., None, None], Q, 0)
     orthogonality = _norm(einsum("...dh,...dk->...hk", Q, Q) - identity) / factors.shape[-1] ** 0.5
-    residual = _norm(factors - einsum("...dh,...hk->...dk", Q, _project(Q, factors))) / _norm(factors)
-    return Q, jnp.where(orthogonality > residual, orthogonality, residual + 0 * orthogonality)
+    size = _norm(factors)
+    # Factors without any weights are given back by anything.
+    residual = _norm(factors - einsum("...dh,...hk->...dk", Q, _project(Q, factors))) / jnp.where(size > 0, size, 1)
+    return Q, jnp.where(exists, jnp.maximum(orthogonality, residual), jnp.inf)
 
 
 def _norm(matrix: Array) -> Array:

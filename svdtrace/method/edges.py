@@ -7,8 +7,6 @@ import jax.numpy as jnp
 from flax import struct
 from jaxtyping import Array, Bool, Float
 
-from svdtrace.method.contributions import Contributions
-
 
 @struct.dataclass
 class Edges:
@@ -27,28 +25,36 @@ def covering(weight: Float[Array, "*rows value"], coverage: Float[Array, ""] | f
     return weight >= cut_beyond(weight, coverage * total_of(weight))[..., None]
 
 
-def choose_edges(contributions: Contributions, coverage: Float[Array, ""] | float) -> Edges:
+def choose_edges(
+    weight: Float[Array, "*firing writer"], bound: Float[Array, "*firing"], coverage: Float[Array, ""] | float
+) -> Edges:
     """Writers, largest first, until their sum exceeds `coverage` of the total; all as large as the last one count.
 
     Near a tie: the running sum at the cut or one before it lies within its bound of the goal, or the contributions on
     both sides of the cut lie within theirs of each other.
+
+    Args:
+        weight: c_w; -inf stands for no writer.
+        bound: of each of a firing's c_w, see `svdtrace.method.bounds.contribution_bound`.
     """
-    weight, bound = contributions.weight, contributions.bound
     total = total_of(weight)
     goal = coverage * total
     cut = cut_beyond(weight, goal)
     larger, equal, smaller = weight > cut[..., None], weight == cut[..., None], weight < cut[..., None]
     n_equal = jnp.sum(equal, axis=-1).astype(weight.dtype)
     above = jnp.sum(jnp.where(larger, weight, 0), axis=-1)
-    # How many of the equal ones it takes to exceed the goal.
-    taken = jnp.clip(jnp.where(cut > 0, jnp.floor((goal - above) / cut) + 1, 1), 1, n_equal)
+    # How many of the equal ones it takes to exceed the goal; a cut of inf chooses nothing.
+    last = jnp.where(n_equal > 0, cut, 0)
+    several = jnp.floor((goal - above) / jnp.where(last > 0, last, 1)) + 1
+    taken = jnp.clip(jnp.where(last > 0, several, 1), 1, n_equal)
     count = jnp.sum(larger, axis=-1).astype(weight.dtype) + taken
     following = jnp.where(taken < n_equal, cut, jnp.max(jnp.where(smaller, weight, -jnp.inf), axis=-1))
 
     def at_goal(count: Array, running: Array) -> Array:
-        return jnp.abs(running - goal) <= jnp.sqrt(count) * bound
+        # The sum of nothing is exact.
+        return (count > 0) & (jnp.abs(running - goal) <= jnp.sqrt(jnp.maximum(count, 0)) * bound)
 
-    at_cut, before_cut = at_goal(count, above + taken * cut), at_goal(count - 1, above + (taken - 1) * cut)
+    at_cut, before_cut = at_goal(count, above + taken * last), at_goal(count - 1, above + (taken - 1) * last)
     near_tie = (n_equal > 0) & (at_cut | before_cut | (cut - following <= 2 * bound))
     return Edges(chosen=larger | equal, total=total, near_tie=near_tie)
 

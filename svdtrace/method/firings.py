@@ -47,7 +47,7 @@ def eligible_pairs(
 
     `src ≤ dest` is the causal mask's business.
     """
-    token = jnp.arange(n_tokens)
+    token = jnp.arange(n_tokens)[None]
     dest = (token <= last[:, None]) & (token < length[:, None])
     src = (token < length[:, None]) & (token >= (1 if skip_first else 0))
     return (dest[:, :, None] & src[:, None, :])[:, None]
@@ -64,12 +64,13 @@ def find_candidates(
     Repeated maxima instead of a sort: `count` is ⌊1/threshold⌋, two at the paper's threshold.
     """
     left = jnp.where(eligible, pattern, -1.0)
+    token = jnp.arange(pattern.shape[-1])[None, None, None]
 
     def take(left: Array, _: None) -> tuple[Array, tuple[Array, Array, Array]]:
         src = jnp.argmax(left, axis=-1, keepdims=True)
         best = jnp.take_along_axis(left, src, axis=-1)[..., 0]
         its_score = jnp.take_along_axis(score, src, axis=-1)[..., 0]
-        left = jnp.where(jnp.arange(left.shape[-1]) == src, -1.0, left)
+        left = jnp.where(token == src, -1.0, left)
         return left, (src[..., 0].astype(jnp.int32), best, its_score)
 
     _, found = jax.lax.scan(take, left, None, length=count)

@@ -24,7 +24,8 @@ from svdtrace.tracing.prepare import Prepared
 class Bucket:
     """What was observed of prompts of one padded length, and what stands at their tokens.
 
-    `length` [prompt], 0 for a row that holds no prompt; `place` in the input, -1 for such a row; `role` [prompt tok]
+    `length` [prompt], 0 for a row that holds no prompt or one whose activations are not finite; `not_finite` the places
+    of those; `place` in the input, -1 for such a row; `role` [prompt tok]
     numbers of roles; `partnered` marks prompts that have another of their length.
     """
 
@@ -34,6 +35,7 @@ class Bucket:
     place: np.ndarray
     role: np.ndarray
     partnered: np.ndarray
+    not_finite: np.ndarray
 
 
 def role_names(prompts: Sequence[Prompt], other: str) -> tuple[str, ...]:
@@ -66,12 +68,15 @@ def buckets(
         parts.setdefault(batch.tokens.shape[1], []).append(batch)
     for its in parts.values():
         observed = _joined([watch(prepared, batch, config) for batch in its])
-        length = np.concatenate([batch.length for batch in its])
+        finite = np.asarray(observed.finite)
+        length = np.where(finite, np.concatenate([batch.length for batch in its]), 0)
+        place = np.concatenate([batch.place for batch in its])
         yield Bucket(
             observed=observed,
             firings=list_firings(observed.candidates, config.threshold, config.score_min),
             length=length,
-            place=np.concatenate([batch.place for batch in its]),
+            place=place,
+            not_finite=place[~finite],
             role=np.concatenate([role_numbers(batch.prompts, names, batch.tokens.shape) for batch in its]),
             partnered=np.bincount(length)[length] > 1,
         )
@@ -84,8 +89,9 @@ def _joined(parts: Sequence[Observed]) -> Observed:
         join = partial(_end_to_end, axis)
         return {name: jax.tree.map(join, *(getattr(each, name) for each in parts)) for name in names}
 
-    by_layer = along(1, "candidates", "sizes", "q", "k", "z", "scale", "mlp_out")
-    return Observed(**by_layer, **along(0, "embed", "pos", "final_read", "final_scale"))
+    by_layer = along(1, "candidates", "sizes", "q", "k", "z", "scale", "read", "mlp_out")
+    by_prompt = along(0, "embed", "pos", "final_read", "final_scale", "finite")
+    return Observed(**by_layer, **by_prompt, **along(2, "written"))
 
 
 def _end_to_end(axis: int, *parts: jax.Array) -> jax.Array:

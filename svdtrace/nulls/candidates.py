@@ -32,7 +32,7 @@ class Candidates:
         sums: the statistic's sum over the reader's firings, by kind of null: `prompts` leaves prompts out.
         firings, partnered: the reader's firings by role [side layer head role], all and those whose prompt has a
             partner.
-        left_out: prompts without a partner.
+        left_out: prompts without a partner; not_finite: places of those whose activations are not finite.
         size: firings by |S| [layer head d_head+1].
     """
 
@@ -48,6 +48,7 @@ class Candidates:
     firings: np.ndarray
     partnered: np.ndarray
     left_out: int
+    not_finite: tuple[int, ...]
     size: np.ndarray
 
     def __len__(self) -> int:
@@ -111,11 +112,12 @@ def look(asked: Question, prompts: Sequence[Prompt], device_kind: str, progress:
     firings = np.zeros((2, shape.n_layers, shape.n_heads, len(roles), 2), np.int64)
     size = np.zeros((shape.n_layers, shape.n_heads, shape.d_head + 1), np.int64)
     dense: dict[int, dict[str, np.ndarray]] = {}
-    left_out = 0
+    left_out, not_finite = 0, []
     for bucket, layer in _visits(asked, prompts, roles, device_kind, progress):
         if layer == 1:
             _count(bucket, firings)
             left_out += int(((bucket.length > 0) & ~bucket.partnered).sum())
+            not_finite += bucket.not_finite.tolist()
         found = layer_sums(asked, bucket, layer, np.array([OBSERVED]))
         if found is not None:
             before = dense.get(layer)
@@ -124,7 +126,7 @@ def look(asked: Question, prompts: Sequence[Prompt], device_kind: str, progress:
             size[layer] += found.size[0]
     listed = _listed(asked, dense, order, len(roles))
     counted = {"firings": firings[..., 0], "partnered": firings[..., 1], "left_out": left_out, "size": size}
-    return Candidates(order=order, roles=roles, **listed, **counted)
+    return Candidates(order=order, roles=roles, not_finite=tuple(sorted(not_finite)), **listed, **counted)
 
 
 def draw(

@@ -24,6 +24,7 @@ from svdtrace.nulls.surviving import survivors, with_columns
 from svdtrace.prompts.prompt import Prompt
 from svdtrace.statistics import benjamini_hochberg
 from svdtrace.tracing.devices import computing_device, precision
+from svdtrace.tracing.finite import not_finite, refuse_nothing_finite
 from svdtrace.tracing.pipeline import Keep
 from svdtrace.tracing.sharding import device_mesh
 from svdtrace.tracing.trace import Clock, Progress, Trace, check_prompts, prepare_cached
@@ -43,8 +44,10 @@ class Chance:
 
     Args:
         candidates: those with a statistic above 0; all others have p- and q-values of 1.
-        statistic: as observed [candidate]; null: by kind, under each null [null candidate].
-        p: by kind; NaN where a null says nothing of it.
+        statistic: as observed, over all of the reader's firings [candidate].
+        observed, null: by kind, as observed [candidate] and under each null [null candidate], over the same firings:
+            all of the reader's, under `prompts` those whose prompt has a partner.
+        p: by kind, `p_values(observed, null)`; NaN where a null says nothing of it.
         q_value: Benjamini–Hochberg, over all candidates, of the largest p: an edge must beat every null.
         size: firings by |S| in random bases [null layer head d_head+1].
         summary: what `manifest.json` says of it all.
@@ -52,6 +55,7 @@ class Chance:
 
     candidates: Candidates
     statistic: np.ndarray
+    observed: dict[str, np.ndarray]
     null: dict[str, np.ndarray]
     p: dict[str, np.ndarray]
     q_value: np.ndarray
@@ -103,14 +107,18 @@ def chance(
     with precision(config), clock("nulls"):
         asked = question(prepare_cached(model, config, device_mesh([device])), prompts, config, seed)
         found = look(asked, prompts, device.platform, progress)
+        unusable = not_finite(prompts, found.not_finite)
+        refuse_nothing_finite(unusable, len(prompts))
         count = found.count(config)
         many = enough(count, len(found)) if nulls is None else nulls
         sums, size = draw(asked, found, many, prompts, device.platform, progress)
-    p = {kind: p_values(found.sums[kind], sums[kind]) for kind in asked.kinds}
-    p["prompts"] = np.where(found.shuffled, p["prompts"], np.nan)
     firings = np.maximum(1, found.of_reader(found.firings))
     with_partner = np.maximum(1, found.of_reader(found.partnered))
     divisor = {kind: with_partner if kind == "prompts" else firings for kind in asked.kinds}
+    observed = {kind: found.sums[kind] / divisor[kind] for kind in asked.kinds}
+    null = {kind: sums[kind] / divisor[kind][None] for kind in asked.kinds}
+    p = {kind: p_values(observed[kind], null[kind]) for kind in asked.kinds}
+    p["prompts"] = np.where(found.shuffled, p["prompts"], np.nan)
     tested = {**p, EVERY: largest(p)}
     q = {kind: q_values(each, count) for kind, each in tested.items()}
     summary = {
@@ -120,11 +128,11 @@ def chance(
         "candidates": count,
         **summary_of(found, tested, q, size, fdr),
         "smallest_q": smallest_q(many, count, len(found)),
+        "not_finite": unusable,
         "needed": math.ceil(count / (1 + many) / fdr),
         "seconds": clock.rounded()["total"],
     }
-    null = {kind: sums[kind] / divisor[kind] for kind in asked.kinds}
-    return Chance(found, found.sums["bases"] / firings, null, p, q[EVERY], size, summary)
+    return Chance(found, observed["bases"], observed, null, p, q[EVERY], size, summary)
 
 
 def p_values(

@@ -61,15 +61,16 @@ def random_rotations(
     together = group[:, :, None] == group[:, None, :]
     keys = jax.vmap(lambda each: jax.random.fold_in(key, each))(jnp.maximum(null, 0))
     gaussian = jax.vmap(lambda each: jax.random.normal(each, together.shape, dtype))(keys)
+    together = together[None]
     Q, R = jnp.linalg.qr(jnp.where(together, gaussian, 0))
     sign = jnp.where(jnp.diagonal(R, axis1=-2, axis2=-1) < 0, -1, 1).astype(dtype)
-    identity = jnp.eye(group.shape[-1], dtype=dtype)
+    identity = jnp.eye(group.shape[-1], dtype=dtype)[None, None]
     return jnp.where((null >= 0)[:, None, None, None], jnp.where(together, Q * sign[..., None, :], 0), identity)
 
 
 def rank_groups(rank: Bool[Array, "head sv"]) -> Int[Array, "head sv"]:
     """Groups for a rotation of the whole rank: all within it together, each beyond it alone."""
-    return jnp.where(rank, 0, jnp.arange(1, rank.shape[-1] + 1))
+    return jnp.where(rank, 0, jnp.arange(1, rank.shape[-1] + 1)[None])
 
 
 def close_groups(S: Float[Array, "*head sv"], within: float) -> Int[Array, "*head sv"]:

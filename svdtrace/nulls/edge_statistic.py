@@ -86,7 +86,7 @@ def read(
 ) -> Read:
     """Slices as observed and the writers' terms, once for all nulls."""
     q, k, head = collected.q, collected.k, jnp.asarray(firings.blocks.head)
-    slices, _, _ = sliced(q, k, head, given.reader, given.tau, method)
+    slices, _ = sliced(q, k, head, given.reader, given.tau, method)
     terms = tuple(
         _terms(written, side, head, given, method, all_writers)
         for side, written in zip(sides, collected.written, strict=True)
@@ -113,7 +113,7 @@ def under_slices(
     Args:
         null: numbers of the nulls; a negative one stands for what was observed.
     """
-    rank = jnp.broadcast_to(given.reader.rank[firings.blocks.head][:, None], found.members.shape)
+    rank = jnp.broadcast_to(given.reader.scale.within[firings.blocks.head][:, None], found.members.shape)
     size = jnp.sum(found.members, axis=-1, dtype=jnp.int32)
 
     def one(_: None, number: Array) -> tuple[None, Array]:
@@ -142,7 +142,7 @@ def under_bases(
         rotation: one a head and null, mixing nothing beyond the rank; the identity gives what was observed.
     """
     head = firings.blocks.head
-    within = given.reader.rank[head][:, None]
+    within = given.reader.scale.within[head][:, None]
 
     def one(_: None, turn: Array) -> tuple[None, tuple[Array, Array]]:
         R = turn[head]
@@ -212,9 +212,9 @@ def _by_role(
 
     def one_side(side: str, terms: Array) -> Array:
         z = SIDES.index(side)
-        weight = contribute(terms, weigh[z], jnp.zeros_like(weigh[z]), found.present).weight
+        weight = contribute(terms, weigh[z], found.present)
         share = edge_shares(weight, coverage)
-        here = (firings.role[z][..., None] == jnp.arange(n_roles)) & firings.filled[..., None]
+        here = (firings.role[z][..., None] == jnp.arange(n_roles)[None, None]) & firings.filled[..., None]
         return einsum("gfr,gfw->grw", here.astype(share.dtype), share)
 
     return jnp.stack([one_side(side, each) for side, each in zip(sides, terms, strict=True)])

@@ -76,7 +76,7 @@ def layer_sums(asked: Question, bucket: Bucket, layer: int, null: np.ndarray) ->
 
 def _drawn(asked: Question, bucket: Bucket, layer: int, null: np.ndarray) -> dict[str, Any]:
     """What the nulls need besides firings: a key, rotations, partners."""
-    group = rank_groups(asked.prepared.readers[layer - 1].rank)
+    group = rank_groups(asked.prepared.readers[layer - 1].scale.within)
     key = jax.random.fold_in(kind_key(asked.seed, "bases"), layer)
     return {
         "slices": kind_key(asked.seed, "slices"),

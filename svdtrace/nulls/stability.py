@@ -128,7 +128,7 @@ def turned(decomposition: Decomposition, key: jax.Array) -> Decomposition:
     groups = close_groups(S, CLOSE)
     root = jnp.sqrt(jnp.where(decomposition.within_rank(), S, 0))
     # Beyond the rank nothing is read; there each vector stays as it is.
-    groups = jnp.where(decomposition.within_rank(), groups, S.shape[-1] + jnp.arange(S.shape[-1]))
+    groups = jnp.where(decomposition.within_rank(), groups, S.shape[-1] + jnp.arange(S.shape[-1])[None, None])
     keys = [jax.random.fold_in(key, layer) for layer in range(S.shape[0])]
     first = np.zeros(1, np.int32)
     R = jnp.stack([random_rotations(each, first, its, S.dtype)[0] for each, its in zip(keys, groups, strict=True)])

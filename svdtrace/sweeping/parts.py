@@ -44,6 +44,7 @@ class Tally:
     near_tie_places: int = 0
     paths_saturated: int = 0
     of_layer_0: int = 0
+    not_finite: int = 0
 
     def __add__(self, other: Tally) -> Tally:
         """The counts of both."""
@@ -55,7 +56,8 @@ class Part:
     """A part that is written: the digest of its window, what is counted of it, the firings of each head `9.6`.
 
     `rounding`: what bfloat16 weights change, in the one part that was traced with the float32 weights too.
-    `near_ties`: the names of the first of them, see `svdtrace.tracing.near_ties`.
+    `near_ties`, `not_finite`: the names of the first of them, see the modules `near_ties` and `finite` of
+    `svdtrace.tracing`.
     """
 
     digest: str
@@ -63,6 +65,7 @@ class Part:
     firings_per_head: dict[str, int]
     rounding: dict[str, Any] | None = None
     near_ties: tuple[str, ...] = ()
+    not_finite: tuple[str, ...] = ()
 
 
 def path(folder: Path, name: str, number: int) -> Path:
@@ -125,6 +128,7 @@ def read(folder: Path, number: int) -> Part:
             firings_per_head=said["firings_per_head"],
             rounding=said.get("rounding"),
             near_ties=tuple(said.get("near_ties", ())),
+            not_finite=tuple(said.get("not_finite", ())),
         )
     except (OSError, pa.ArrowException, KeyError, TypeError, ValueError) as error:
         raise TraceFolderError(f"{file}: no part of a sweep ({error}); remove it and give the command again") from None
@@ -147,6 +151,7 @@ def in_all(each: Sequence[Part]) -> Part:
         firings_per_head=summed([part.firings_per_head for part in each]),
         rounding=next((part.rounding for part in each if part.rounding is not None), None),
         near_ties=tuple(chain.from_iterable(part.near_ties for part in each))[:NAMED],
+        not_finite=tuple(chain.from_iterable(part.not_finite for part in each))[:NAMED],
     )
 
 
@@ -160,6 +165,11 @@ def near_ties(part: Part) -> dict[str, Any]:
         "places": tally.near_tie_places,
         "named": list(part.near_ties),
     }
+
+
+def not_finite(part: Part) -> dict[str, Any]:
+    """What a manifest says of prompts whose activations are not finite."""
+    return {"prompts": part.tally.not_finite, "named": list(part.not_finite)}
 
 
 def clear_unfinished(folder: Path) -> None:
@@ -226,9 +236,10 @@ def part_of(trace: Trace, window: Window, rounding: dict[str, Any] | None = None
         near_tie_places=ties["places"],
         paths_saturated=manifest["paths_saturated"],
         of_layer_0=manifest["counts"][LAYER_0],
+        not_finite=manifest["not_finite"]["prompts"],
     )
-    named = renumbered(ties["named"], window.places)
-    return Part(window.digest, tally, manifest["counts"]["firings_per_head"], rounding, tuple(named))
+    named = [tuple(renumbered(manifest[each]["named"], window.places)) for each in ("near_ties", "not_finite")]
+    return Part(window.digest, tally, manifest["counts"]["firings_per_head"], rounding, *named)
 
 
 def _aside(target: Path) -> Path:

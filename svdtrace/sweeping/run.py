@@ -25,6 +25,7 @@ from svdtrace.sweeping.parts import Part, RejectedWriter, Tally
 from svdtrace.sweeping.processes import Processes
 from svdtrace.sweeping.telling import Count, Progress, Start, Told
 from svdtrace.sweeping.windows import Cut, Window
+from svdtrace.tracing.finite import refuse_nothing_finite
 from svdtrace.tracing.manifest import device_facts, model_facts
 from svdtrace.tracing.prepare import Prepared
 from svdtrace.tracing.rounding import ROUNDED, ROUNDING
@@ -86,6 +87,7 @@ class Run:
                     count = self._done(window, count, told)
                 self.together.wait("done")
                 whole = self._all_parts(read.digests)
+                refuse_nothing_finite(parts.not_finite(whole), whole.tally.prompts + whole.tally.not_finite)
                 complete = True
             finally:
                 rejected.close(complete=complete)
@@ -192,6 +194,7 @@ class Run:
                 "firings_per_head": done.firings_per_head,
                 LAYER_0: tally.of_layer_0,
             },
+            "not_finite": parts.not_finite(done),
             "near_ties": parts.near_ties(done),
             "paths_saturated": tally.paths_saturated,
             **({} if done.rounding is None else {ROUNDING: done.rounding}),

@@ -85,7 +85,8 @@ def sweep(
     Raises:
         OutputError: the folder holds another sweep, or other files, or is in use, or cannot be written.
         PromptError: the source cannot be read, no prompt of it can be used, or (`strict`) one cannot.
-        SettingError, RootError, ModelError: what is asked does not fit the model or the first part's prompts.
+        SettingError, RootError, ModelError: what is asked does not fit the model or the first part's prompts, or the
+            activations of no prompt are finite.
     """
     if part_size is not None and part_size < 1:
         raise SettingError(f"part_size is {part_size}; give 1 or more")

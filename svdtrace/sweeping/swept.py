@@ -76,6 +76,7 @@ def opened(folder: Path, manifest: dict[str, Any]) -> Swept:
             "firings_per_head": there.firings_per_head,
             LAYER_0: tally.of_layer_0,
         },
+        "not_finite": parts.not_finite(there),
         "near_ties": parts.near_ties(there),
         "paths_saturated": tally.paths_saturated,
         **({} if there.rounding is None else {ROUNDING: there.rounding}),

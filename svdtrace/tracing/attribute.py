@@ -16,14 +16,15 @@ import numpy as np
 from flax import struct
 from jaxtyping import Array, Bool, Float, Int
 
-from svdtrace.method.bounds import product_bounds
+from svdtrace.method.bounds import Read, contribution_bound, product_bounds
 from svdtrace.method.contributions import (
-    Contributions,
     Reader,
     Written,
     coefficients,
     contribute,
+    head_sizes,
     head_terms,
+    other_sizes,
     other_terms,
 )
 from svdtrace.method.edges import Edges, choose_edges
@@ -47,20 +48,26 @@ class Blocks:
 
 @struct.dataclass
 class Attributed:
-    """Slices and products of firings, [block slot sv]; contributions and edges, [side block slot writer]."""
+    """Slices and products of firings, [block slot sv]; contributions and edges, [side block slot writer]; `bound`, how
+    far rounding may carry each of a firing's contributions.
+    """
 
     slices: Slices
     products: Float[Array, "block slot sv"]
     weight: Float[Array, "side block slot writer"]
+    bound: Float[Array, "side block slot"]
     edges: Edges
 
 
 @struct.dataclass
 class Collected:
-    """What `attribute` needs of the forward pass: the firings' own q̂ and k̂, and what was written, side by side."""
+    """What `attribute` needs of the forward pass: the firings' own q̂ and k̂, ‖x̃‖ of the destination and the source
+    (where bounds are asked for), and what was written, side by side.
+    """
 
     q: Float[Array, "block slot sv"]
     k: Float[Array, "block slot sv"]
+    read: tuple[Float[Array, "block slot"], ...]
     written: tuple[Written, ...]
 
 
@@ -104,6 +111,8 @@ def collect(
     """
     head = blocks.head[:, None]
     n_prompts, n_tokens = observed.scale.shape[1:]
+    n_heads = observed.z.shape[3]
+    writer_layer, writer_head = jnp.arange(n_layers)[:, None, None], jnp.arange(n_heads)[:, None]
 
     # All indices are in bounds, and are said to be: checking them would double the time of every gather.
     def at(values: Array, *index: Any) -> Array:
@@ -119,14 +128,23 @@ def collect(
             stem = jnp.stack([observed.embed, observed.pos])
             parts = (by_place(observed.mlp_out)[:n_layers, place], by_place(stem)[:, place])
             others = jnp.moveaxis(jnp.concatenate(parts), 0, 1)
-        writer_layer = jnp.arange(n_layers)[:, None, None]
-        writer_head = jnp.arange(observed.z.shape[3])[:, None]
         z = at(by_place(observed.z), writer_layer, place[:, None, None], writer_head)
-        return Written(z=z, scale=by_place(observed.scale)[layer, place], others=others)
+        return Written(z=z, norm=norm_at(place), scale=by_place(observed.scale)[layer, place], others=others)
 
+    def norm_at(place: np.ndarray | Array) -> Array | None:
+        if observed.written is None:
+            return None
+        n_gains = observed.written.shape[1]
+        # Of the reading layer's γ; folded models have one for all.
+        gain = jnp.minimum(layer, n_gains - 1)
+        norm = observed.written.reshape(-1, n_gains, n_prompts * n_tokens, n_heads)
+        return at(norm, writer_layer, gain, place[:, None, None], writer_head)
+
+    read = observed.read
     return Collected(
         q=at(observed.q, layer, blocks.prompt, blocks.dest, head),
         k=at(observed.k, layer, blocks.prompt, blocks.src, head),
+        read=() if read is None else tuple(at(read, layer, blocks.prompt, end) for end in (blocks.dest, blocks.src)),
         written=tuple(one_side(side) for side in sides),
     )
 
@@ -156,33 +174,32 @@ def attribute(
         sides: those to compute; their order is the leading axis of what comes back.
         all_writers: whether MLPs, embeddings, biases and the constant are writers too (`exact` alone).
     """
-    q, k = collected.q, collected.k
-    slices, products, relative = sliced(q, k, head, reader, tau, method)
+    slices, products = sliced(collected.q, collected.k, head, reader, tau, method)
     members = slices.members & filled[..., None]
-    coefficient = coefficients(method, q, k, members)
+    reads = reads_of(collected, members, reader, head, method, sides)
     present = present_writers(cores.shape[2], cores.shape[3], layer, all_writers)
 
     def read_by(head: Array) -> list[HeadReader]:
         return [one_reader(reader, cores, SIDES.index(side), head) for side in sides]
 
-    def weigh(readers: list[HeadReader], part: tuple[Array, Array, tuple[Written, ...]]) -> list[tuple[Array, Array]]:
-        coefficient, relative, written = part
+    def weigh(readers: list[HeadReader], part: tuple[tuple[Read, ...], tuple[Written, ...]]) -> list[tuple[Array, ...]]:
         both = []
-        for side, read, each in zip(sides, readers, written, strict=True):
-            terms = writer_terms(each, read, b_O, method=method, all_writers=all_writers)
-            found = contribute(terms, coefficient[:, SIDES.index(side)], relative, present)
-            both.append((found.weight, found.bound))
+        for own, read, written in zip(readers, *part, strict=True):
+            terms = writer_terms(written, own, b_O, method=method, all_writers=all_writers)
+            sizes = writer_sizes(written, reader, b_O[: cores.shape[2]], method=method, all_writers=all_writers)
+            weight = contribute(terms, read.coefficient, present)
+            both.append((weight, contribution_bound(terms, sizes, read, present)))
         return both
 
-    parts = (jnp.swapaxes(coefficient, 0, 1), relative, collected.written)
-    each = head_by_head(read_by, weigh, parts, head, jnp.any(filled, axis=-1))
+    each = head_by_head(read_by, weigh, (reads, collected.written), head, jnp.any(filled, axis=-1))
     weight, bound = (jnp.stack(of_sides) for of_sides in zip(*each, strict=True))
-    edges = choose_edges(Contributions(weight, bound), coverage)
+    edges = choose_edges(weight, bound, coverage)
     return Attributed(
         slices=replace(slices, members=members),
         products=products,
         weight=weight,
-        edges=replace(edges, chosen=edges.chosen & filled[..., None]),
+        bound=bound,
+        edges=replace(edges, chosen=edges.chosen & filled[None, ..., None]),
     )
 
 
@@ -253,6 +270,30 @@ def readers_of(reader: Reader, cores: Array, side: int, head: Int[Array, " block
     return HeadReader(*(each[side, head] for each in (cores, reader.weights, reader.bias, reader.shift)))
 
 
+def reads_of(
+    collected: Collected,
+    members: Bool[Array, "block slot sv"],
+    reader: Reader,
+    head: Int[Array, " block"],
+    method: str,
+    sides: tuple[str, ...],
+) -> tuple[Read, ...]:
+    """What firings read each side with, and how far that is rounded."""
+    both = coefficients(method, collected.q, collected.k, members)
+    root, turn = reader.scale.root[head], reader.scale.turn[head]
+    nothing = jnp.zeros(collected.q.shape[:-1], collected.q.dtype)
+
+    def one_side(side: str) -> Read:
+        place = SIDES.index(side)
+        size, other_read = nothing, nothing
+        if method == "exact":
+            size = jnp.linalg.norm((collected.k, collected.q)[place], axis=-1)
+            other_read = collected.read[1 - place]
+        return Read(both[place], root, turn, other_read=other_read, other_size=size)
+
+    return tuple(one_side(side) for side in sides)
+
+
 def writer_terms(
     written: Written, read: HeadReader, b_O: Float[Array, "all_layers d_model"], *, method: str, all_writers: bool
 ) -> Float[Array, "block writer slot sv"]:
@@ -262,6 +303,16 @@ def writer_terms(
         return terms
     rest = other_terms(written, b_O[: read.cores.shape[1]], read.weights, read.bias, read.shift)
     return jnp.concatenate([terms, rest], axis=1)
+
+
+def writer_sizes(
+    written: Written, reader: Reader, b_O: Float[Array, "layer d_model"], *, method: str, all_writers: bool
+) -> Float[Array, "block writer slot"]:
+    """‖x_w‖ of every writer gathered, with the 1 that the method appends."""
+    sizes = head_sizes(written, 0.0 if method == "exact" else 1.0)
+    if not all_writers:
+        return sizes
+    return jnp.concatenate([sizes, other_sizes(written, b_O, reader.gain, reader.offset)], axis=1)
 
 
 def present_writers(n_layers: int, n_heads: int, layer: Int[Array, ""], all_writers: bool) -> Bool[Array, " writer"]:
@@ -279,12 +330,10 @@ def sliced(
     reader: Reader,
     tau: Float[Array, ""],
     method: str,
-) -> tuple[Slices, Float[Array, "block slot sv"], Float[Array, "block slot sv"]]:
-    """Slices by the method's rule, the products they choose from, and their relative rounding bounds."""
+) -> tuple[Slices, Float[Array, "block slot sv"]]:
+    """Slices by the method's rule, and the products they choose from."""
     products = q * k
-    relative = jnp.broadcast_to(reader.scale.relative[head][:, None], q.shape)
+    root, turn = (jnp.broadcast_to(each[head][:, None], q.shape) for each in (reader.scale.root, reader.scale.turn))
     if method == "all":
-        return whole_rank(products, jnp.broadcast_to(reader.rank[head][:, None], q.shape)), products, relative
-    root = jnp.broadcast_to(reader.scale.root[head][:, None], q.shape[:-1])
-    bounds = product_bounds(q, k, root, relative)
-    return choose_slices(products, bounds, tau), products, relative
+        return whole_rank(products, root > 0), products
+    return choose_slices(products, product_bounds(q, k, root, turn), tau), products

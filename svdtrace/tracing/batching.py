@@ -43,6 +43,10 @@ class Batch:
     place: np.ndarray
     prompts: tuple[Prompt, ...]
 
+    def asked(self, difference: np.ndarray | float) -> np.ndarray:
+        """Logit differences of all rows, NaN where a prompt lacks answer or distractor."""
+        return np.where((self.answer >= 0) & (self.distractor >= 0), difference, np.nan)
+
 
 def bucket_edges(lengths: Sequence[int]) -> tuple[int, ...]:
     """The lengths to pad to: at most `MOST_BUCKETS`, chosen so that padding and compilation together cost least.
@@ -169,6 +173,8 @@ def _padded(prompts: Sequence[Prompt], places: np.ndarray, n_tokens: int, size: 
     tokens = np.zeros((size, n_tokens), np.int32)
     for row, prompt in zip(tokens, prompts, strict=False):
         row[: len(prompt.tokens)] = prompt.tokens
+        # Of the prompt's own: values of another token that are not finite would reach it, 0 × inf being no number.
+        row[len(prompt.tokens) :] = prompt.tokens[-1]
 
     def column(values: list[int], filler: int) -> np.ndarray:
         return np.asarray(values + [filler] * fill, np.int32)

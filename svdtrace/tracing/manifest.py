@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import chain
 from typing import Any
 
 import jax
@@ -17,6 +18,7 @@ from svdtrace.results.emptiness import LAYER_0
 from svdtrace.results.versions import versions
 from svdtrace.tracing.batching import automatic_batch_size
 from svdtrace.tracing.devices import computing_device
+from svdtrace.tracing.finite import not_finite
 from svdtrace.tracing.near_ties import near_ties
 from svdtrace.tracing.pipeline import BatchCounts
 from svdtrace.tracing.prepare import Prepared
@@ -58,8 +60,12 @@ def trace_manifest(
 
     Args:
         parts: what its batches counted; tables: its firings and edges.
+
+    Returns:
+        `prompts.count` are those that have rows; what is `not_finite` is counted and named beside them.
     """
     firings, edges = tables
+    unusable = not_finite(prompts, chain.from_iterable(part.not_finite for part in parts))
     shape = prepared.model.config
     per_head = np.sum([part.firings_per_head for part in parts], axis=0)
     named = {f"{layer}.{head}": int(per_head[layer, head]) for layer, head in zip(*np.nonzero(per_head), strict=True)}
@@ -68,13 +74,18 @@ def trace_manifest(
         "command": "trace",
         "config": config.to_dict() | {"batch_size": _batch_size(prompts, config, shape.n_heads)},
         "model": model_facts(prepared),
-        "prompts": {"count": len(prompts), "sha256": prompts_hash(prompts), "rejected": 0},
+        "prompts": {
+            "count": len(prompts) - unusable["prompts"],
+            "sha256": prompts_hash(prompts),
+            "rejected": 0,
+        },
         "counts": {
             "firings": firings.num_rows,
             "edges": edges.num_rows,
             "firings_per_head": named,
             LAYER_0: sum(part.of_layer_0 for part in parts),
         },
+        "not_finite": unusable,
         "near_ties": near_ties(firings, edges, [part.undecided for part in parts]),
         "paths_saturated": sum(part.paths_saturated for part in parts),
         "device": device_facts(config),

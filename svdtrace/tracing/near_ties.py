@@ -6,6 +6,7 @@ derives the bounds of scores and patterns.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from typing import Any
@@ -112,8 +113,7 @@ def near_ties(firings: pa.Table, edges: pa.Table, undecided: Sequence[UndecidedP
 
 def renumbered(named: Sequence[str], places: Sequence[int]) -> list[str]:
     """The same names, prompt p called `places[p]`."""
-    split = [name.removeprefix("prompt ").split(":", 1) for name in named]
-    return [f"prompt {places[int(prompt)]}:{rest}" for prompt, rest in split]
+    return [re.sub(r"^prompt (\d+)", lambda found: f"prompt {places[int(found[1])]}", name) for name in named]
 
 
 def _flagged(table: pa.Table) -> np.ndarray:

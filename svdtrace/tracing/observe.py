@@ -6,22 +6,24 @@ for it, page by page, would cost a few percent of the pass.
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import fields, replace
 from functools import partial
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 from flax import struct
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Bool, Float, Int
 
-from gpt2jax.blocks import attention_mask, layer_norm, run_blocks
+from gpt2jax.blocks import attention_mask, run_blocks
 from gpt2jax.config import GPT2Config
-from gpt2jax.forward import embed
+from gpt2jax.forward import embed, final_read
 from gpt2jax.numerics import compute_dtype
 from gpt2jax.params import Params
 from gpt2jax.sites import Passage
+from svdtrace.method.contributions import written_norms
 from svdtrace.method.firings import Candidates, eligible_pairs, find_candidates
+from svdtrace.tracing.finite import finite_in_all, finite_layer
 
 
 @struct.dataclass
@@ -37,9 +39,11 @@ class Observed:
     """What one pass over a batch leaves behind.
 
     `candidates` and `sizes` of all layers; `q`, `k` in the singular gauge and `z`, [layer prompt tok head d_head];
-    `scale` s of ln1, [layer prompt tok]; `mlp_out` [layer prompt tok d_model], `embed`, `pos` [prompt tok d_model],
-    kept for `writers = all` alone; `final_read` what the unembedding reads at the last traced token, [prompt d_model],
-    and `final_scale` s_f there, [prompt].
+    `scale` s of ln1, [layer prompt tok]; for the bounds of contributions, where they are asked for, `read` ‖x̃‖ of what
+    ln1 gives and `written` ‖γ ⊙ (y C)‖ of what each head wrote, with the γ of every reading layer (folded: one for
+    all); `mlp_out` [layer prompt tok d_model], `embed`, `pos` [prompt tok d_model], kept for `writers = all` alone;
+    `final_read` what the unembedding reads at the last traced token, [prompt d_model], and `final_scale` s_f there,
+    [prompt]; `finite`, see `svdtrace.tracing.finite`: the others have no candidates.
     """
 
     candidates: Candidates
@@ -48,11 +52,14 @@ class Observed:
     k: Float[Array, "layer prompt tok head d_head"]
     z: Float[Array, "layer prompt tok head d_head"]
     scale: Float[Array, "layer prompt tok"]
+    read: Float[Array, "layer prompt tok"] | None
+    written: Float[Array, "layer gain prompt tok head"] | None
     mlp_out: Float[Array, "layer prompt tok d_model"] | None
     embed: Float[Array, "prompt tok d_model"] | None
     pos: Float[Array, "prompt tok d_model"] | None
     final_read: Float[Array, "prompt d_model"]
     final_scale: Float[Array, " prompt"]
+    finite: Bool[Array, " prompt"]
 
 
 @struct.dataclass
@@ -62,12 +69,13 @@ class Room:
     q: Float[Array, "layer prompt tok head d_head"]
     k: Float[Array, "layer prompt tok head d_head"]
     z: Float[Array, "layer prompt tok head d_head"]
+    written: Float[Array, "layer gain prompt tok head"] | None
     mlp_out: Float[Array, "layer prompt tok d_model"] | None
 
     @classmethod
     def of(cls, observed: Observed) -> Room:
         """The room that a batch takes up, for the next one: once that is written, the first is gone."""
-        return cls(q=observed.q, k=observed.k, z=observed.z, mlp_out=observed.mlp_out)
+        return cls(**{each.name: getattr(observed, each.name) for each in fields(cls)})
 
 
 @partial(jax.jit, static_argnames=("config", "count", "skip_first", "all_writers"), donate_argnames="room")
@@ -78,6 +86,7 @@ def observe(
     length: Int[Array, " prompt"],
     last: Int[Array, " prompt"],
     room: Room | None = None,
+    grams: Float[Array, "layer gain head d_head d_head"] | None = None,
     *,
     count: int,
     skip_first: bool,
@@ -88,17 +97,21 @@ def observe(
     Args:
         params: with queries and keys in the singular gauge (`svdtrace.method.decomposition.gauged`).
         room: of an earlier batch of the same shape and with the same writers, by default new.
+        grams: `svdtrace.method.contributions.writing_grams`, for the bounds of contributions.
         count: candidates per destination, see `svdtrace.method.firings.candidates_per_destination`.
     """
     n_tokens = tokens.shape[1]
-    mask = jnp.arange(n_tokens) < length[:, None]
-    positions = jnp.broadcast_to(jnp.arange(n_tokens), tokens.shape)
+    token = jnp.arange(n_tokens)[None]
+    mask, traced = token < length[:, None], token <= last[:, None]
+    allowed = attention_mask(mask)
+    positions = jnp.broadcast_to(token, tokens.shape)
     eligible = eligible_pairs(length, last, n_tokens, skip_first)
     stem = Passage({})
     resid = embed(params, tokens, positions, stem)
 
     if room is None:
-        room = new_room(config, compute_dtype(params.blocks.W_Q), tokens.shape, all_writers)
+        n_gains = 0 if grams is None else grams.shape[1]
+        room = new_room(config, compute_dtype(params.blocks.W_Q), tokens.shape, all_writers, n_gains)
 
     def look(seen: dict[str, Array]) -> dict[str, Any]:
         pattern, score = seen["attn.hook_pattern"], seen["attn.hook_attn_scores"]
@@ -106,37 +119,59 @@ def observe(
             "candidates": find_candidates(pattern, score, eligible, count),
             "sizes": (_norm(seen["attn.hook_q"]), _norm(seen["attn.hook_k"])),
             "scale": seen["ln1.hook_scale"][..., 0],
+            # Of [x, 1].
+            "read": None if grams is None else jnp.sqrt(jnp.square(_norm(seen["ln1.hook_normalized"])) + 1),
+            "finite": finite_layer(seen, traced, allowed),
         }
 
     def write(room: Room, seen: dict[str, Array], layer: Array) -> Room:
-        sites = {"q": "attn.hook_q", "k": "attn.hook_k", "z": "attn.hook_z"}
-        sites |= {"mlp_out": "hook_mlp_out"} if all_writers else {}
-        return replace(
-            room, **{name: _at_layer(getattr(room, name), seen[site], layer) for name, site in sites.items()}
-        )
+        values = {"q": seen["attn.hook_q"], "k": seen["attn.hook_k"], "z": seen["attn.hook_z"]}
+        if all_writers:
+            values["mlp_out"] = seen["hook_mlp_out"]
+        if grams is not None:
+            own = jax.lax.dynamic_index_in_dim(grams, layer, keepdims=False)
+            values["written"] = written_norms(values["z"], own)
+        return replace(room, **{name: _at_layer(getattr(room, name), value, layer) for name, value in values.items()})
 
-    resid, seen, room = run_blocks(
-        config, params.blocks, resid, attention_mask(mask), observe=look, keep=write, kept=room
-    )
-    at_last = jnp.take_along_axis(resid, jnp.maximum(last, 0)[:, None, None], axis=1)
-    read = layer_norm(params.ln_final, at_last, config.layer_norm_epsilon, "ln_final", stem)
+    resid, seen, room = run_blocks(config, params.blocks, resid, allowed, observe=look, keep=write, kept=room)
+    read = final_read(config, params, resid, last, stem)
     q_size, k_size = seen.pop("sizes")
+    final_scale = stem.seen["ln_final.hook_scale"][:, 0, 0]
+    finite = finite_in_all(seen.pop("finite"), last, final_scale, read)
     return Observed(
+        candidates=_of_finite(seen.pop("candidates"), finite),
         **seen,
         sizes=Sizes(q=q_size, k=k_size),
-        **{name: getattr(room, name) for name in ("q", "k", "z", "mlp_out")},
+        **{each.name: getattr(room, each.name) for each in fields(Room)},
         embed=stem.seen["hook_embed"] if all_writers else None,
         pos=stem.seen["hook_pos_embed"] if all_writers else None,
-        final_read=read[:, 0],
-        final_scale=stem.seen["ln_final.hook_scale"][:, 0, 0],
+        final_read=read,
+        final_scale=final_scale,
+        finite=finite,
     )
 
 
-def new_room(config: GPT2Config, dtype: jnp.dtype, shape: tuple[int, ...], all_writers: bool) -> Room:
-    """Room for a batch of a shape, [prompt tok]."""
-    by_head = (config.n_layers, *shape, config.n_heads, config.d_head)
-    written = jnp.zeros((*by_head[:3], config.d_model), dtype) if all_writers else None
-    return Room(**{name: jnp.zeros(by_head, dtype) for name in ("q", "k", "z")}, mlp_out=written)
+def new_room(config: GPT2Config, dtype: jnp.dtype, shape: tuple[int, ...], all_writers: bool, n_gains: int = 0) -> Room:
+    """Room for a batch of a shape, [prompt tok].
+
+    Args:
+        n_gains: of the γ that bounds are asked for; 0 without bounds.
+    """
+    n_layers, n_heads = config.n_layers, config.n_heads
+    by_head = (n_layers, *shape, n_heads, config.d_head)
+    return Room(
+        **{name: jnp.zeros(by_head, dtype) for name in ("q", "k", "z")},
+        written=jnp.zeros((n_layers, n_gains, *shape, n_heads), dtype) if n_gains else None,
+        mlp_out=jnp.zeros((n_layers, *shape, config.d_model), dtype) if all_writers else None,
+    )
+
+
+def _of_finite(candidates: Candidates, finite: Bool[Array, " prompt"]) -> Candidates:
+    """The same without those of prompts that are not finite."""
+    kept = finite[None, :, None, None, None]
+    return replace(
+        candidates, pattern=jnp.where(kept, candidates.pattern, -1), score=jnp.where(kept, candidates.score, 0)
+    )
 
 
 def _at_layer(whole: Array, value: Array, layer: Array) -> Array:

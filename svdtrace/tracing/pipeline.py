@@ -43,28 +43,31 @@ Keep = Callable[[Batch, Rows], np.ndarray]
 @dataclass(frozen=True)
 class BatchCounts:
     """What the manifest says of a batch; `firings_per_head` [layer head] counts all traced firings, reached or not,
-    `of_layer_0` those of layer 0, which are never traced, and `undecided` are all pairs that rounding may make fire or
-    not.
+    `of_layer_0` those of layer 0, which are never traced, `undecided` are all pairs that rounding may make fire or not,
+    `not_finite` the places in the input of prompts whose activations are not finite.
     """
 
     firings_per_head: np.ndarray
     of_layer_0: int
     paths_saturated: int
     undecided: UndecidedPairs
+    not_finite: np.ndarray
 
 
 @dataclass(frozen=True)
 class BatchTrace:
     """A batch's rows and what belongs to them.
 
-    `kept` marks the firings that some root reaches; `paths` counts the ways, int64; both [firing]. `root_heads` are
-    there for roots from the output alone.
+    `kept` marks the firings that some root reaches; `paths` counts the ways, int64; both [firing]. `finite` [prompt]
+    marks the prompts that have rows, `logit_difference` is NaN where a prompt lacks answer or distractor. `root_heads`
+    are there for roots from the output alone.
     """
 
     batch: Batch
     rows: Rows
     paths: np.ndarray
     kept: np.ndarray
+    finite: np.ndarray
     logit_difference: np.ndarray
     root_heads: RootHeads | None
     counts: BatchCounts
@@ -81,7 +84,8 @@ def watch(prepared: Prepared, batch: Batch, config: TraceConfig, before: Observe
     else:
         # Made here, so that the first batch of a shape is compiled as the later ones; over several devices XLA decides
         # how it lies.
-        new = partial(new_room, prepared.model.config, prepared.dtype, batch.tokens.shape, all_writers(config))
+        shape, writers, n_gains = batch.tokens.shape, all_writers(config), prepared.grams.shape[1]
+        new = partial(new_room, prepared.model.config, prepared.dtype, shape, writers, n_gains)
         room = new() if prepared.mesh is None else None
     least = config.threshold - near_threshold(config.threshold)
     return observe(
@@ -89,6 +93,7 @@ def watch(prepared: Prepared, batch: Batch, config: TraceConfig, before: Observe
         prepared.model.params,
         *(by_prompt(each, prepared.mesh) for each in (batch.tokens, batch.length, batch.last)),
         room=room,
+        grams=prepared.grams,
         count=candidates_per_destination(least, batch.tokens.shape[1]),
         skip_first=config.skip_first,
         all_writers=all_writers(config),
@@ -107,7 +112,8 @@ class Following:
     candidates: Candidates
     sizes: Sizes
     chunks: list[Chunk]
-    logit_difference: Array
+    finite: Array
+    logit_difference: Array | None
     root_heads: RootHeads | None
 
 
@@ -119,8 +125,9 @@ def follow(prepared: Prepared, batch: Batch, observed: Observed, config: TraceCo
     heads = None
     if config.roots == LOGIT:
         heads = root_heads(params, observed, batch.last, *asked, np.asarray(config.coverage, prepared.dtype))
-    difference = logit_difference(params, observed.final_read, *asked)
-    return Following(batch, firings, observed.candidates, observed.sizes, chunks, difference, heads)
+    # A body without a head has no logits at all.
+    difference = logit_difference(params, observed.final_read, *asked) if params.has_unembedding else None
+    return Following(batch, firings, observed.candidates, observed.sizes, chunks, observed.finite, difference, heads)
 
 
 def finish(
@@ -137,14 +144,25 @@ def finish(
     undecided = undecided_pairs(prepared, following.candidates, following.sizes, batch.place, config)
     per_head = np.zeros((shape.n_layers, shape.n_heads), np.int64)
     np.add.at(per_head, (firings.layer, firings.head), 1)
+    count = len(batch.prompts)
+    finite = np.asarray(following.finite)[:count]
+    difference = np.nan if following.logit_difference is None else np.asarray(following.logit_difference)
+    counts = BatchCounts(
+        firings_per_head=per_head,
+        of_layer_0=_of_layer_0(following.candidates, config),
+        paths_saturated=n_saturated,
+        undecided=undecided,
+        not_finite=batch.place[:count][~finite],
+    )
     return BatchTrace(
         batch=batch,
         rows=rows,
         paths=paths,
         kept=paths > 0,
-        logit_difference=np.asarray(following.logit_difference)[: len(batch.prompts)],
+        finite=finite,
+        logit_difference=batch.asked(difference)[:count],
         root_heads=following.root_heads,
-        counts=BatchCounts(per_head, _of_layer_0(following.candidates, config), n_saturated, undecided),
+        counts=counts,
     )
 
 
@@ -160,11 +178,13 @@ def batch_tables(
     trace: BatchTrace, order: WriterOrder, tokenizer: Tokenizer | None
 ) -> tuple[pa.Table, pa.Table, pa.Table]:
     """A batch's prompts, firings and edges as tables of the contract; `tokenizer` says what target tokens are."""
-    batch, written = trace.batch, None
+    batch, rows, written = trace.batch, np.flatnonzero(trace.finite), None
     if trace.root_heads is not None:
-        written = tables.Written.of(trace.root_heads, len(batch.prompts), order, tokenizer)
+        written = tables.Written.of(trace.root_heads, rows, order, tokenizer)
     return (
-        tables.prompts_table(batch.prompts, trace.logit_difference, batch.place[: len(batch.prompts)], written),
+        tables.prompts_table(
+            [batch.prompts[row] for row in rows], trace.logit_difference[rows], batch.place[rows], written
+        ),
         tables.firings_table(trace.rows, trace.paths, trace.kept, batch.place, batch.prompts),
         tables.edges_table(trace.rows, trace.paths, trace.kept, batch.place, batch.prompts, order),
     )
@@ -177,18 +197,42 @@ def logit_difference(
     answer: Int[Array, " prompt"],
     distractor: Int[Array, " prompt"],
 ) -> Float[Array, " prompt"]:
-    """logit[answer] − logit[distractor] at the last traced token; NaN where a prompt lacks one of them (-1), or the
-    model an unembedding.
-    """
-    if not params.has_unembedding:
-        return jnp.full(final_read.shape[:1], jnp.nan, final_read.dtype)
+    """logit[answer] − logit[distractor] at the last traced token; means nothing where a prompt lacks one (-1)."""
     W_U = unembedding(params)
     a, d = jnp.maximum(answer, 0), jnp.maximum(distractor, 0)
     direction = (W_U[:, a] - W_U[:, d]).astype(final_read.dtype)
     difference = einsum("bd,db->b", final_read, direction)
     if params.b_U is not None:
         difference = difference + (params.b_U[a] - params.b_U[d]).astype(difference.dtype)
-    return jnp.where((answer >= 0) & (distractor >= 0), difference, jnp.nan)
+    return difference
+
+
+def attributed(
+    prepared: Prepared, observed: Observed, firings: FiringList, layer: int, config: TraceConfig
+) -> list[Chunk]:
+    """Stage 2 for one layer, dispatched call by call.
+
+    Args:
+        observed: of stage 1; firings: of all layers.
+    """
+    rows = np.nonzero(firings.layer == layer)[0]
+    if not len(rows):
+        return []
+    arranged = in_blocks_by_device(
+        rows,
+        firings.head[rows],
+        firings.prompt[rows],
+        observed.scale.shape[1],
+        prepared.devices,
+        block_size(prepared.platform),
+    )
+    chunks = []
+    for row, head in zip(*arranged, strict=True):
+        # An empty slot repeats row 0; what comes of it is masked.
+        at = np.maximum(row, 0)
+        blocks = Blocks(prompt=firings.prompt[at], dest=firings.dest[at], src=firings.src[at], head=head)
+        chunks.append(_explained(prepared, observed, blocks, row, layer, config))
+    return chunks
 
 
 def _all_layers(prepared: Prepared, observed: Observed, firings: FiringList, config: TraceConfig) -> list[Chunk]:
@@ -219,30 +263,6 @@ def warm(prepared: Prepared, observed: Observed, config: TraceConfig) -> None:
     nowhere = Blocks(prompt=place, dest=place, src=place, head=place[:, 0])
     for layer in layers:
         _explained(prepared, observed, nowhere, place - 1, layer, config)
-
-
-def attributed(
-    prepared: Prepared, observed: Observed, firings: FiringList, layer: int, config: TraceConfig
-) -> list[Chunk]:
-    """Stage 2 for one layer, dispatched call by call."""
-    rows = np.nonzero(firings.layer == layer)[0]
-    if not len(rows):
-        return []
-    arranged = in_blocks_by_device(
-        rows,
-        firings.head[rows],
-        firings.prompt[rows],
-        observed.scale.shape[1],
-        prepared.devices,
-        block_size(prepared.platform),
-    )
-    chunks = []
-    for row, head in zip(*arranged, strict=True):
-        # An empty slot repeats row 0; what comes of it is masked.
-        at = np.maximum(row, 0)
-        blocks = Blocks(prompt=firings.prompt[at], dest=firings.dest[at], src=firings.src[at], head=head)
-        chunks.append(_explained(prepared, observed, blocks, row, layer, config))
-    return chunks
 
 
 def _explained(

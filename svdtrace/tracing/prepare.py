@@ -20,7 +20,7 @@ from gpt2jax.params import Blocks, Model
 from svdtrace.config import TraceConfig
 from svdtrace.errors import ModelError, SettingError
 from svdtrace.method.bounds import rounding_scale
-from svdtrace.method.contributions import Reader, composition_cores, reader
+from svdtrace.method.contributions import Reader, composition_cores, reader, writing_grams
 from svdtrace.method.decomposition import Decomposition, decompose, gauge_weights, singular_gauge
 from svdtrace.tracing.devices import usable_cores
 from svdtrace.tracing.sharding import PROMPT, replicate, spread_params
@@ -35,13 +35,14 @@ MOST_THREADS = 8
 @dataclass(frozen=True)
 class Prepared:
     """`model` computes in the singular gauge; `readers[l - 1]` and `cores[l - 1]` belong to layer l ≥ 1; `score_scale`
-    is the factor between q·k and the score.
+    is the factor between q·k and the score; `grams`: see `svdtrace.method.contributions.writing_grams`.
     """
 
     model: Model
     decomposition: Decomposition
     score_scale: Float[Array, " layer"]
     readers: tuple[Reader, ...]
+    grams: Float[Array, "layer gain head d_head d_head"]
     held_cores: tuple[Array, ...] | None
     fingerprint: str = ""
     mesh: Mesh | None = None
@@ -94,8 +95,8 @@ def spread(prepared: Prepared, mesh: Mesh | None) -> Prepared:
     if mesh is None or mesh.size == 1:
         return prepared
     model = replace(prepared.model, params=spread_params(prepared.model.params, mesh))
-    readers, cores = replicate((prepared.readers, prepared.held_cores), mesh)
-    return replace(prepared, model=model, readers=readers, held_cores=cores, mesh=mesh)
+    readers, grams, cores = replicate((prepared.readers, prepared.grams, prepared.held_cores), mesh)
+    return replace(prepared, model=model, readers=readers, grams=grams, held_cores=cores, mesh=mesh)
 
 
 def processed(model: Model, config: TraceConfig) -> Model:
@@ -135,13 +136,14 @@ def prepare(model: Model, config: TraceConfig, decomposer: Callable[[Model], Dec
 def in_gauge(model: Model, decomposition: Decomposition) -> Prepared:
     """A processed model, ready by its own decomposition."""
     hold = _core_bytes(model) <= MOST_CORE_BYTES
-    gauge, readers, cores, scale = _ready(model.config, model.params.blocks, decomposition, hold=hold)
+    gauge, readers, grams, cores, scale = _ready(model.config, model.params.blocks, decomposition, hold=hold)
     blocks = replace(model.params.blocks, **gauge)
     return Prepared(
         model=replace(model, params=replace(model.params, blocks=blocks)),
         decomposition=decomposition,
         score_scale=scale,
         readers=readers,
+        grams=grams,
         held_cores=cores,
     )
 
@@ -149,15 +151,15 @@ def in_gauge(model: Model, decomposition: Decomposition) -> Prepared:
 @partial(jax.jit, static_argnames=("config", "hold"))
 def _ready(
     config: GPT2Config, blocks: Blocks, decomposition: Decomposition, *, hold: bool
-) -> tuple[dict[str, Array], tuple[Reader, ...], tuple[Array, ...] | None, Array]:
-    """Queries and keys in the singular gauge, readers, their cores if they are to be held, and the scores' scale: one
-    program, since compiling (or reading) one for every step would take longer than the steps.
+) -> tuple[dict[str, Array], tuple[Reader, ...], Array, tuple[Array, ...] | None, Array]:
+    """Queries and keys in the singular gauge, readers, Gram matrices, the readers' cores if they are to be held, and
+    the scores' scale: one program, since compiling (or reading) one for every step would take longer than the steps.
     """
     A, B = singular_gauge(decomposition)
-    rank, bounds = decomposition.within_rank(), rounding_scale(decomposition)
+    bounds = rounding_scale(decomposition)
 
     def of_layer(layer: int) -> Reader:
-        return reader(blocks, A[layer], B[layer], rank[layer], jax.tree.map(lambda each: each[layer], bounds), layer)
+        return reader(blocks, A[layer], B[layer], jax.tree.map(lambda each: each[layer], bounds), layer)
 
     readers = tuple(of_layer(layer) for layer in range(1, config.n_layers))
     cores = tuple(
@@ -165,7 +167,8 @@ def _ready(
         for layer, each in enumerate(readers, 1)
     )
     scale = jnp.stack([attn_scale(config, layer, A.dtype) for layer in range(config.n_layers)])
-    return gauge_weights(decomposition), readers, cores if hold else None, scale
+    grams = writing_grams(blocks, A.dtype)
+    return gauge_weights(decomposition), readers, grams, cores if hold else None, scale
 
 
 def _core_bytes(model: Model) -> int:

@@ -17,9 +17,9 @@ from jaxtyping import Array, Bool, Float, Int
 
 from gpt2jax.config import GPT2Config
 from gpt2jax.forward import unembed
-from gpt2jax.numerics import centre, einsum
+from gpt2jax.numerics import einsum
 from gpt2jax.params import Params
-from gpt2jax.residual import unembedding
+from gpt2jax.residual import read_direction, unembedding
 from svdtrace.errors import RootError
 from svdtrace.method.edges import covering
 from svdtrace.method.firings import FiringList
@@ -154,13 +154,12 @@ def root_heads(
     top = jnp.argmax(logits, axis=-1)
     named = (answer >= 0) & (distractor >= 0)
     direct = W_U.T[jnp.maximum(answer, 0)] - W_U.T[jnp.maximum(distractor, 0)]
-    direction = jnp.where(named[:, None], direct, W_U.T[top] - jnp.mean(W_U, axis=1))
-    if params.ln_final is not None:
-        direction = direction * params.ln_final.w
+    direction = jnp.where(named[:, None], direct, W_U.T[top] - jnp.mean(W_U, axis=1)[None])
     at_last = jnp.maximum(last, 0)[None, :, None, None, None]
     z = jnp.take_along_axis(observed.z, at_last, axis=2)[:, :, 0]
-    written = centre(params.blocks.W_O.astype(z.dtype))
-    effect = einsum("lbnh,lnhd,bd->bln", z, written, direction) / observed.final_scale[:, None, None]
+    W_O = params.blocks.W_O.astype(z.dtype)
+    written = einsum("lbnh,lnhd,bd->bln", z, W_O, read_direction(params, direction))
+    effect = written / observed.final_scale[:, None, None]
     chosen = covering(effect.reshape(effect.shape[0], -1), coverage).reshape(effect.shape)
     target = jnp.where(named, answer, top)
     probability = jnp.take_along_axis(jax.nn.softmax(logits, axis=-1), target[:, None], axis=-1)[:, 0]

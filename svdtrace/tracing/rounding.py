@@ -30,7 +30,8 @@ def changes(rounded: Tables, whole: Tables) -> dict[str, Any]:
         (in `whole` alone) and `gained` (in `rounded` alone); `firings_per_head`, the same for each head, as `2.1`, that
         loses or gains any.
     """
-    many = whole.prompts.num_rows
+    # Prompts without rows are numbered, too.
+    many = 1 + max(whole.prompts["prompt"].to_pylist(), default=-1)
     firings, edges = (_first(table, many) for table in (rounded.firings, rounded.edges))
     lost, gained = _only(whole.firings, firings, FIRING), _only(firings, whole.firings, FIRING)
     per_head = {"lost": _per_head(lost), "gained": _per_head(gained)}

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import fields, replace
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any
 
 import jax
@@ -36,8 +36,8 @@ _MODEL_AXES = {
     "W_U": 1,
     "b_U": 0,
 }
-# What has no layer axis in front of its prompts.
-_PROMPT_FIRST = ("embed", "pos", "final_read", "final_scale")
+# Where what has not its layers alone in front of its prompts has them.
+_PROMPT_AXES = {**dict.fromkeys(("embed", "pos", "final_read", "final_scale", "finite"), 0), "written": 2}
 
 
 def device_mesh(devices: Sequence[Any] | None = None, model_axis: int = 1) -> Mesh:
@@ -122,10 +122,10 @@ def collect_by_device(
     n_prompts = observed.scale.shape[1] // mesh.shape[PROMPT]
     # Positions within the device's own prompts; an empty slot's firing may be another device's.
     local = replace(blocks, prompt=blocks.prompt % n_prompts)
-    first = [isinstance(leaf, np.ndarray) or name in _PROMPT_FIRST for name, leaf in _named(observed, local)]
-    specs = (*(P(PROMPT) if each else P(None, PROMPT) for each in first), P())
-    n_written = 2 if observed.mlp_out is None else 3
-    outputs = (P(PROMPT),) * (2 + n_written * len(sides))
+    axes = [0 if isinstance(leaf, np.ndarray) else _PROMPT_AXES.get(name, 1) for name, leaf in _named(observed, local)]
+    specs = (*(P(*[None] * axis, PROMPT) for axis in axes), P())
+    shapes = jax.eval_shape(partial(collect, n_layers=n_layers, sides=sides), observed, local, layer)
+    outputs = (P(PROMPT),) * len(jax.tree.leaves(shapes))
     return _on_devices(collect, (observed, local, layer), specs, outputs, mesh, n_layers=n_layers, sides=sides)
 
 
@@ -135,8 +135,8 @@ def attribute_by_device(
     """`svdtrace.tracing.attribute.attribute`, each device its own blocks, in a loop of its own."""
     by_block = len(jax.tree.leaves((collected, filled, head)))
     specs = (P(PROMPT),) * by_block + (P(),) * len(jax.tree.leaves(given))
-    # Slices and products go by block; weights and edges have their side in front.
-    outputs = (P(PROMPT),) * 5 + (P(None, PROMPT),) * 4
+    # Slices and products go by block; weights, bounds and edges have their side in front.
+    outputs = (P(PROMPT),) * 5 + (P(None, PROMPT),) * 5
     return _on_devices(attribute, (collected, filled, head, *given), specs, outputs, mesh, **options)
 
 

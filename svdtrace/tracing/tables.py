@@ -110,17 +110,15 @@ class Written:
     target_probability: np.ndarray
 
     @classmethod
-    def of(cls, heads: RootHeads, n_prompts: int, order: WriterOrder, tokenizer: Tokenizer | None) -> Written:
-        """The columns of a batch's first `n_prompts`, the rest being none; without a tokenizer a token's text is its
-        id.
-        """
-        effect = np.asarray(heads.effect)[:n_prompts].reshape(n_prompts, -1)
+    def of(cls, heads: RootHeads, rows: np.ndarray, order: WriterOrder, tokenizer: Tokenizer | None) -> Written:
+        """The columns of some rows of a batch; without a tokenizer a token's text is its id."""
+        effect = np.asarray(heads.effect)[rows].reshape(len(rows), -1)
         effects: list[list[tuple[str, float]]] = [[] for _ in effect]
-        for prompt, writer in np.argwhere(np.asarray(heads.chosen)[:n_prompts].reshape(effect.shape)):
+        for prompt, writer in np.argwhere(np.asarray(heads.chosen)[rows].reshape(effect.shape)):
             effects[prompt].append((order.labels[writer], float(effect[prompt, writer])))
-        target = np.asarray(heads.target)[:n_prompts].tolist()
+        target = np.asarray(heads.target)[rows].tolist()
         strings = [str(token) if tokenizer is None else tokenizer.strings([token])[0] for token in target]
-        return cls(effects, target, strings, np.asarray(heads.probability)[:n_prompts])
+        return cls(effects, target, strings, np.asarray(heads.probability)[rows])
 
 
 def prompts_table(
@@ -241,9 +239,9 @@ def with_roles(prompts: pa.Table, rows: pa.Table) -> pa.Table:
 
 
 def defined(values: np.ndarray) -> pa.Array:
-    """float32 with null in place of what is not a number."""
+    """float32 with null in place of what is not a number, or no finite one."""
     values = np.asarray(values, np.float32)
-    return pa.array(values, pa.float32(), mask=np.isnan(values))
+    return pa.array(values, pa.float32(), mask=~np.isfinite(values))
 
 
 def _nullable(values: np.ndarray) -> pa.Array:

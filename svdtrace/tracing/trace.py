@@ -31,6 +31,7 @@ from svdtrace.results.decompositions import cached_decompose
 from svdtrace.results.in_parts import Tables
 from svdtrace.tracing.batching import Plan, plan_for, planned_batches
 from svdtrace.tracing.devices import computing_device, computing_devices, precision
+from svdtrace.tracing.finite import prompt_name, refuse_nothing_finite
 from svdtrace.tracing.manifest import trace_manifest
 from svdtrace.tracing.observe import Observed
 from svdtrace.tracing.pipeline import BatchTrace, Following, Keep, batch_tables, finish, follow, warm, watch
@@ -112,7 +113,8 @@ def trace(
         The trace. No firings is no error: its tables are empty.
 
     Raises:
-        SettingError, RootError, PromptError, ModelError: what was asked does not fit the model or the prompts.
+        SettingError, RootError, PromptError, ModelError: what was asked does not fit the model or the prompts, or the
+            activations of no prompt are finite.
     """
     config = config or TraceConfig()
     clock = Clock()
@@ -123,10 +125,10 @@ def trace(
             prepared = prepare_cached(model, config, mesh)
         settled = settle(prepared, prompts, config, keep)
         if config.dtype != ROUNDED:
-            return trace_settled(prepared, prompts, config, settled, clock=clock, progress=progress)
+            return _checked(trace_settled(prepared, prompts, config, settled, clock=clock, progress=progress), prompts)
         every = len(prompts) + min(len(prompts), PROMPTS)
         told, again = (_onwards(progress, before, every) for before in (0, len(prompts)))
-        found = trace_settled(prepared, prompts, config, settled, clock=clock, progress=told)
+        found = _checked(trace_settled(prepared, prompts, config, settled, clock=clock, progress=told), prompts)
         with clock(ROUNDING):
             changed = rounding(found, prompts, model=model, config=config, settled=settled, mesh=mesh, progress=again)
         return replace(found, manifest={**found.manifest, ROUNDING: changed, "seconds": clock.rounded()})
@@ -196,9 +198,16 @@ def trace_prepared(
 
     Raises:
         RootError: a root that names no head, role or position.
+        ModelError: the activations of no prompt are finite.
     """
     settled = settle(prepared, prompts, config, keep)
-    return trace_settled(prepared, prompts, config, settled, clock=clock, progress=progress)
+    return _checked(trace_settled(prepared, prompts, config, settled, clock=clock, progress=progress), prompts)
+
+
+def _checked(found: Trace, prompts: Sequence[Prompt]) -> Trace:
+    """The trace, if there is anything in it to trust."""
+    refuse_nothing_finite(found.manifest["not_finite"], len(prompts))
+    return found
 
 
 def settle(prepared: Prepared, prompts: Sequence[Prompt], config: TraceConfig, keep: Keep | None = None) -> Settled:
@@ -225,7 +234,9 @@ def trace_settled(
     clock: Clock | None = None,
     progress: Progress | None = None,
 ) -> Trace:
-    """Trace checked prompts with what is settled once for all of a sweep; else the same as `trace_prepared`."""
+    """Trace checked prompts with what is settled once for all of a sweep; else the same as `trace_prepared`, except
+    that the activations of none of them need be finite.
+    """
     clock = clock or Clock()
     shape = prepared.model.config
     order = WriterOrder.of(shape.n_layers, shape.n_heads)
@@ -278,7 +289,7 @@ def check_prompts(model: Model, given: Iterable[Prompt] | Prompt) -> list[Prompt
         if times > 1:
             raise PromptError(f'{times} prompts have the id "{name}"; give each its own, or none')
     for place, prompt in enumerate(prompts):
-        name = f"prompt {place}" if prompt.id is None else f'prompt {place} ("{prompt.id}")'
+        name = prompt_name(prompt, place)
         length = len(prompt.tokens)
         if not 0 < length <= config.n_ctx:
             raise PromptError(f"{name} has {length} tokens; the model reads 1 to {config.n_ctx}")

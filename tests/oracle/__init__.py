@@ -7,7 +7,7 @@ it) and, where they differ from GPT-2's, scale_attn_weights and scale_attn_by_in
 
 `model` is section 1, `heads` sections 2 to 4, `signals` sections 5, 6 and 11, `circuit` sections 7 and 8, `tracing`
 puts them together into the rows of the tables. What METHOD.md leaves open is said in the docstrings of `choose_slice`,
-`gap_terms`, `contribution_bound`, `coverage_cut`, `matches`, `graph` and `paper_graph`.
+`turns`, `contribution_bound`, `coverage_cut`, `matches`, `graph` and `paper_graph`.
 """
 
 from __future__ import annotations
@@ -32,11 +32,13 @@ from .heads import (
     choose_slice,
     decompose,
     firings,
-    gap_terms,
+    pattern_bound,
     product_bounds,
     products,
     running_sums,
+    score_bound,
     singular_gauge,
+    turns,
     whole_slice,
 )
 from .model import ACTIVATIONS, attn_scale, fold, forward, is_folded, random_model
@@ -75,7 +77,6 @@ __all__ = [
     "firings",
     "fold",
     "forward",
-    "gap_terms",
     "graph",
     "is_folded",
     "key",
@@ -89,16 +90,19 @@ __all__ = [
     "paper_graph",
     "paths_by_layer",
     "paths_by_recursion",
+    "pattern_bound",
     "prepare",
     "product_bounds",
     "products",
     "random_model",
     "running_sums",
+    "score_bound",
     "signal_projector",
     "singular_gauge",
     "slice_of",
     "top_layers",
     "trace",
+    "turns",
     "whole_slice",
     "writers",
     "written",

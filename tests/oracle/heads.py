@@ -89,8 +89,8 @@ def products(acts: Acts, svd: Decomposition, firing: tuple[int, int, int, int]) 
     return p
 
 
-def gap_terms(sigma: np.ndarray) -> np.ndarray:
-    """eps σ_0 / gap_k for every k, at most 1, and 0 for a head of one dimension (section 4).
+def turns(sigma: np.ndarray) -> np.ndarray:
+    """θ_k = min(1, 4 eps σ_0 / gap_k) for every k, and 0 for a head of one dimension (section 4).
 
     The nearest other σ is sought among all d_head of them, those beyond the rank included; a gap of 0 gives 1.
     """
@@ -99,21 +99,45 @@ def gap_terms(sigma: np.ndarray) -> np.ndarray:
         others = [abs(sigma[k] - sigma[m]) for m in range(len(sigma)) if m != k]
         if others:
             gap = min(others)
-            terms[k] = 1.0 if gap <= EPS32 * sigma[0] else EPS32 * sigma[0] / gap
+            terms[k] = 1.0 if gap <= 4 * EPS32 * sigma[0] else 4 * EPS32 * sigma[0] / gap
     return terms
 
 
-def product_bounds(acts: Acts, svd: Decomposition, firing: tuple[int, int, int, int]) -> np.ndarray:
-    """The float32 bound of every p_k (section 4); |q̂| and |k̂| are norms over all k of the singular gauge's q and k."""
+def gauge_norms(acts: Acts, svd: Decomposition, firing: tuple[int, int, int, int]) -> tuple[float, float]:
+    """|q̂| and |k̂|: norms over all k within the rank of the singular gauge's q and k."""
     layer, head, dest, src = firing
+    found = []
+    for vectors, token in ((svd.U, dest), (svd.V, src)):
+        x = with_one(acts["ln1_x"][layer, token])
+        parts = [svd.S[layer, head, k] * (x @ vectors[layer, head, :, k]) ** 2 for k in range(svd.rank[layer, head])]
+        found.append(math.sqrt(sum(parts)))
+    return found[0], found[1]
+
+
+def product_bounds(acts: Acts, svd: Decomposition, firing: tuple[int, int, int, int]) -> np.ndarray:
+    """The float32 bound of every p_k (section 4)."""
+    layer, head, _, _ = firing
     sigma, rank = svd.S[layer, head], svd.rank[layer, head]
-    x_dest, x_src = with_one(acts["ln1_x"][layer, dest]), with_one(acts["ln1_x"][layer, src])
-    q_norm = math.sqrt(sum(sigma[k] * (x_dest @ svd.U[layer, head, :, k]) ** 2 for k in range(rank)))
-    k_norm = math.sqrt(sum(sigma[k] * (x_src @ svd.V[layer, head, :, k]) ** 2 for k in range(rank)))
+    q_norm, k_norm = gauge_norms(acts, svd, firing)
     root = math.sqrt(sigma[0])
-    bounds = (q_norm + root) * (k_norm + root) * (5e-5 + gap_terms(sigma))
+    bounds = (q_norm + root) * (k_norm + root) * (5e-5 + turns(sigma))
     bounds[rank:] = 0.0
     return bounds
+
+
+def score_bound(acts: Acts, svd: Decomposition, firing: tuple[int, int, int, int], scale: float) -> float:
+    """The float32 bound of a score (section 3)."""
+    root = math.sqrt(svd.S[firing[0], firing[1], 0])
+    q_norm, k_norm = gauge_norms(acts, svd, firing)
+    return (q_norm + root) * (k_norm + root) * 5e-5 * scale
+
+
+def pattern_bound(acts: Acts, svd: Decomposition, firing: tuple[int, int, int, int], scale: float) -> float:
+    """The float32 bound of a pattern (section 3): e is the largest bound of a score of its row."""
+    layer, head, dest, _ = firing
+    a = acts["pattern"][firing]
+    e = max(score_bound(acts, svd, (layer, head, dest, src), scale) for src in range(dest + 1))
+    return a * (2 * (1 - a) * e + (dest + 1) * EPS32)
 
 
 def running_sums(values: Iterable[float]) -> list[float]:

@@ -14,7 +14,7 @@ import numpy as np
 
 from .circuit import get, last_traced
 from .heads import firings
-from .model import ACTIVATIONS, Acts, attend, attn_scale, forward, normalize
+from .model import ACTIVATIONS, Acts, Config, attend, attn_scale, forward, normalize
 from .signals import Firing, Writer, written
 from .tracing import DEFAULTS, Model, logit_difference, slice_of
 
@@ -56,16 +56,15 @@ def basis(columns: np.ndarray) -> np.ndarray:
 
 
 def present(model: Model, acts: Acts, prompt: Any, edges: Sequence[Edge], settings: Mapping[str, Any]) -> list[Any]:
-    """For each edge its firing and S, or None where the reader does not fire."""
+    """For each edge its firing and S, or None where the reader does not fire, or fires by nothing."""
     settings = DEFAULTS | dict(settings)
     firing = set(firings(acts, settings, last_traced(prompt), first_layer=0))
     found: list[Any] = []
     for edge in edges:
         where = firing_of(prompt, edge)
-        if where is None or where not in firing:
-            found.append(None)
-        else:
-            found.append((where, list(slice_of(model, acts, where, settings).members)))
+        members = [] if where is None or where not in firing else slice_of(model, acts, where, settings).members
+        # A total of 0 has an empty slice, and such a firing no edges.
+        found.append((where, list(members)) if len(members) else None)
     return found
 
 
@@ -89,13 +88,15 @@ def run_edited(
     clean: Acts,
     writes: Mapping[Place, np.ndarray],
     reads: Mapping[tuple[int, int], Mapping[str, Any]],
+    norm: str = "held",
 ) -> Acts:
     """The forward pass with edits.
 
     Args:
         writes: what is added at ("attn", layer, token), ("mlp", layer, token), ("embed", token).
-        reads: by (layer, head) which of "qkv" are edited (`parts`), the edits of x by token (`edits`), and whether the
-            reader starts from its clean x (`held`).
+        reads: by (layer, head) the changes of the residual by (which of "QKV", token) (`edits`), and whether the reader
+            starts from what it read in the clean run (`held`).
+        norm: whether LayerNorm's scale is the clean one, or computed from the changed residual.
     """
     params, config = model.params, model.config
     tokens = get(prompt, "tokens")
@@ -117,11 +118,13 @@ def run_edited(
             entering = dict.fromkeys("QKV", x)
             read = reads.get((layer, head))
             if read is not None:
-                for part in read["parts"]:
-                    mine = (clean["ln1_x"][layer] if read["held"] else x).copy()
-                    for token, change in read["edits"].items():
-                        mine[token] += change
-                    entering[part] = mine
+                begun, r = (clean["ln1_x"][layer], clean["resid_pre"][layer]) if read["held"] else (x, resid)
+                for part in "QKV":
+                    entering[part] = begun.copy()
+                    for (parts, token), change in read["edits"].items():
+                        if part in parts:
+                            scale = clean["ln1_scale"][layer, token]
+                            entering[part][token] = edited_x(config, begun[token], r[token], scale, change, norm)
             q, k, v = (entering[n] @ params[f"W_{n}"][layer, head] + params[f"b_{n}"][layer, head] for n in "QKV")
             score, pattern, z = attend(q, k, v, attn_scale(config, layer))
             scores.append(score)
@@ -142,14 +145,29 @@ def run_edited(
     return acts
 
 
-def site_of(edge: Edge, token: int, where: str) -> Place:
+def edited_x(
+    config: Config, x: np.ndarray, resid: np.ndarray, scale: float, change: np.ndarray, norm: str
+) -> np.ndarray:
+    """What a head reads at one token when its residual is changed; `scale` is the clean one."""
+    if norm == "held":
+        return x + change / scale
+    changed = resid + change
+    return changed / np.sqrt(changed.var() + config["eps"])
+
+
+def site_of(edge: Edge, token: int, where: str, parts: str = "QKV") -> Place:
     """What an edge's edit changes, and where."""
     if where == "local":
-        return edge["layer"], edge["head"], token
+        return edge["layer"], edge["head"], reached(edge, parts), token
     writer = writer_of(edge["writer"])
     if writer.kind in ("embed", "pos"):
         return "embed", token
     return "attn" if writer.kind == "head" else "mlp", writer.layer, token
+
+
+def reached(edge: Edge, parts: str) -> str:
+    """Which of "QKV" an edge's local edit reaches; `side` stands for its own."""
+    return ("Q" if edge["side"] == "dest" else "K") if parts == "side" else parts
 
 
 def changes(
@@ -162,6 +180,7 @@ def changes(
     control: str = "none",
     drawn: Sequence[list[int]] | None = None,
     replaced: Sequence[np.ndarray] | None = None,
+    parts: str = "QKV",
 ) -> Changes:
     """(edge, token, δ) for every edge present, or under `joint` for the first of every group.
 
@@ -176,7 +195,9 @@ def changes(
         token = each[0][2] if edge["side"] == "dest" else each[0][3]
         key: Any = number
         if method == "joint":
-            key = (edge["writer"], token, *((edge["layer"], edge["head"]) if where == "local" else ()))
+            key = (edge["writer"], token)
+            if where == "local":
+                key = (*key, edge["layer"], edge["head"], reached(edge, parts))
         groups.setdefault(key, []).append(number)
     result = []
     for members in groups.values():
@@ -201,20 +222,22 @@ def changes(
     return result
 
 
-def matched(made: Changes, own: Changes, edges: Sequence[Edge], where: str) -> Changes:
+def matched(made: Changes, own: Changes, edges: Sequence[Edge], where: str, parts: str) -> Changes:
     """Controls scaled so that what they add up to at a place has the norm of what the signals add up to there."""
 
     def totals(each: Changes) -> dict[Any, np.ndarray]:
         sums: dict[Any, np.ndarray] = {}
         for number, token, change in each:
-            key = site_of(edges[number], token, where)
+            key = site_of(edges[number], token, where, parts)
             sums[key] = sums.get(key, 0.0) + change
         return sums
 
     sums, wanted = totals(made), totals(own)
     size = {key: np.linalg.norm(total) for key, total in sums.items()}
     factor = {key: np.linalg.norm(wanted[key]) / size[key] if size[key] > 0 else 0.0 for key in sums}
-    return [(number, token, change * factor[site_of(edges[number], token, where)]) for number, token, change in made]
+    return [
+        (number, token, change * factor[site_of(edges[number], token, where, parts)]) for number, token, change in made
+    ]
 
 
 def intervene(
@@ -241,11 +264,11 @@ def intervene(
     reads: dict[tuple[int, int], dict[str, Any]] = {}
     if where == "local" and method == "paper" and not flow:
         for edge in edges:
-            reads[edge["layer"], edge["head"]] = {"parts": parts, "edits": {}, "held": True}
-    made = changes(model, clean, edges, found, where, method, control, drawn, replaced)
+            reads[edge["layer"], edge["head"]] = {"edits": {}, "held": True}
+    made = changes(model, clean, edges, found, where, method, control, drawn, replaced, parts)
     if control == "norm":
-        own = changes(model, clean, edges, found, where, method, "none", None, replaced)
-        made = matched(made, own, edges, where)
+        own = changes(model, clean, edges, found, where, method, "none", None, replaced, parts)
+        made = matched(made, own, edges, where, parts)
     for number, token, change in made:
         edge = edges[number]
         if where == "global":
@@ -253,19 +276,9 @@ def intervene(
             writes[site] = writes.get(site, 0.0) + sign * change
             continue
         read = reads.setdefault((edge["layer"], edge["head"]), {"edits": {}, "held": not flow})
-        read["parts"] = ("Q" if edge["side"] == "dest" else "K") if parts == "side" else parts
-        read["edits"][token] = read["edits"].get(token, 0.0) + sign * change
-    places: list[tuple[np.ndarray, Place]] = []
-    for (layer, head), read in reads.items():
-        for token, change in read["edits"].items():
-            x, scale = clean["ln1_x"][layer, token], clean["ln1_scale"][layer, token]
-            if norm == "held":
-                read["edits"][token] = change / scale
-            else:
-                resid = clean["resid_pre"][layer, token] + change
-                read["edits"][token] = resid / np.sqrt(resid.var() + model.config["eps"]) - x
-            places.append((x, ("read", layer, head, token)))
-    edited = run_edited(model, prompt, clean, writes, reads)
+        key = reached(edge, parts), token
+        read["edits"][key] = read["edits"].get(key, 0.0) + sign * change
+    edited = run_edited(model, prompt, clean, writes, reads, norm)
     pairs = {(edge["layer"], edge["head"], edge["dest"], edge["src"]) for edge in edges}
     pair = firing_of(prompt, edges[0]) if len(pairs) == 1 else None
     log_before, log_after = (
@@ -286,10 +299,12 @@ def intervene(
         before, after = _written_at(clean, site, "clean"), _written_at(edited, site, "edited")
         ratios.append(np.linalg.norm(after) / np.linalg.norm(before))
         cosines.append(after @ before / np.linalg.norm(after) / np.linalg.norm(before))
-    for x, (_, layer, head, token) in places:
-        after = x + reads[layer, head]["edits"][token]
-        ratios.append(np.linalg.norm(after) / np.linalg.norm(x))
-        cosines.append(after @ x / np.linalg.norm(after) / np.linalg.norm(x))
+    for (layer, _), read in reads.items():
+        for (_, token), change in read["edits"].items():
+            x, resid = clean["ln1_x"][layer, token], clean["resid_pre"][layer, token]
+            after = edited_x(model.config, x, resid, clean["ln1_scale"][layer, token], change, norm)
+            ratios.append(np.linalg.norm(after) / np.linalg.norm(x))
+            cosines.append(after @ x / np.linalg.norm(after) / np.linalg.norm(x))
     row["norm_ratio"] = float(np.mean(ratios)) if ratios else 1.0
     row["cosine"] = float(np.mean(cosines)) if cosines else 1.0
     return row

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
 
-from .heads import Decomposition, gap_terms, running_sums, with_one
+from .heads import Decomposition, running_sums, turns, with_one
 from .model import Acts, Config, Params, centre, is_folded, norm_parameters
 
 Firing = tuple[int, int, int, int]
@@ -24,11 +24,12 @@ class Writer(NamedTuple):
 
 
 class Contribution(NamedTuple):
-    """c_w of one writer, and Σ_{k∈S} |term| that its rounding bound needs (section 4)."""
+    """c_w of one writer, Σ_{k∈S} |term|, and how far float32 may carry it (section 4)."""
 
     writer: Writer
     value: float
     magnitude: float
+    bound: float
 
 
 class Cut(NamedTuple):
@@ -102,34 +103,49 @@ def contributions(
     U, S, V = svd.U[layer, head], svd.S[layer, head], svd.V[layer, head]
     x_dest, x_src = with_one(acts["ln1_x"][layer, dest]), with_one(acts["ln1_x"][layer, src])
     token = dest if side == "dest" else src
+    own, other, x_other = (U, V, x_src) if side == "dest" else (V, U, x_dest)
+    rank, root = range(svd.rank[layer, head]), np.sqrt(S)
     found = []
     for writer in writers(config, layer):
         if method != "exact" and writer.kind != "head":
             continue
         row = row_read(params, acts, writer, layer, token, method)
-        terms = []
-        for k in members:
-            own = U[:, k] if side == "dest" else V[:, k]
-            if method != "exact":
-                terms.append(np.sign(x_dest @ U[:, k]) * math.sqrt(S[k]) * (own @ row))
-            elif side == "dest":
-                terms.append(S[k] * (own @ row) * (V[:, k] @ x_src))
-            else:
-                terms.append(S[k] * (x_dest @ U[:, k]) * (own @ row))
-        found.append(Contribution(writer, float(sum(terms)), float(sum(abs(term) for term in terms))))
+        alpha = {k: root[k] * (own[:, k] @ row) for k in rank}
+        if method == "exact":
+            beta = {k: root[k] * (other[:, k] @ x_other) for k in rank}
+        else:
+            beta = {k: float(np.sign(x_dest @ U[:, k])) for k in rank}
+        terms = [alpha[k] * beta[k] for k in members]
+        bound = contribution_bound(S, members, alpha, beta, row, x_other if method == "exact" else None)
+        found.append(Contribution(writer, float(sum(terms)), float(sum(abs(term) for term in terms)), bound))
     return found
 
 
-def contribution_bound(found: Sequence[Contribution], sigma: np.ndarray, members: Sequence[int]) -> float:
-    """The float32 bound of each c_w of one side (section 4).
+def contribution_bound(
+    sigma: np.ndarray,
+    members: Sequence[int],
+    alpha: Mapping[int, float],
+    beta: Mapping[int, float],
+    row: np.ndarray,
+    x_other: np.ndarray | None,
+) -> float:
+    """How far float32 may carry one writer's c_w = Σ_{k∈S} α_k β_k (section 4); a side's bound is its writers' largest.
 
-    Where section 4 leaves room: "max over the writers" is over the writers among which edges are chosen, and the gap
-    term is at most 1 and 0 for a head of one dimension, as it is for products.
+    Args:
+        alpha, beta: of every k within the rank.
+        row: what the writer gives to read, [x_w, 0] or [y, 1]/s or [β, 1].
+        x_other: x̃ of the other side, in `exact`; None where β is a sign.
     """
-    if not members or not found:
-        return 0.0
-    terms = gap_terms(sigma)
-    return max(c.magnitude for c in found) * (5e-5 + max(terms[k] for k in members))
+    theta, eps = turns(sigma), float(np.finfo(np.float32).eps)
+    all_alpha = math.sqrt(sum(each**2 for each in alpha.values()))
+    all_beta = 0.0 if x_other is None else math.sqrt(sum(each**2 for each in beta.values()))
+    read = 0.0 if x_other is None else float(np.linalg.norm(x_other))
+    total = 0.0
+    for k in members:
+        a, b = abs(alpha[k]), abs(beta[k])
+        total += 5e-5 * a * b + theta[k] * (all_alpha * b + a * all_beta)
+        total += 16 * eps * math.sqrt(sigma[k]) * (float(np.linalg.norm(row)) * b + read * a)
+    return total
 
 
 def coverage_cut(values: Sequence[float], coverage: float, bound: float = 0.0) -> Cut:

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from .circuit import PATHS_LIMIT, Key, get, key, last_traced, named_roots, paths_by_layer
 from .heads import Decomposition, Slice, choose_slice, decompose, firings, product_bounds, products, whole_slice
 from .model import Acts, Config, Params, float64, fold, forward
-from .signals import Cut, Firing, contribution_bound, contributions, coverage_cut, direct_effects
+from .signals import Cut, Firing, contributions, coverage_cut, direct_effects
 
 DEFAULTS: dict[str, Any] = {
     "threshold": 0.5,
@@ -74,7 +74,8 @@ def side_of(
     found = contributions(model.params, model.config, acts, model.svd, firing, members, settings["method"], side)
     if settings["writers"] == "heads":
         found = [c for c in found if c.writer.kind == "head"]
-    bound = contribution_bound(found, model.svd.S[firing[0], firing[1]], members)
+    # "Max over the writers": over those among which edges are chosen.
+    bound = max((c.bound for c in found), default=0.0)
     cut = coverage_cut([c.value for c in found], settings["coverage"], bound)
     return {"found": found, "contributions": {c.writer.name: c.value for c in found}, "bound": bound, "cut": cut}
 
@@ -85,7 +86,7 @@ def edge_rows(prompt: int, firing: Firing, side: str, part: Mapping[str, Any]) -
     cut: Cut = part["cut"]
     rows = []
     for w in cut.chosen:
-        writer, weight, _ = part["found"][w]
+        writer, weight = part["found"][w][:2]
         rows.append(
             {
                 "prompt": prompt,

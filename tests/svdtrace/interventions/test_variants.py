@@ -22,6 +22,8 @@ from svdtrace.interventions.signals import Sending, drawn, scaled, signals
 from svdtrace.prompts import Prompt
 
 CHAIN = "0.1:1.1@3:1/dest,1.1:2.1@3:1/dest"
+# One writer at one token that a reader reads as a query and as a key.
+BOTH_SIDES = "0.0:2.1@1:1/src,0.0:2.1@1:1/dest,0.0:1.1@1:1/dest,0.0:1.1@1:1/src"
 
 
 @pytest.fixture(autouse=True)
@@ -43,6 +45,8 @@ def truth(model: gpt2jax.Model) -> oracle.Model:
         ({"reads": "key", "method": "paper"}, {"parts": "K"}, SETS[:2]),
         ({"norm": "recomputed"}, {"norm": "recomputed"}, SETS[:2]),
         ({"flow": True}, {"flow": True}, [CHAIN]),
+        ({"flow": True, "norm": "recomputed"}, {"flow": True, "norm": "recomputed"}, [CHAIN]),
+        ({"reads": "side", "method": "joint"}, {"parts": "side"}, [BOTH_SIDES, CHAIN]),
         ({"method": "exact"}, {}, [CHAIN]),
     ],
 )
@@ -51,6 +55,38 @@ def test_variants_are_the_oracles(
 ):
     config = InterventionConfig(where="local", direction="ablate", **settings)
     assert check(intervene(model, prompts, sets, config, tracing=TRACING), truth, prompts, config, **options)
+
+
+@pytest.mark.parametrize("norm", ["held", "recomputed"])
+def test_a_set_has_no_order(model: gpt2jax.Model, prompts: list[Prompt], norm: str):
+    """Catches a group whose signal goes to what its first edge reaches: any order of naming gives the same rows."""
+    config = InterventionConfig(where="local", method="joint", reads="side", norm=norm, control="norm")  # type: ignore
+    named = BOTH_SIDES.split(",")
+    found = intervene(model, prompts, [named, named[::-1], named[2:] + named[:2]], config, tracing=TRACING)
+    kept = [name for name in found.table.column_names if name not in ("edges", "seed")]
+    first, *others = (
+        found.table.filter(np.asarray(found.table["edges"].to_pylist()) == ",".join(each)).select(kept)
+        for each in (named, named[::-1], named[2:] + named[:2])
+    )
+    assert first.num_rows
+    assert any(first["edited"].to_pylist())
+    assert all(each.equals(first) for each in others)
+
+
+def test_a_firing_without_a_slice_is_not_edited(model: gpt2jax.Model, prompts: list[Prompt]):
+    """Catches an edit of nothing that counts as one: a head with W_Q = 0 attends evenly, with scores of 0."""
+    blocks = model.params.blocks
+    still = {name: getattr(blocks, name).at[2, 1].set(0) for name in ("W_Q", "b_Q")}
+    model = model.replace(params=model.params.replace(blocks=blocks.replace(**still)))
+    tracing = TraceConfig(threshold=0.2, dtype="float64")
+    found = intervene(model, prompts, ["0.1:2.1@3:1/dest", "0.1:1.1@3:1/dest"], tracing=tracing)
+    rows = found.table.to_pylist()
+    of_still = [row for row in rows if ":2.1@" in row["edges"]]
+    assert all(row["pattern_before"] == pytest.approx(0.25) and row["score_before"] == 0 for row in of_still)
+    assert not any(row["edited"] for row in of_still)
+    for name in ("logit_difference", "score", "pattern"):
+        assert all(row[f"{name}_after"] == row[f"{name}_before"] for row in of_still)
+    assert {row["edges"]: row["prompts"] for row in found.summary().to_pylist()}["0.1:2.1@3:1/dest"] == 0
 
 
 def test_edits_that_flow_on_differ_along_a_chain(model: gpt2jax.Model, prompts: list[Prompt]):
@@ -134,7 +170,7 @@ def test_an_exact_edit_of_one_side_lowers_the_slice_by_the_contribution(
             for c in oracle.contributions(truth.params, truth.config, acts, truth.svd, firing, members, "exact", side)
         }
         sending = _sending_of(model, truth, acts, edge, firing, members, side)
-        delta = signals(sending, "exact", 0.0, True)[0, 0]
+        delta = signals(sending, "exact", 0.0, np.zeros(1, int))[0, 0]
         layer, head, dest, src = firing
         x = {"dest": acts["ln1_x"][layer, dest].copy(), "src": acts["ln1_x"][layer, src].copy()}
         before = _over(truth, firing, members, x)
@@ -156,7 +192,6 @@ def _sending_of(model: Any, truth: oracle.Model, acts: Any, edge: Any, firing: A
     vectors = (truth.svd.U if side == "dest" else truth.svd.V)[layer, head]
     return Sending(
         writer=np.asarray([0]),
-        reader=np.asarray([0]),
         vectors_of=np.asarray([0]),
         vectors=vectors[None],
         token=np.asarray([[token]]),
@@ -228,14 +263,13 @@ def test_what_edges_share_is_taken_once(seed: int):
     members[:, :, 0] = True
     sending = Sending(
         writer=np.asarray([0, 0]),
-        reader=np.asarray([0, 1]),
         vectors_of=np.asarray([0, 1]),
         vectors=vectors,
         token=np.asarray([[2], [2]]),
         members=members,
         written=np.stack([y, y])[:, None],
     )
-    delta = signals(sending, "joint", 0.0, False)[:, 0]
+    delta = signals(sending, "joint", 0.0, np.zeros(2, int))[:, 0]
     assert not delta[1].any()
     columns = np.concatenate([vectors[n, :-1][:, members[n, 0]] for n in range(2)], axis=1)
     onto = loops.basis(columns)

@@ -154,6 +154,20 @@ def test_p_and_q_values(both: Both) -> None:
     assert named(ours, largest(ours.p)) == {key: largest_p[key] for key in mine}
 
 
+def test_p_comes_of_what_is_public(both: Both) -> None:
+    """Catches an observed statistic over other firings than its nulls: two of the prompts have no partner."""
+    ours = both.ours
+    for kind, p in ours.p.items():
+        there = ~np.isnan(p)
+        again = (1 + np.sum(ours.null[kind] >= ours.observed[kind] * (1 - 5e-5), axis=0)) / (1 + NULLS)
+        assert there.any()
+        assert np.array_equal(p[there], again[there])
+    partnered = named(ours, ours.observed["prompts"])
+    expected = both.case.statistics(partner=range(len(LENGTHS)))
+    assert partnered == pytest.approx({key: expected.get(key, 0.0) for key in partnered}, abs=ROUNDING)
+    assert not np.allclose(ours.observed["prompts"], ours.statistic)
+
+
 def test_sizes_in_random_bases(both: Both) -> None:
     size = both.ours.size
     for null in range(NULLS):

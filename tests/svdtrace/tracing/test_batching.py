@@ -63,7 +63,9 @@ def test_every_prompt_is_in_one_batch() -> None:
                 continue
             prompt = batch.prompts[row]
             assert prompt == prompts()[place]
-            assert batch.tokens[row].tolist() == [*prompt.tokens] + [0] * (batch.tokens.shape[1] - len(prompt.tokens))
+            assert batch.tokens[row].tolist() == [*prompt.tokens] + [prompt.tokens[-1]] * (
+                batch.tokens.shape[1] - len(prompt.tokens)
+            )
             assert (batch.length[row], batch.last[row]) == (len(prompt.tokens), prompt.last)
             assert batch.answer[row] == (9 if place else NONE)
             assert batch.distractor[row] == NONE

@@ -1,0 +1,75 @@
+"""Prompts whose activations are not finite: found in the forward pass, counted, named, and left out of every table.
+
+Overflow of large weights, or a LayerNorm of a constant without an epsilon, spoils single prompts; nothing that is
+computed from them means anything. Tokens after the last traced one play no part.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int
+
+from svdtrace.errors import ModelError
+from svdtrace.prompts.prompt import Prompt
+
+NAMED = 20
+
+
+def finite_layer(
+    seen: Mapping[str, Array], traced: Bool[Array, "prompt tok"], allowed: Bool[Array, "prompt 1 dest src"]
+) -> Bool[Array, " prompt"]:
+    """Whether all is finite that a layer reads and attends by.
+
+    What it writes shows in the scale of the next layer's LayerNorm.
+
+    Args:
+        seen: the layer's named values.
+        traced: tokens up to the last traced one; allowed: see `gpt2jax.blocks.attention_mask`.
+    """
+    scale, scores = seen["ln1.hook_scale"][..., 0], seen["attn.hook_attn_scores"]
+    read = jnp.isfinite(scale)
+    for name in ("q", "k"):
+        # An overflow of the sum is one of the scores' bounds.
+        size = jnp.sum(jnp.square(seen[f"attn.hook_{name}"]), axis=(-2, -1))
+        read = read & jnp.isfinite(size)
+    pairs = jnp.isfinite(scores) | ~(allowed & traced[:, None, :, None])
+    return jnp.all(read | ~traced, axis=1) & jnp.all(pairs, axis=(1, 2, 3))
+
+
+def finite_in_all(
+    layers: Bool[Array, "layer prompt"],
+    last: Int[Array, " prompt"],
+    *final: Float[Array, " prompt"] | Float[Array, "prompt d_model"],
+) -> Bool[Array, " prompt"]:
+    """Whether all layers are finite, and what is read at the last traced token; rows without a prompt are."""
+    ends = [jnp.all(jnp.isfinite(each).reshape(len(last), -1), axis=1) for each in final]
+    return (jnp.all(layers, axis=0) & jnp.all(jnp.stack(ends), axis=0)) | (last < 0)
+
+
+def not_finite(prompts: Sequence[Prompt], places: Iterable[int]) -> dict[str, Any]:
+    """What a manifest says of the prompts at some places: how many they are, and the first of them by name."""
+    places = sorted(int(each) for each in places)
+    return {"prompts": len(places), "named": [prompt_name(prompts[each], each) for each in places[:NAMED]]}
+
+
+def refuse_nothing_finite(said: Mapping[str, Any], count: int) -> None:
+    """Hold what `not_finite` says against how many prompts there are.
+
+    Raises:
+        ModelError: there are prompts, and none of them is finite.
+    """
+    if not count or said["prompts"] < count:
+        return
+    which = "the only prompt" if count == 1 else f"all {count:,} prompts"
+    raise ModelError(
+        f"the activations of {which} are not finite, so that nothing can be said of them; the model's weights "
+        "overflow, or its layer_norm_epsilon is 0: give another model, or --dtype float64"
+    )
+
+
+def prompt_name(prompt: Prompt, place: int) -> str:
+    """`prompt 3`, with its id where it has one."""
+    return f"prompt {place}" if prompt.id is None else f'prompt {place} ("{prompt.id}")'

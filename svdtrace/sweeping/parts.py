@@ -189,15 +189,20 @@ class RejectedWriter:
             _aside(self._target).unlink(missing_ok=True)
 
 
-def table(folder: Path, name: str, number: int) -> pa.Table:
-    """A part's table.
+def table(folder: Path, name: str, number: int, columns: Sequence[str] | None = None) -> pa.Table:
+    """A part's table, or some of its columns, strings of which are then encoded.
 
     Raises:
         TraceFolderError: it cannot be read.
     """
     file = path(folder, name, number)
     try:
-        return pq.ParquetFile(file).read().replace_schema_metadata(None)
+        if columns is None:
+            return pq.ParquetFile(file).read().replace_schema_metadata(None)
+        whole = pq.read_schema(file)
+        wanted = [each for each in columns if each in whole.names]
+        strings = [each for each in wanted if whole.field(each).type == pa.string()]
+        return pq.ParquetFile(file, read_dictionary=strings).read(wanted).replace_schema_metadata(None)
     except (OSError, pa.ArrowException) as error:
         raise TraceFolderError(f"{file}: cannot be read ({error}); give the sweep's command again") from None
 

@@ -28,7 +28,7 @@ def trace() -> MadeUpTrace:
 
 def connections_of(of: MadeUpTrace) -> counting.Connections:
     counted = counting.ConnectionCount()
-    counted.add(of, token_roles(of.prompts))
+    counted.add(of, role_names([of]))
     return counted.connections()
 
 
@@ -53,7 +53,7 @@ def test_roles_are_those_of_the_tables_in_reading_order():
 def test_connections_are_the_edges_with_the_same_writer_reader_role_and_side():
     roles, edges = token_roles(trace().prompts), trace().edges.to_pylist()
     linked = connections_of(trace())
-    of_row = linked.of(trace().edges, roles)
+    of_row = linked.of(trace().edges, roles.names)
     role = labels(trace())
     expected = defaultdict(list)
     for row, edge in enumerate(edges):
@@ -125,7 +125,7 @@ def test_moves_are_the_firings_of_a_head_between_two_roles():
         ends = [role.get((firing["prompt"], firing[end]), "other") for end in ("dest", "src")]
         expected[firing["layer"], firing["head"], *ends].append(firing)
     counted = counting.MoveCount()
-    counted.add(trace(), roles)
+    counted.add(trace(), roles.names)
     moved = counted.moves()
     assert len(moved.count) == len(expected)
     for place in range(len(moved.count)):
@@ -139,7 +139,7 @@ def test_moves_are_the_firings_of_a_head_between_two_roles():
 
 def test_heads_count_their_firings_sizes_and_vectors():
     counting_heads = HeadCount(16)
-    counting_heads.add(trace(), token_roles(trace().prompts))
+    counting_heads.add(trace(), role_names([trace()]))
     counted = counting_heads.heads()
     by_head = defaultdict(list)
     for firing in trace().firings.to_pylist():

@@ -20,6 +20,7 @@ class Watch(Protocol):
 
     def __call__(self, trace: InParts, folder: Path, passes: int | None = None, /) -> InParts:
         """See `reading`; `passes` is how often all parts are read, without which the bar begins anew each time."""
+        ...
 
 
 @contextmanager

@@ -95,10 +95,8 @@ class EdgeKeys:
             names: of the roles, from `role_names`.
         """
         writer, role = self.writers.of(edges["writer"]), role_codes(edges["role"], names)
-        sides = Names()
-        side = sides.of(edges["side"])
-        side = np.asarray([SIDES.index(name) for name in sides.all()], int)[side]
-        return self.groups.of([writer, integers(edges["layer"]), integers(edges["head"]), role, side])
+        layer, head = integers(edges["layer"]), integers(edges["head"])
+        return self.groups.of([writer, layer, head, role, Names(SIDES).of(edges["side"])])
 
 
 @dataclass(frozen=True)

@@ -88,5 +88,5 @@ def _bases(bases: Mapping[str, Any]) -> dict[str, Any] | None:
     return {**{name: rounded(bases.get(name)) for name in numbers}, **histograms}
 
 
-def _shares(counts: list[float]) -> list[float | int | None]:
+def _shares(counts: list[int] | list[float]) -> list[float | int | None]:
     return all_rounded(np.asarray(counts, float) / max(1.0, float(np.sum(counts))))

@@ -11,7 +11,7 @@ from jaxtyping import Float, Int
 from jinja2.utils import htmlsafe_json_dumps
 
 
-def rounded(value: float | None, digits: int = 4) -> float | int | None:
+def rounded(value: float | int | None, digits: int = 4) -> float | int | None:
     """A number to some significant digits, `None` where there is none.
 
     Args:

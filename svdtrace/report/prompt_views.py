@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 from jaxtyping import Float, Int
 
+from svdtrace.pictures.connections import SIDES
 from svdtrace.report.numbers import last_place, rounded, rounded_at
 from svdtrace.report.packing import Packing
 from svdtrace.report.vectors import PLACE, firing_of_edges
@@ -78,18 +78,21 @@ def _views(part: Tables, texts: Mapping[int, str], writers: Mapping[str, int]) -
     firings = columns(part, "firings", (*PLACE, "pattern", "score", "slice"))
     edges = columns(part, "edges", (*PLACE, "side", "writer", "weight"))
     rows_of = [table["prompt"].to_numpy() for table in (firings, edges)]
-    for prompts in part.prompts.to_batches(max_chunksize=PROMPTS_AT_ONCE):
-        number = np.append(prompts["prompt"].to_numpy(), np.int32(prompts["prompt"][-1].as_py() + 1))
-        of_firing, of_edge = (np.searchsorted(each, number) for each in rows_of)
-        here = [
-            table.slice(int(stops[0]), int(stops[-1] - stops[0]))
-            for table, stops in ((firings, of_firing), (edges, of_edge))
-        ]
-        detail = _Detail.of(*here, writers)
+    for start in range(0, part.prompts.num_rows, PROMPTS_AT_ONCE):
+        prompts = part.prompts.slice(start, PROMPTS_AT_ONCE)
+        number = prompts["prompt"].to_numpy()
+        # Of the type that the rows have, else all of them were converted.
+        of_firing, of_edge = (np.searchsorted(each, np.append(number, number[-1:] + 1)) for each in rows_of)
+        of_these = (_between(firings, of_firing), _between(edges, of_edge))
+        detail = _Detail.of(*of_these, writers)
         starts = (of_firing - of_firing[0]).tolist()
         for row, prompt in enumerate(prompts.to_pylist()):
-            json, *left_out = detail.between(starts[row], starts[row + 1])
-            yield _View(_described(prompt, texts) | {"firings": json}, *left_out)
+            firing_columns, edges_left_out, firings_left_out = detail.between(starts[row], starts[row + 1])
+            yield _View(_described(prompt, texts) | {"firings": firing_columns}, edges_left_out, firings_left_out)
+
+
+def _between(table: pa.Table, stops: np.ndarray) -> pa.Table:
+    return table.slice(int(stops[0]), int(stops[-1] - stops[0]))
 
 
 def _described(prompt: Mapping[str, Any], text: Mapping[int, str]) -> dict[str, Any]:
@@ -135,7 +138,7 @@ class _Detail:
         """The detail of whole prompts."""
         many = firings.num_rows
         weight = edges["weight"].to_numpy().astype(float)
-        group = 2 * firing_of_edges(firings, edges) + np.asarray(pc.equal(edges["side"], "src"), int)
+        group = 2 * firing_of_edges(firings, edges) + Names(SIDES).of(edges["side"])
         order = np.lexsort((-weight, group))
         in_all = np.bincount(group, minlength=2 * many)
         rank = np.arange(len(order)) - (np.cumsum(in_all) - in_all)[group[order]]

@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from svdtrace.errors import OutputError, TraceFolderError
+from svdtrace.results.columns import described
 from svdtrace.results.emptiness import LAYER_0
 from svdtrace.sweeping.windows import Rejected, Window
 from svdtrace.tracing import tables
@@ -24,7 +25,11 @@ if TYPE_CHECKING:
 
 # The prompts' table is renamed last: where it is, the part is whole.
 SCHEMAS: dict[str, pa.Schema] = {"edges": tables.EDGES, "firings": tables.FIRINGS, "prompts": tables.PROMPTS}
-REJECTED = pa.schema([("prompt", pa.int32()), ("where", pa.string()), ("reason", pa.string())])
+REJECTED = described(
+    ("prompt", pa.int32(), "0-based place of the record in the input"),
+    ("where", pa.string(), "file and line, or what else tells where the record stands"),
+    ("reason", pa.string(), "what is wrong with it"),
+)
 REJECTED_FILE = "rejected.parquet"
 UNFINISHED = ".tmp"
 _KEY = b"svdtrace"

@@ -34,7 +34,7 @@ def test_the_folder_is_whole(measured: Path):
         "output_heads.parquet",
     ]
     for name in {each.name for each in fields(Circuit)} - {"manifest"}:
-        assert pq.read_schema(measured / f"{name}.parquet").equals(getattr(tables, name.upper()))
+        assert pq.read_schema(measured / f"{name}.parquet").equals(getattr(tables, name.upper()), check_metadata=True)
 
 
 def test_the_tables_agree_with_the_manifest_and_the_trace(measured: Path, traced: Path):
@@ -46,11 +46,17 @@ def test_the_tables_agree_with_the_manifest_and_the_trace(measured: Path, traced
     of_answer = manifest["log_probability"]["runs"]
     for name, ends, after in (("logit_difference", runs, ""), ("log_probability", of_answer, "_log_probability")):
         rows = pq.read_table(measured / f"faithfulness{after}.parquet").to_pylist()
+        divisor = (manifest["log_probability"] if after else manifest)["divisor"]
+        assert divisor["mean"] == pytest.approx(ends["clean"]["mean"] - ends["nothing"]["mean"], abs=1e-5)
         assert len(rows) == (1 + 1 + 2) * 3 * 2
         assert {row["edges"] for row in rows} >= {1, manifest["counts"]["edges"]}
         for row in rows:
-            share = (row[name] - ends["nothing"]["mean"]) / (ends["clean"]["mean"] - ends["nothing"]["mean"])
-            assert row["value"] == pytest.approx(share, rel=1e-3, abs=1e-3)
+            assert row["why"] == divisor["why"]
+            if row["why"] is None:
+                share = (row[name] - ends["nothing"]["mean"]) / divisor["mean"]
+                assert row["value"] == pytest.approx(share, rel=1e-3, abs=1e-3)
+            else:
+                assert row["value"] is None
             assert row["low"] <= row[name] <= row["high"]
             assert (row["seed"] is None) == (row["order"] != "random")
     edges = pq.read_table(measured / "agreement.parquet").to_pylist()

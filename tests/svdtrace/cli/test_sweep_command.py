@@ -11,6 +11,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from undescribed_columns import undescribed
 
 from svdtrace.cli import main, sweep_progress, terminal
 from svdtrace.cli.options import Voice
@@ -26,6 +27,10 @@ def swept(model_folder: Path, prompt_file: Path, tmp_path_factory: pytest.TempPa
     options = ["--prompts", str(prompt_file), "--threshold", "0.3", "--part-size", "2", "--quiet"]
     assert main(["sweep", "--model", str(model_folder), *options, "--out", str(out)]) == 0
     return out
+
+
+def test_the_files_say_what_their_columns_mean(swept: Path):
+    assert undescribed(swept) == []
 
 
 def test_it_prints_what_it_did(

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import json
+from contextlib import redirect_stdout
 from dataclasses import fields
 from pathlib import Path
 
@@ -23,7 +25,15 @@ SMALL = ("--points", "3", "--seeds", "2", "--patched", "5")
 @pytest.fixture(scope="module")
 def measured(traced: Path, model_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("circuits") / "out"
-    assert main(["circuit", str(traced), "--model", str(model_folder), "--out", str(out), "--quiet", *SMALL]) == 0
+    said = io.StringIO()
+    with redirect_stdout(said):
+        assert main(["circuit", str(traced), "--model", str(model_folder), "--out", str(out), "--json", *SMALL]) == 0
+    found, written = json.loads(said.getvalue()), json.loads((out / "manifest.json").read_text())
+    assert found["out"] == str(out)
+    # The manifest names its folder's files besides.
+    assert [found[name] for name in written if name != "files"] == [
+        written[name] for name in written if name != "files"
+    ]
     return out
 
 
@@ -74,9 +84,8 @@ def test_it_tells_what_it_found(
     told = capsys.readouterr().out
     for words in ("writers: heads", "clean run", "traced less random", "Rank correlations over 5 edges", "curves.svg"):
         assert words in told
-    assert main([*given, "--json"]) == 0
-    said = json.loads(capsys.readouterr().out)
-    before = json.loads((measured / "manifest.json").read_text())
+    said, before = (json.loads((out / "manifest.json").read_text()) for out in (tmp_path / "out", measured))
+    assert before["divisor"]["why"] in told
     assert (said["areas"], said["log_probability"]) == (before["areas"], before["log_probability"])
 
 

@@ -66,6 +66,7 @@ def test_the_manifest_says_the_divisor_and_no_share_of_a_blind_measure(measured:
         assert undefined == ((False, False, None) if measure == blind else (True, True, 1.0))
 
 
+@pytest.mark.parametrize("blind", [0], indirect=True)
 def test_the_picture_says_why_a_curve_is_missing(measured: Measured, blind: int, tmp_path: Path):
     both = [tables.faithfulness_table(measured, measure) for measure in range(len(MEASURES))]
     named = dict(zip(("faithfulness", "faithfulness_log_probability"), both, strict=True))

@@ -96,6 +96,8 @@ def _manifest(command: str) -> dict[str, Any]:
     facts = {"prompts": 12, "firings": 150, "idle_pairs": 4000, "mean_size": 2.9, "idle_mean_size": 6.4}
     of_circuit = {
         "trace": {"writers": "heads"},
+        "default_measure": "logit_difference",
+        "divisor": {"mean": 4.6, "standard_error": 0.2, "in_standard_errors": 23.0, "why": None},
         "logit_difference": {name: {"mean": mean, "low": mean, "high": mean} for name, mean in _ENDS.items()},
         "areas": {kind: {name: _interval(0.6) for name in _AREAS} for kind in ("faithfulness", "completeness")},
         "rank_correlations": {"edges": 3, "traced_path_patching": 0.41, "attribution_path_patching": 0.93},
@@ -103,6 +105,7 @@ def _manifest(command: str) -> dict[str, Any]:
     }
     of_circuit["log_probability"] = {
         "runs": {name: {"mean": mean - 5} for name, mean in _ENDS.items()},
+        "divisor": of_circuit["divisor"],
         "areas": of_circuit["areas"],
         "rank_correlations": {"edges": 3, "traced_path_patching": -0.17, "attribution_path_patching": 0.5},
     }
@@ -133,6 +136,7 @@ def _effects(rng: np.random.Generator, sets: tuple[str, ...]) -> pa.Table:
                     row |= {"norm_ratio": 0.97, "cosine": 0.99}
                     signal = control == "none"
                     row |= {"excess": abs(size) if signal else None, "exceeds": place < 3 if signal else None}
+                    row |= {"q_value": 0.01 * (place + 1) if signal else None}
                     row |= {"excess_low": abs(size) - 0.2, "excess_high": abs(size) + 0.2} if signal else {}
                     rows.append(row)
     names = {name: None for row in rows for name in row}

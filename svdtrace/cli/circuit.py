@@ -107,7 +107,8 @@ def _tell(terminal: Console, said: dict[str, Any]) -> None:
         "logit_difference": said | {"runs": said["logit_difference"]},
         "log_probability": said["log_probability"],
     }
-    for name, title in TITLES.items():
+    for name in sorted(TITLES, key=lambda name: name != said["default_measure"]):
+        title = TITLES[name]
         terminal.print(_ends(measures[name], title))
         terminal.print(_areas(measures[name], title))
     terminal.print(_agreement(measures))
@@ -126,6 +127,11 @@ def _areas(found: dict[str, Any], title: str) -> Any:
     from svdtrace.cli.terminal import table
 
     kept, removed = (found["areas"][kind] for kind in ("faithfulness", "completeness"))
+    why = found["divisor"]["why"]
+    if why is not None:
+        without = [(name, why) for each, name in AREAS.items() if each in kept]
+        columns = ("edges taken", "why no area is shown")
+        return table(f"{title}: area under the curves", columns, without, left=columns)
     rows = [(name, *_row(kept[each]), *_row(removed[each])) for each, name in AREAS.items() if each in kept]
     title = f"{title}: area under the curves (kept alone: high is faithful; removed: low is complete)"
     columns = ("edges taken", "faithfulness", "95 % interval", "completeness", "95 % interval")

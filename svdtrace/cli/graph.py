@@ -64,6 +64,7 @@ class Options:
 
 def run(options: Options) -> int:
     """Build the graph and write it; print its strongest edges."""
+    from svdtrace.cli.reading import reading
     from svdtrace.cli.summary import edges_table, strongest
     from svdtrace.cli.terminal import console, print_json, tell_unfinished
     from svdtrace.folders.reading import opened
@@ -73,13 +74,18 @@ def run(options: Options) -> int:
     _check_places(options)
     whole = opened(options.folder)
     tell_unfinished(whole.manifest, options.voice)
-    trace = _prompt(whole, options.prompt)
-    other = None if options.against is None else opened(options.against)
-    circuit, found = _circuit(whole, trace, other, options)
-    differing = [] if other is None else _differing(whole, other)
-    # What cannot be made is told before anything is written.
-    viewed = _attribution(trace, options)
-    written = [path for out in options.out or (Path("graph"),) for path in _write(circuit, viewed, trace, out, options)]
+    against = None if options.against is None else opened(options.against)
+    differing = [] if against is None else _differing(whole, against)
+    with reading(options.voice) as watch:
+        whole = watch(whole, options.folder)
+        trace = _prompt(whole, options.prompt)
+        other = None if against is None or options.against is None else watch(against, options.against)
+        circuit, found = _circuit(whole, trace, other, options)
+        # What cannot be made is told before anything is written.
+        viewed = _attribution(trace, options)
+        written = [
+            path for out in options.out or (Path("graph"),) for path in _write(circuit, viewed, trace, out, options)
+        ]
     content: dict[str, Any] = {
         "command": "graph",
         "paper": options.paper,

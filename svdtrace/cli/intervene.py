@@ -178,11 +178,13 @@ def _named(edges: str) -> str:
 
 
 def _closing(manifest: dict[str, Any], rows: list[dict[str, Any]]) -> str:
+    from svdtrace.interventions.summary import FALSE_DISCOVERIES, LEAST_EFFECT
     from svdtrace.output.seconds import spent
 
     counts = manifest["counts"]
     judged = [row["exceeds"] for row in rows if row["exceeds"] is not None]
-    exceeding = f"{sum(judged)} of {len(judged)} signals exceed their controls; " if judged else ""
+    by_chance = f"at most {FALSE_DISCOVERIES:.0%} of them by chance, by more than {LEAST_EFFECT:.0%} of the clean mean"
+    exceeding = f"{sum(judged)} of {len(judged)} signals exceed their controls ({by_chance}); " if judged else ""
     short = f"{counts['short_controls']} rows with short controls; " if counts["short_controls"] else ""
     return (
         f"{counts['interventions']} interventions on {manifest['prompts']['count']} prompts, {counts['edited']} of "

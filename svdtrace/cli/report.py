@@ -38,16 +38,18 @@ class Options:
 
 def run(options: Options) -> int:
     """Render and write; print where."""
+    from svdtrace.cli.reading import reading
     from svdtrace.cli.terminal import print_json, tell_unfinished
     from svdtrace.folders.reading import opened
     from svdtrace.output.writing import names_file, replaced_file, replaced_folder, write_manifest
-    from svdtrace.report import read_results, render
+    from svdtrace.report import PASSES, read_results, render
     from svdtrace.results.versions import versions
 
     trace = opened(options.folder)
     tell_unfinished(trace.manifest, options.voice)
     results = read_results(options.others, trace.manifest["model"].get("fingerprint"))
-    page = render(trace, results, folder=options.folder)
+    with reading(options.voice) as watch:
+        page = render(watch(trace, options.folder, PASSES), results, folder=options.folder)
     if names_file(options.out, (".html",), options.folder):
         written = options.out
         with replaced_file(written) as staging:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import sys
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
@@ -18,13 +19,33 @@ from svdtrace.surroundings.bars import Advance, bar
 from svdtrace.surroundings.streams import on_terminal
 
 WIDTH_OF_A_FILE = 120
+LINE_EVERY = 60.0
+"""Seconds between lines where standard error is no terminal."""
 
 
 @contextmanager
 def progress(title: str, voice: Voice, total: int | None = None) -> Iterator[Advance | None]:
-    """A bar on standard error; `None` where that is no terminal, or with `--quiet`."""
-    with nullcontext() if voice.quiet else bar(title, total) as advance:
+    """A bar on standard error, or a line a minute where that is no terminal; `None` with `--quiet`."""
+    if voice.quiet:
+        yield None
+        return
+    if not on_terminal(sys.stderr):
+        yield _lines(title)
+        return
+    with bar(title, total) as advance:
         yield advance
+
+
+def _lines(title: str) -> Advance:
+    told = time.monotonic()
+
+    def advance(done: int, total: int, now: str | None = None, /) -> None:
+        nonlocal told
+        if time.monotonic() - told >= LINE_EVERY:
+            told = time.monotonic()
+            print(f"{now or title}: {done:,} of {total:,}", file=sys.stderr, flush=True)
+
+    return advance
 
 
 def invoked() -> str:

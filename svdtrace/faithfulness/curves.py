@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
+from svdtrace.statistics import bootstrap_error
+
+LEAST_ERRORS = 5
+"""Standard errors that a divisor must exceed, else a share of it says nothing."""
 TRACED, ATTRIBUTION, RANDOM = "traced", "attribution", "random"
 FAITHFUL, COMPLETE = "faithfulness", "completeness"
 KINDS = (FAITHFUL, COMPLETE)
@@ -81,6 +86,42 @@ def nested_sets(found: list[Order], size: Int[np.ndarray, " size"], n_edges: int
     return Sets(order, count, kind, members)
 
 
+@dataclass(frozen=True)
+class Divisor:
+    """What shares of a measure are divided by: how far the clean run is from the run without any signal.
+
+    Args:
+        mean: m(clean) − m(nothing), over the prompts.
+        error: its standard error by bootstrap over the prompts; NaN for a single one.
+    """
+
+    mean: float
+    error: float
+
+    @classmethod
+    def of(cls, clean: Float[np.ndarray, " prompt"], nothing: Float[np.ndarray, " prompt"]) -> Divisor:
+        """The divisor of a measure."""
+        span = clean - nothing
+        return cls(float(span.mean()), bootstrap_error(span))
+
+    @property
+    def in_errors(self) -> float:
+        """Its size in standard errors; 0 where it is 0 or has no error to be held against."""
+        if not self.error > 0:
+            return math.inf if self.error == 0 and self.mean else 0.0
+        return abs(self.mean) / self.error
+
+    @property
+    def why(self) -> str | None:
+        """Why nothing is divided by it; None where it is large enough."""
+        if self.in_errors > LEAST_ERRORS:
+            return None
+        if math.isnan(self.error):
+            return "one prompt gives the divisor no standard error"
+        size = f"is {self.in_errors:.1f} of its standard errors" if self.error > 0 else "is 0 in every prompt"
+        return f"the divisor, {self.mean:.2g}, {size}, not above {LEAST_ERRORS}"
+
+
 def recovered(
     difference: Float[np.ndarray, "*set prompt"],
     clean: Float[np.ndarray, " prompt"],
@@ -88,10 +129,10 @@ def recovered(
 ) -> Float[np.ndarray, "*set prompt"]:
     """`(m − m(nothing)) / (mean m(clean) − mean m(nothing))`: its mean over prompts is the share recovered.
 
-    NaN where the clean run and the run without any signal do not differ.
+    NaN where the divisor says why nothing is divided by it.
     """
-    span = clean.mean() - nothing.mean()
-    return (difference - nothing) / (span if span != 0 else np.nan)
+    divisor = Divisor.of(clean, nothing)
+    return (difference - nothing) / (divisor.mean if divisor.why is None else np.nan)
 
 
 def area(values: Float[np.ndarray, "size prompt"], size: Int[np.ndarray, " size"]) -> Float[np.ndarray, " prompt"]:

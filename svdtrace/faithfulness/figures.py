@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from textwrap import fill
 from typing import Any
 
 import matplotlib
@@ -11,6 +12,7 @@ import numpy as np
 import pyarrow as pa
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from svdtrace.faithfulness.curves import ATTRIBUTION, COMPLETE, FAITHFUL, KINDS, RANDOM, TRACED
@@ -58,8 +60,7 @@ def _curves(tables: Tables) -> Figure:
     for row, measure, after in zip(axes, MEASURES, SUFFIXES, strict=True):
         table = tables[f"faithfulness{after}"]
         for ax, kind in zip(row, KINDS, strict=True):
-            for name in LOOKS:
-                _curve(ax, table, (kind, name))
+            _curves_or_why(ax, table, kind)
             for level in (0, 1):
                 ax.axhline(level, color=SOFT, linewidth=0.6, zorder=0)
             ax.set_xscale("log")
@@ -69,9 +70,22 @@ def _curves(tables: Tables) -> Figure:
     for ax, below, kind in zip(axes[0], axes[-1], KINDS, strict=True):
         ax.set_title(TITLES[kind])
         below.set_xlabel("edges")
-    handles, labels = axes[0][0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=len(labels), frameon=False)
+    handles = [Line2D([], [], markersize=3.5, linewidth=1.4, **look) for look in LOOKS.values()]
+    figure.legend(handles=handles, loc="outside lower center", ncols=len(handles), frameon=False)
     return figure
+
+
+def _curves_or_why(ax: Axes, table: pa.Table, kind: str) -> None:
+    """The curves of one kind, or in their place why there are none, which all sets of a measure share."""
+    why = table["why"][0].as_py()
+    if why is None:
+        for name in LOOKS:
+            _curve(ax, table, (kind, name))
+    else:
+        edges = table["edges"].to_numpy()
+        # Nothing that is seen: the numbers of edges give the axis its reach.
+        ax.plot(edges, np.zeros(len(edges)), linestyle="none")
+        ax.text(0.5, 0.5, fill(why, 34), transform=ax.transAxes, ha="center", va="center", color=SOFT)
 
 
 def _curve(ax: Axes, table: pa.Table, key: tuple[str, str]) -> None:

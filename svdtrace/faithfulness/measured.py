@@ -49,6 +49,10 @@ class Measured:
         """`curves.recovered` of every set by one measure, [set prompt]."""
         return curves.recovered(self.of_sets[:, measure], self.ends[CLEAN][measure], self.ends[NOTHING][measure])
 
+    def divisor(self, measure: int) -> curves.Divisor:
+        """What the shares of one measure are divided by."""
+        return curves.Divisor.of(self.ends[CLEAN][measure], self.ends[NOTHING][measure])
+
     def of_measure(self, measure: int) -> np.ndarray:
         """Which of the sets have an order that does not go by another measure, [set]."""
         return np.asarray([each.measure in (None, measure) for each in self.orders])[self.sets.order]

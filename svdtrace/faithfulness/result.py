@@ -20,7 +20,7 @@ from svdtrace.faithfulness.given import Candidates, Given, candidates, given
 from svdtrace.faithfulness.measured import CLEAN, Measured, Settings, measure
 from svdtrace.faithfulness.measuring import attribution_scores
 from svdtrace.faithfulness.output_heads import head_ablations
-from svdtrace.faithfulness.summary import heads_summary, summary
+from svdtrace.faithfulness.summary import default_measure, heads_summary, summary
 from svdtrace.results.versions import versions
 from svdtrace.tracing.devices import precision
 from svdtrace.tracing.finite import NAMED, prompt_name, refuse_nothing_finite
@@ -159,6 +159,7 @@ def _results(
     found |= {f"faithfulness{after}": tables.faithfulness_table(measured, m) for m, after in enumerate(SUFFIXES)}
     heads = (direct.effect.mean(axis=0), direct.chosen.mean(axis=0), drop.mean(axis=-1))
     return {
+        "default_measure": default_measure(measured),
         **main,
         "log_probability": {"runs": other.pop("log_probability"), **other},
         "output_heads": heads_summary(direct, np.moveaxis(drop, -1, 0)),

@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from svdtrace.faithfulness.agreement import correlations, spearman
 from svdtrace.faithfulness.clean import DirectEffects
-from svdtrace.faithfulness.curves import KINDS, RANDOM, TRACED, area
+from svdtrace.faithfulness.curves import KINDS, RANDOM, TRACED, area, recovered
 from svdtrace.faithfulness.editing import MEASURES, SUFFIXES
 from svdtrace.faithfulness.measured import CLEAN, NOTHING, Measured
 from svdtrace.faithfulness.output_heads import overlap
@@ -18,23 +18,34 @@ from svdtrace.statistics import bootstrap_interval
 
 
 def summary(measured: Measured, agreement: pa.Table, measure: int) -> dict[str, Any]:
-    """The manifest's numbers by one measure: the runs at the ends of the curves, areas, rank correlations.
+    """The manifest's numbers by one measure: runs at the ends of the curves, divisor, areas, rank correlations.
 
     Args:
         agreement: the table of this name, by this measure.
     """
     ends = {name: values[measure] for name, values in measured.ends.items()}
-    span = ends[CLEAN].mean() - ends[NOTHING].mean()
+    divisor = measured.divisor(measure)
     columns = [agreement[name].to_numpy() for name in ("traced", "attribution", "path_patching")]
     return {
         MEASURES[measure]: {name: _interval(values) for name, values in ends.items()},
+        "divisor": {
+            "mean": _number(divisor.mean),
+            "standard_error": _number(divisor.error),
+            "in_standard_errors": _number(divisor.in_errors) if math.isfinite(divisor.in_errors) else None,
+            "why": divisor.why,
+        },
         "value_of_all_candidates": {
-            kind: _number((ends[end] - ends[NOTHING]).mean() / span if span else math.nan)
+            kind: _number(recovered(ends[end], ends[CLEAN], ends[NOTHING]).mean())
             for kind, end in zip(KINDS, ("all_candidates_kept", "all_candidates_removed"), strict=True)
         },
         "areas": {kind: _areas(measured, measure, place) for place, kind in enumerate(KINDS)},
         "rank_correlations": {"edges": agreement.num_rows} | correlations(*columns),
     }
+
+
+def default_measure(measured: Measured) -> str:
+    """The measure whose divisor is largest in its standard errors; of equal ones the first."""
+    return max(MEASURES, key=lambda name: measured.divisor(MEASURES.index(name)).in_errors)
 
 
 def heads_summary(direct: DirectEffects, drop: np.ndarray) -> dict[str, Any]:

@@ -1,45 +1,59 @@
-"""The tables of `circuit`: their columns, listed once.
-
-| table | columns |
-| --- | --- |
-| `faithfulness` | order (`traced`: the trace's edges by total weight; `attribution`: all candidates by attribution patching; `random`), seed (of a random order, else null), edges (how many), kind (`faithfulness`: nothing else is kept; `completeness`: they are removed), logit_difference (mean over prompts) with low and high (95 % bootstrap over prompts), value (share of clean − nothing; null where these are equal) |
-| `agreement` | edge (`WRITER:READER@ROLE/SIDE`), traced (mean weight a prompt: the sum over its occurrences, over all prompts), attribution (attribution patching), path_patching (mean drop of the logit difference without it) |
-| `output_heads` | layer, head, direct (mean direct effect), chosen (share of prompts in which it is a root head), ablation (mean drop of the logit difference with its output at its mean), ablation_log_probability (the same of the answer's log-probability) |
-| `faithfulness_log_probability` | as `faithfulness`, by the answer's log-probability, log_probability in place of logit_difference |
-| `agreement_log_probability` | as `agreement`, by the answer's log-probability |
-"""  # noqa: E501
+"""The tables of `circuit`: their columns, listed once."""
 
 from __future__ import annotations
 
 import numpy as np
 import pyarrow as pa
 
-from svdtrace.faithfulness.curves import KINDS
+from svdtrace.faithfulness.curves import KINDS, LEAST_ERRORS
 from svdtrace.faithfulness.editing import MEASURES
 from svdtrace.faithfulness.measured import CLEAN, Measured
+from svdtrace.results.columns import described
 from svdtrace.statistics import bootstrap_interval
 from svdtrace.tracing.tables import defined
 
 FAITHFULNESS, FAITHFULNESS_LOG_PROBABILITY = (
-    pa.schema(
-        [
-            ("order", pa.string()),
-            ("seed", pa.int32()),
-            ("edges", pa.int32()),
-            ("kind", pa.string()),
-            *((name, pa.float32()) for name in (measure, "low", "high", "value")),
-        ]
+    described(
+        (
+            "order",
+            pa.string(),
+            "which edges first: traced (the trace's, by total weight), attribution (all candidates, by attribution "
+            "patching) or random",
+        ),
+        ("seed", pa.int32(), "seed of a random order, else null"),
+        ("edges", pa.int32(), "how many edges are taken"),
+        ("kind", pa.string(), "faithfulness (nothing else is kept) or completeness (they are removed)"),
+        (measure, pa.float32(), f"{what} at the last traced token, mean over the prompts"),
+        ("low", pa.float32(), "lower end of the 95 % bootstrap interval of that mean, over the prompts"),
+        ("high", pa.float32(), "upper end of it"),
+        (
+            "value",
+            pa.float32(),
+            "share of the way from the run without signals to the clean run; null where the divisor, clean - nothing, "
+            f"is not above {LEAST_ERRORS} of its bootstrap standard errors",
+        ),
+        ("why", pa.string(), "why there is no value; null where there is one"),
     )
-    for measure in MEASURES
+    for measure, what in zip(
+        MEASURES, ("logit[answer] - logit[distractor]", "the answer's log-probability, in nats,"), strict=True
+    )
 )
-AGREEMENT = AGREEMENT_LOG_PROBABILITY = pa.schema(
-    [("edge", pa.string()), *((name, pa.float32()) for name in ("traced", "attribution", "path_patching"))]
+AGREEMENT, AGREEMENT_LOG_PROBABILITY = (
+    described(
+        ("edge", pa.string(), "WRITER:READER@ROLE/SIDE"),
+        ("traced", pa.float32(), "weight a prompt: the sum over the edge's occurrences, over all prompts"),
+        ("attribution", pa.float32(), f"attribution patching: minus the slope of {what} by the amount removed"),
+        ("path_patching", pa.float32(), f"mean drop of {what} without the edge"),
+    )
+    for what in ("the logit difference", "the answer's log-probability")
 )
-OUTPUT_HEADS = pa.schema(
-    [
-        *((name, pa.int32()) for name in ("layer", "head")),
-        *((name, pa.float32()) for name in ("direct", "chosen", "ablation", "ablation_log_probability")),
-    ]
+OUTPUT_HEADS = described(
+    ("layer", pa.int32(), "layer of the head"),
+    ("head", pa.int32(), "head within its layer"),
+    ("direct", pa.float32(), "mean direct effect on the logit difference, in logits (METHOD.md, section 11)"),
+    ("chosen", pa.float32(), "share of the prompts in which it is a root head"),
+    ("ablation", pa.float32(), "mean drop of the logit difference with its output at its mean, in logits"),
+    ("ablation_log_probability", pa.float32(), "the same of the answer's log-probability, in nats"),
 )
 
 
@@ -56,6 +70,7 @@ def faithfulness_table(measured: Measured, measure: int) -> pa.Table:
         [KINDS[kind] for kind in sets.kind[rows]],
         *(defined(column) for column in (values.mean(axis=1), *interval.T)),
         defined(measured.recovered(measure)[rows].mean(axis=1)),
+        [measured.divisor(measure).why] * len(orders),
     ]
     return _table(columns, (FAITHFULNESS, FAITHFULNESS_LOG_PROBABILITY)[measure])
 
@@ -70,7 +85,8 @@ def agreement_table(
         attribution: the same, [measure edge].
     """
     drop = (measured.ends[CLEAN] - measured.patched)[:, measure].mean(axis=-1)
-    return _table([names, *map(defined, (traced, attribution[measure], drop))], AGREEMENT)
+    columns = [names, *map(defined, (traced, attribution[measure], drop))]
+    return _table(columns, (AGREEMENT, AGREEMENT_LOG_PROBABILITY)[measure])
 
 
 def output_heads_table(direct: np.ndarray, chosen: np.ndarray, drop: np.ndarray) -> pa.Table:

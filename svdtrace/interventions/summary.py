@@ -7,29 +7,65 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from svdtrace.statistics import bootstrap_interval
+from svdtrace.interventions.tables import EDIT
+from svdtrace.results.columns import described
+from svdtrace.statistics import benjamini_hochberg, bootstrap_interval, mean_above_zero
 
-EFFECTS = ("logit_difference", "score", "pattern")
-SUMMARY = pa.schema(
-    [
-        *((name, pa.string()) for name in ("edges", "where", "direction", "control")),
-        ("prompts", pa.int32()),
-        ("seeds", pa.int32()),
-        *((f"{name}{end}", pa.float64()) for name in (*EFFECTS, "kl") for end in ("", "_low", "_high")),
-        *((name, pa.float64()) for name in ("norm_ratio", "cosine", "excess", "excess_low", "excess_high")),
-        ("exceeds", pa.bool_()),
-    ]
+FALSE_DISCOVERIES = 0.05
+"""Share of the signals said to exceed their controls that may do so by chance."""
+LEAST_EFFECT = 0.01
+"""Of the clean mean: a change of the logit difference below it does not matter, however sure it is."""
+EFFECTS = {
+    "logit_difference": "change of the logit difference, after - before",
+    "score": "change of the reader's attention score",
+    "pattern": "change of the reader's attention probability",
+}
+_MEANS = EFFECTS | {"kl": "KL(clean || edited) of the next token's distribution, in nats"}
+SUMMARY = described(
+    *EDIT,
+    ("prompts", pa.int32(), "prompts that were edited; means and intervals are over these"),
+    ("seeds", pa.int32(), "seeds of the control, over which each prompt is averaged; 0 without control"),
+    *(
+        (f"{name}{end}", pa.float64(), f"{which}{what}")
+        for name, what in _MEANS.items()
+        for end, which in {
+            "": "mean ",
+            "_low": "lower end of the mean's 95 % bootstrap interval: ",
+            "_high": "upper end of the mean's 95 % bootstrap interval: ",
+        }.items()
+    ),
+    ("norm_ratio", pa.float64(), "mean norm of what was edited, after over before"),
+    ("cosine", pa.float64(), "mean cosine between what was edited before and after"),
+    ("clean", pa.float64(), "mean logit difference before the edit, over the prompts that were edited"),
+    (
+        "excess",
+        pa.float64(),
+        "by how much more the signal moves the logit difference than its controls: mean of |its effect| - mean over "
+        "seeds of |theirs|, over the prompts whose controls all have as many vectors; null on controls and without any",
+    ),
+    ("excess_low", pa.float64(), "lower end of the excess's 95 % bootstrap interval"),
+    ("excess_high", pa.float64(), "upper end of the excess's 95 % bootstrap interval"),
+    (
+        "p_value",
+        pa.float64(),
+        "Student's one-sided test that the excess is not above 0; null for fewer than two prompts",
+    ),
+    ("q_value", pa.float64(), "Benjamini-Hochberg over all signals of this table that have a p-value"),
+    (
+        "exceeds",
+        pa.bool_(),
+        f"more than chance: q_value is at most {FALSE_DISCOVERIES} and |logit_difference| above {LEAST_EFFECT} times "
+        "|clean|; null without q_value",
+    ),
 )
-KEYS = ("edges", "where", "direction", "control")
+KEYS = tuple(name for name, *_ in EDIT)
 
 
 def summarise(table: pa.Table, measures: pa.Table) -> pa.Table:
-    """One row for every set of edges, place, direction and control, over the prompts in which it is edited.
+    """One row for every set of edges, place, direction and control, over the prompts in which it is edited (`SUMMARY`).
 
-    Effects are after − before, a control's averaged over its seeds in each prompt; `_low` and `_high` are the ends of
-    their means' 95 % bootstrap intervals over prompts. `excess`, on rows of signals with controls, is by how much more
-    the signal moves the logit difference than its controls: the mean of |its effect| − mean over seeds of |theirs|
-    over the prompts whose controls all have as many vectors; `exceeds` says that the interval of that lies above 0.
+    Many edges are tested at once, and the answer is a list of those that exceed their controls: so what is bounded is
+    the share of that list that is there by chance (Benjamini & Hochberg), not the chance of a single error in it.
 
     Args:
         table, measures: as `svdtrace.interventions.Interventions` has them.
@@ -39,13 +75,27 @@ def summarise(table: pa.Table, measures: pa.Table) -> pa.Table:
     for key, part in values.items():
         row: dict[str, Any] = dict(zip(KEYS, key, strict=True)) | {"prompts": len(part["kl"])}
         row["seeds"] = part["kl"].shape[1] if key[3] != "none" else 0
-        for name in (*EFFECTS, "kl"):
+        for name in _MEANS:
             each = part[name].mean(axis=1)
             low, high = bootstrap_interval(each)
             row |= {name: _mean(each), f"{name}_low": low, f"{name}_high": high}
-        row |= {name: _mean(part[name].mean(axis=1)) for name in ("norm_ratio", "cosine")}
+        row |= {name: _mean(part[name].mean(axis=1)) for name in ("norm_ratio", "cosine", "clean")}
         rows.append(row | _excess(values, key))
+    rows = _judged(rows)
     return pa.Table.from_pylist([{name: _null(value) for name, value in row.items()} for row in rows], schema=SUMMARY)
+
+
+def _judged(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The rows with `q_value` and `exceeds`, where they have a p-value."""
+    q_values = benjamini_hochberg(np.asarray([row.get("p_value", np.nan) for row in rows], float))
+    return [
+        row if np.isnan(q) else row | {"q_value": float(q), "exceeds": bool(q <= FALSE_DISCOVERIES) and _matters(row)}
+        for row, q in zip(rows, q_values, strict=True)
+    ]
+
+
+def _matters(row: dict[str, Any]) -> bool:
+    return abs(row["logit_difference"]) > LEAST_EFFECT * abs(row["clean"])
 
 
 def _edited(table: pa.Table, measures: pa.Table) -> dict[tuple[str, ...], dict[str, np.ndarray]]:
@@ -55,6 +105,7 @@ def _edited(table: pa.Table, measures: pa.Table) -> dict[tuple[str, ...], dict[s
         name: table[f"{name}_after"].to_numpy().astype(float) - table[f"{name}_before"].to_numpy() for name in EFFECTS
     }
     columns |= {name: table[name].to_numpy().astype(float) for name in ("norm_ratio", "cosine")}
+    columns["clean"] = table["logit_difference_before"].to_numpy().astype(float)
     columns["kl"] = measures["kl"].to_numpy().astype(float)
     columns["short"] = measures["short_control"].to_numpy(zero_copy_only=False).astype(float)
     edited, prompt = table["edited"].to_numpy(zero_copy_only=False), table["prompt"].to_numpy()
@@ -98,8 +149,7 @@ def _excess(values: dict[tuple[str, ...], dict[str, np.ndarray]], key: tuple[str
     # A control of fewer vectors than the signal's is none to be exceeded.
     more = more[~(other["short"] > 0).any(axis=1)]
     low, high = bootstrap_interval(more)
-    exceeds = None if np.isnan(low) else bool(low > 0)
-    return {"excess": _mean(more), "excess_low": low, "excess_high": high, "exceeds": exceeds}
+    return {"excess": _mean(more), "excess_low": low, "excess_high": high, "p_value": mean_above_zero(more)}
 
 
 def _mean(values: np.ndarray) -> float:

@@ -8,27 +8,47 @@ import numpy as np
 import pyarrow as pa
 
 from svdtrace.interventions.planning import Run
+from svdtrace.results.columns import described
 from svdtrace.tracing.tables import defined
 
-KEYS = pa.schema(
-    [
-        ("prompt", pa.int32()),
-        *((name, pa.string()) for name in ("edges", "where", "direction", "control")),
-        ("seed", pa.int32()),
-    ]
+EDIT = (
+    ("edges", pa.string(), "the edges edited as one set, as they were named, joined by commas"),
+    ("where", pa.string(), "global (what the writer's layer wrote) or local (what the reader reads)"),
+    ("direction", pa.string(), "ablate (the signal taken away) or boost (added once more)"),
+    ("control", pa.string(), "none (the signal itself), random (as many random vectors) or norm (of the same norm)"),
 )
-VALUES = (
-    "logit_difference_before",
-    "logit_difference_after",
-    "score_before",
-    "score_after",
-    "pattern_before",
-    "pattern_after",
-    "norm_ratio",
-    "cosine",
+"""Columns that say what an edit is."""
+_KEYS = (
+    ("prompt", pa.int32(), "0-based place of the prompt in the input, rejected ones counted"),
+    *EDIT,
+    ("seed", pa.int32(), "seed of a control's vectors; null without control"),
 )
-INTERVENTIONS = pa.schema([*KEYS, *((name, pa.float32()) for name in VALUES), ("edited", pa.bool_())])
-MEASURES = pa.schema([*KEYS, ("kl", pa.float32()), ("short_control", pa.bool_())])
+_BEFORE_AND_AFTER = {
+    "logit_difference": "logit[answer] - logit[distractor] at the last traced token; null without both",
+    "score": "attention score at the reader's pair, attn_scale applied; null for sets of more than one firing",
+    "pattern": "attention probability at the reader's pair; null for sets of more than one firing",
+}
+INTERVENTIONS = described(
+    *_KEYS,
+    *(
+        (f"{name}_{when}", pa.float32(), f"{what}; {when} the edit")
+        for name, what in _BEFORE_AND_AFTER.items()
+        for when in ("before", "after")
+    ),
+    (
+        "norm_ratio",
+        pa.float32(),
+        "norm of what was edited, after over before, mean over the set's places; 1 if unedited",
+    ),
+    ("cosine", pa.float32(), "cosine between what was edited before and after, likewise"),
+    ("edited", pa.bool_(), "whether the prompt has a firing of the set; if not, after is before"),
+)
+MEASURES = described(
+    *_KEYS,
+    ("kl", pa.float32(), "KL(clean || edited) of the next token's distribution at the last traced token, in nats"),
+    ("short_control", pa.bool_(), "the control found fewer vectors outside the slice than it needs"),
+)
+VALUES = tuple(each.name for each in INTERVENTIONS if pa.types.is_floating(each.type))
 
 
 def interventions_table(runs: Sequence[Run], values: Mapping[str, np.ndarray]) -> pa.Table:
@@ -39,11 +59,7 @@ def interventions_table(runs: Sequence[Run], values: Mapping[str, np.ndarray]) -
 
 
 def measures_table(runs: Sequence[Run], values: Mapping[str, np.ndarray]) -> pa.Table:
-    """`measures.parquet`: further measures of the same rows in the same order.
-
-    `kl` is the divergence of the next token's distribution at the last traced one, clean from edited; `short_control`
-    marks a control that found fewer vectors outside the slice than it needs.
-    """
+    """`measures.parquet`: further measures of the same rows in the same order."""
     keys = _keys(runs, values["edited"].shape[1])
     return pa.table(
         [*keys, defined(_by_prompt(values["kl"])), pa.array(_by_prompt(values["short_control"]))], schema=MEASURES

@@ -14,23 +14,25 @@ import numpy as np
 import pyarrow as pa
 from jaxtyping import Bool, Float, Int
 
-from svdtrace.pictures.token_roles import TokenRoles, token_roles
+from svdtrace.pictures.token_roles import role_codes
 from svdtrace.results.grouping import Groups, Names, distinct_prompts, grown, integers
-from svdtrace.results.in_parts import Tables
+from svdtrace.results.in_parts import Tables, columns
 
 SIDES = ("dest", "src")
+KEYS = ("writer", "layer", "head", "role", "side")
+"""Columns of edges that say which connection an edge belongs to."""
 
 
 @runtime_checkable
 class Count(Protocol):
     """Something that is counted over a trace, part by part."""
 
-    def add(self, part: Tables, roles: TokenRoles, /) -> None:
+    def add(self, part: Tables, names: Sequence[str], /) -> None:
         """Count some more prompts.
 
         Args:
             part: their tables.
-            roles: of their tokens.
+            names: of the roles, from `role_names`.
         """
         ...
 
@@ -44,9 +46,39 @@ def count(parts: Iterable[Tables], names: Sequence[str], *counts: Count) -> None
         counts: what is counted.
     """
     for part in parts:
-        roles = token_roles(part.prompts, names)
         for each in counts:
-            each.add(part, roles)
+            each.add(part, names)
+        del part
+
+
+@runtime_checkable
+class EdgeCount(Protocol):
+    """Something that is counted over edges whose connections are known, part by part."""
+
+    def add(self, part: Tables, connection: Int[np.ndarray, " row"], /) -> None:
+        """Count the edges of some more prompts.
+
+        Args:
+            part: their tables.
+            connection: of each edge, from `Connections.of`.
+        """
+        ...
+
+
+def count_edges(parts: Iterable[Tables], names: Sequence[str], linked: Connections, *counts: EdgeCount) -> None:
+    """Count several things over a trace's edges, each part being read once.
+
+    Args:
+        parts: of a trace.
+        names: of the roles, from `role_names`.
+        linked: the connections of the same trace.
+        counts: what is counted.
+    """
+    for part in parts:
+        connection = linked.of(columns(part, "edges", KEYS), names)
+        for each in counts:
+            each.add(part, connection)
+        del part
 
 
 class EdgeKeys:
@@ -55,18 +87,16 @@ class EdgeKeys:
     def __init__(self) -> None:
         self.writers, self.groups = Names(), Groups()
 
-    def of(self, edges: pa.Table, roles: TokenRoles) -> Int[np.ndarray, " row"]:
+    def of(self, edges: pa.Table, names: Sequence[str]) -> Int[np.ndarray, " row"]:
         """The group of each edge.
 
         Args:
-            edges: `edges.parquet`, or a part of it.
-            roles: of its prompts.
+            edges: the columns `KEYS` of `edges.parquet`, or of a part of it.
+            names: of the roles, from `role_names`.
         """
-        sides = Names()
-        side = sides.of(edges["side"])
-        side = np.asarray([SIDES.index(name) for name in sides.all()], int)[side]
-        prompt, token, layer, head = (integers(edges[name]) for name in ("prompt", "token", "layer", "head"))
-        return self.groups.of([self.writers.of(edges["writer"]), layer, head, roles.of(prompt, token), side])
+        writer, role = self.writers.of(edges["writer"]), role_codes(edges["role"], names)
+        layer, head = integers(edges["layer"]), integers(edges["head"])
+        return self.groups.of([writer, layer, head, role, Names(SIDES).of(edges["side"])])
 
 
 @dataclass(frozen=True)
@@ -103,14 +133,13 @@ class Connections:
     def __len__(self) -> int:
         return len(self.writer)
 
-    def of(self, edges: pa.Table, roles: TokenRoles) -> Int[np.ndarray, " row"]:
+    def of(self, edges: pa.Table, names: Sequence[str]) -> Int[np.ndarray, " row"]:
         """The connection of each edge, of those that were counted.
 
         Args:
-            edges: `edges.parquet`, or a part of it.
-            roles: of its prompts.
+            edges, names: see `EdgeKeys.of`.
         """
-        return self.place[self.keys.of(edges, roles)]
+        return self.place[self.keys.of(edges, names)]
 
 
 class ConnectionCount:
@@ -120,10 +149,10 @@ class ConnectionCount:
         self._keys, self._total = EdgeKeys(), np.zeros(0)
         self._counts = {name: np.zeros(0, int) for name in ("prompts", "count", "near_tie", "nonpositive")}
 
-    def add(self, part: Tables, roles: TokenRoles) -> None:
+    def add(self, part: Tables, names: Sequence[str]) -> None:
         """See `Count`."""
-        edges = part.edges
-        group = self._keys.of(edges, roles)
+        edges = columns(part, "edges", (*KEYS, "prompt", "weight", "near_tie", "nonpositive_total"))
+        group = self._keys.of(edges, names)
         many = len(self._keys.groups)
         self._total = grown(self._total, many)
         np.add.at(self._total, group, np.asarray(edges["weight"].to_numpy(), float))
@@ -137,12 +166,12 @@ class ConnectionCount:
 
     def connections(self) -> Connections:
         """What was counted."""
-        writer, *columns = self._keys.groups.columns(5)
-        order = _largest_first(self._total, [writer, *columns])
+        writer, *others = self._keys.groups.columns(5)
+        order = _largest_first(self._total, [writer, *others])
         place = np.empty(len(order), int)
         place[order] = np.arange(len(order))
         writers, counts = self._keys.writers.all(), {name: each[order] for name, each in self._counts.items()}
-        layer, head, role, side = (column[order] for column in columns)
+        layer, head, role, side = (column[order] for column in others)
         return Connections(
             writer=[writers[code] for code in writer[order]],
             layer=layer,
@@ -179,13 +208,12 @@ class MoveCount:
         self._prompts, self._count = np.zeros(0, int), np.zeros(0, int)
         self._sums = {name: np.zeros(0) for name in ("pattern", "size")}
 
-    def add(self, part: Tables, roles: TokenRoles) -> None:
+    def add(self, part: Tables, names: Sequence[str]) -> None:
         """See `Count`."""
-        firings = part.firings
-        prompt, layer, head, dest, src = (
-            integers(firings[name]) for name in ("prompt", "layer", "head", "dest", "src")
-        )
-        group = self._groups.of([layer, head, roles.of(prompt, dest), roles.of(prompt, src)])
+        wanted = ("prompt", "layer", "head", "dest_role", "src_role", "pattern", "size")
+        firings = columns(part, "firings", wanted)
+        prompt, layer, head = (integers(firings[name]) for name in ("prompt", "layer", "head"))
+        group = self._groups.of([layer, head, *(role_codes(firings[name], names) for name in wanted[3:5])])
         many = len(self._groups)
         self._prompts = grown(self._prompts, many) + distinct_prompts(group, prompt, many)
         self._count = grown(self._count, many) + np.bincount(group, minlength=many)
@@ -195,9 +223,9 @@ class MoveCount:
 
     def moves(self) -> Moves:
         """What was counted."""
-        columns = self._groups.columns(4)
-        order = _largest_first(self._count, columns)
-        layer, head, dest, src = (column[order] for column in columns)
+        found = self._groups.columns(4)
+        order = _largest_first(self._count, found)
+        layer, head, dest, src = (column[order] for column in found)
         count = self._count[order]
         means = {name: sums[order] / count for name, sums in self._sums.items()}
         return Moves(layer, head, dest, src, self._prompts[order], count, **means)

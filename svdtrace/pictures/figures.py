@@ -34,7 +34,7 @@ from svdtrace.pictures.style import (
     nothing,
     save,
 )
-from svdtrace.pictures.token_roles import token_roles
+from svdtrace.pictures.token_roles import role_names
 from svdtrace.pictures.traced import Traced, model_of
 
 
@@ -83,7 +83,7 @@ def slice_sizes(trace: Traced, path: str | Path, head: str | None = None) -> Non
 
 
 def _circuit(trace: Traced, strongest: int) -> Figure:
-    roles = token_roles(trace.prompts)
+    roles = role_names([trace])
     linking, moving = ConnectionCount(), MoveCount()
     linking.add(trace, roles)
     moving.add(trace, roles)
@@ -95,7 +95,7 @@ def _circuit(trace: Traced, strongest: int) -> Figure:
         return nothing("No edges were traced.")
     places = layered(links)
     figure, axes = canvas(places)
-    draw_bands(axes, places, roles.names)
+    draw_bands(axes, places, roles)
     for source, target in _shown_moves(moving.moves(), places):
         _draw_move(axes, source, target)
     for each, link in zip(shown, links, strict=True):
@@ -103,7 +103,7 @@ def _circuit(trace: Traced, strongest: int) -> Figure:
     roots = str(trace.manifest.get("config", {}).get("roots", "")).split(",")
     root_nodes = {root.split(":")[0].strip() for root in roots}
     for node in places.nodes.values():
-        draw_node(axes, node, is_root=f"{node.name}@{roles.names[node.role]}" in root_nodes)
+        draw_node(axes, node, is_root=f"{node.name}@{roles[node.role]}" in root_nodes)
     _draw_legend(axes, len(links), len(linked))
     return figure
 

@@ -10,6 +10,7 @@ import pyarrow as pa
 from jaxtyping import Int
 
 from svdtrace.results.circuit_graph import OTHER, token_labels
+from svdtrace.results.grouping import Names, distinct_rows, grown
 from svdtrace.results.in_parts import Tables
 
 
@@ -36,6 +37,19 @@ class TokenRoles:
         return self.codes[self.row(prompt), token] if len(prompt) else np.zeros(0, int)
 
 
+def role_codes(column: pa.ChunkedArray, names: Sequence[str]) -> Int[np.ndarray, " row"]:
+    """The numbers of a column of roles; 0, `other`, where a row has none.
+
+    Args:
+        column: `role`, `dest_role` or `src_role`, plain or encoded.
+        names: of the roles, from `role_names`.
+    """
+    number = {role: place for place, role in enumerate(names)}
+    encoded = column.combine_chunks().dictionary_encode()
+    codes = np.asarray([*(number[role] for role in encoded.dictionary.to_pylist()), 0])
+    return codes[np.asarray(encoded.indices.fill_null(len(codes) - 1).to_numpy(), int)]
+
+
 def role_names(parts: Iterable[Tables]) -> tuple[str, ...]:
     """The names of the roles by number: `other`, then in reading order, by their mean position.
 
@@ -52,19 +66,34 @@ class RoleOrder:
     """Where in their prompts the tokens of each role stand, over tables of prompts one after another."""
 
     def __init__(self) -> None:
-        self._positions: dict[str, tuple[int, int]] = {}
+        self._names = Names()
+        self._positions, self._counts = np.zeros(0, int), np.zeros(0, int)
 
     def add(self, prompts: pa.Table) -> None:
         """Look at some more prompts."""
-        for _, by_position in sorted(token_labels(prompts).items()):
-            for position, role in by_position.items():
-                total, count = self._positions.get(role, (0, 0))
-                self._positions[role] = total + position, count + 1
+        roles = prompts["roles"].combine_chunks()
+        offset = np.asarray(roles.offsets)
+        within = slice(int(offset[0]), int(offset[-1]))
+        position, prompt = np.asarray(roles.items, int)[within], np.repeat(np.arange(len(roles)), np.diff(offset))
+        name = self._names.of(pa.chunked_array([roles.keys[within]]))
+        # Of several roles at one position the last listed is its label: the first one from behind.
+        last, _ = distinct_rows([prompt[::-1], position[::-1]])
+        name, position = name[::-1][last], position[::-1][last]
+        many = len(self._names.all())
+        self._counts = grown(self._counts, many) + np.bincount(name, minlength=many)
+        self._positions = grown(self._positions, many)
+        np.add.at(self._positions, name, position)
 
     def names(self) -> tuple[str, ...]:
         """See `role_names`."""
-        # A role that a user calls `other` is the same label as none.
-        means = {role: total / count for role, (total, count) in self._positions.items() if role != OTHER}
+        means = {
+            role: total / count
+            for role, total, count in zip(
+                self._names.all(), self._positions.tolist(), self._counts.tolist(), strict=True
+            )
+            # A role that a user calls `other` is the same label as none.
+            if role != OTHER and count
+        }
         return OTHER, *sorted(means, key=means.__getitem__)
 
 

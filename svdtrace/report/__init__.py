@@ -9,6 +9,7 @@ file.
 from __future__ import annotations
 
 from svdtrace.report.answers import read_results
+from svdtrace.report.data import PASSES
 from svdtrace.report.rendering import render
 
-__all__ = ["read_results", "render"]
+__all__ = ["PASSES", "read_results", "render"]

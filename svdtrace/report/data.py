@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from svdtrace.pictures.connections import ConnectionCount, Connections, MoveCount, Moves, count
+from svdtrace.pictures.connections import ConnectionCount, Connections, MoveCount, Moves, count, count_edges
 from svdtrace.pictures.traced import model_of
 from svdtrace.report.answers import Result
 from svdtrace.report.answers.characterisation import characterisation_json
@@ -32,6 +32,8 @@ SECTIONS = {
     "circuit": ("faithfulness", faithfulness_json),
 }
 """By command: the section that shows its result, and what makes the section's data."""
+PASSES = 3 + ROUNDS
+"""How often at most all parts are gone through: prompts, counts, shares, single prompts."""
 BYTES = 4_250_000
 """Of JSON; with the drawing library and the page's own text this stays under 5 MB."""
 
@@ -145,13 +147,9 @@ def _connections_json(
     trace: InParts, roles: Sequence[str], linked: Connections, writers: Mapping[str, int], n_vectors: int
 ) -> dict[str, Any]:
     kept = min(len(linked), CONNECTIONS)
-    shares, vectors, evidence = (
-        ShareCount(linked, kept),
-        VectorCount(linked, kept, n_vectors),
-        EvidenceCount(linked, kept),
-    )
+    shares, vectors, evidence = ShareCount(kept), VectorCount(kept, n_vectors), EvidenceCount(kept)
     for only_once in [(vectors, evidence), *[()] * (ROUNDS - 1)]:
-        count(trace.parts(), roles, shares, *only_once)
+        count_edges(trace.parts(), roles, linked, shares, *only_once)
         shares.of.settle()
     numbers = ("layer", "head", "role", "side", "prompts", "count", "near_tie", "nonpositive")
     return {

@@ -6,11 +6,10 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+from jaxtyping import Int
 
-from svdtrace.pictures.connections import Connections
-from svdtrace.pictures.token_roles import TokenRoles
 from svdtrace.report.numbers import all_rounded, rounded
-from svdtrace.results.in_parts import Tables
+from svdtrace.results.in_parts import Tables, columns
 
 STABILITY = "stability"
 PROBABILITIES = ("p_slices", "p_bases", "p_prompts", "q_value")
@@ -22,25 +21,21 @@ class EvidenceCount:
     Stability is the mean over a connection's edges. The probabilities are the same for all of them: one of each.
 
     Args:
-        linked: the connections.
-        kept: how many of them, the first ones, the page shows.
+        kept: how many of the connections, the first ones, the page shows.
     """
 
-    def __init__(self, linked: Connections, kept: int) -> None:
-        self._linked, self._kept = linked, kept
+    def __init__(self, kept: int) -> None:
+        self._kept = kept
         self._stable, self._counts = np.zeros(kept), np.zeros(kept, int)
         self._values = {name: np.full(kept, np.nan) for name in PROBABILITIES}
         self._there: set[str] = set()
 
-    def add(self, part: Tables, roles: TokenRoles) -> None:
-        """See `svdtrace.pictures.connections.Count`."""
-        there = {STABILITY, *PROBABILITIES}.intersection(part.edges.column_names)
-        self._there |= there
-        if not there:
-            return
-        connection = self._linked.of(part.edges, roles)
-        for name in there:
-            value = part.edges[name].to_numpy().astype(float)
+    def add(self, part: Tables, connection: Int[np.ndarray, " row"]) -> None:
+        """See `svdtrace.pictures.connections.EdgeCount`."""
+        edges = columns(part, "edges", (STABILITY, *PROBABILITIES))
+        self._there |= set(edges.column_names)
+        for name in edges.column_names:
+            value = edges[name].to_numpy().astype(float)
             shown = ~np.isnan(value) & (connection < self._kept)
             if name == STABILITY:
                 np.add.at(self._stable, connection[shown], value[shown])
@@ -93,5 +88,5 @@ def _bases(bases: Mapping[str, Any]) -> dict[str, Any] | None:
     return {**{name: rounded(bases.get(name)) for name in numbers}, **histograms}
 
 
-def _shares(counts: list[float]) -> list[float | int | None]:
+def _shares(counts: list[int] | list[float]) -> list[float | int | None]:
     return all_rounded(np.asarray(counts, float) / max(1.0, float(np.sum(counts))))

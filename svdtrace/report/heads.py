@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
 from jaxtyping import Float, Int
 
-from svdtrace.pictures.token_roles import TokenRoles
 from svdtrace.report.vectors import vector_counts
 from svdtrace.results.grouping import Groups, distinct_prompts, grown, integers
-from svdtrace.results.in_parts import Tables
+from svdtrace.results.in_parts import Tables, columns
 
 
 @dataclass(frozen=True)
@@ -47,9 +47,9 @@ class HeadCount:
         self._firings, self._prompts, self._pattern = np.zeros(0, int), np.zeros(0, int), np.zeros(0)
         self._sizes, self._vectors = np.zeros((0, d_head + 1), int), np.zeros((0, d_head), int)
 
-    def add(self, part: Tables, _roles: TokenRoles) -> None:
+    def add(self, part: Tables, _names: Sequence[str]) -> None:
         """See `svdtrace.pictures.connections.Count`."""
-        firings = part.firings
+        firings = columns(part, "firings", ("prompt", "layer", "head", "size", "pattern", "slice"))
         prompt, layer, head, size = (integers(firings[name]) for name in ("prompt", "layer", "head", "size"))
         group = self._groups.of([layer, head])
         many, width = len(self._groups), max(self.n_vectors, _largest_index(firings))

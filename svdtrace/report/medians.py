@@ -10,9 +10,7 @@ from __future__ import annotations
 import numpy as np
 from jaxtyping import Float, Float32, Int, UInt64
 
-from svdtrace.pictures.connections import Connections
-from svdtrace.pictures.token_roles import TokenRoles
-from svdtrace.results.in_parts import Tables
+from svdtrace.results.in_parts import Tables, columns
 
 ROUNDS = 4
 _BITS = 8
@@ -71,19 +69,17 @@ class ShareCount:
     """The shares of the first connections, gone through part by part; see `Medians`.
 
     Args:
-        linked: the connections.
         kept: how many of them.
     """
 
-    def __init__(self, linked: Connections, kept: int) -> None:
-        self._linked, self._kept = linked, kept
-        self.of = Medians(kept)
+    def __init__(self, kept: int) -> None:
+        self._kept, self.of = kept, Medians(kept)
 
-    def add(self, part: Tables, roles: TokenRoles) -> None:
-        """See `svdtrace.pictures.connections.Count`."""
-        connection = self._linked.of(part.edges, roles)
+    def add(self, part: Tables, connection: Int[np.ndarray, " row"]) -> None:
+        """See `svdtrace.pictures.connections.EdgeCount`."""
         shown = connection < self._kept
-        self.of.add(connection[shown], np.asarray(part.edges["share"].to_numpy(), np.float32)[shown])
+        share = columns(part, "edges", ("share",))["share"]
+        self.of.add(connection[shown], np.asarray(share.to_numpy(), np.float32)[shown])
 
 
 def _ordered(value: Float32[np.ndarray, " row"]) -> UInt64[np.ndarray, " row"]:

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-import math
-from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+from jaxtyping import Float, Int
 
-from svdtrace.report.numbers import rounded
+from svdtrace.pictures.connections import SIDES
+from svdtrace.report.numbers import last_place, rounded, rounded_at
 from svdtrace.report.packing import Packing
-from svdtrace.results.in_parts import Tables
+from svdtrace.report.vectors import PLACE, firing_of_edges
+from svdtrace.results.grouping import Names
+from svdtrace.results.in_parts import Tables, columns
 
+PROMPTS_AT_ONCE = 64
 EDGES_PER_SIDE = 6
 FIRINGS_PER_PROMPT = 400
 FIRING = ("layer", "head", "dest", "src", "pattern", "size", "slice", "n_dest", "n_src", "writer", "weight")
@@ -72,27 +75,24 @@ class _View:
 
 
 def _views(part: Tables, texts: Mapping[int, str], writers: Mapping[str, int]) -> Iterator[_View]:
-    place = ["prompt", "layer", "head", "dest", "src"]
-    firing_rows = _RowsOf(part.firings.select([*place, "pattern", "score", "slice"]))
-    edge_rows = _RowsOf(part.edges.select([*place, "side", "writer", "weight"]))
-    for batch in part.prompts.to_batches(max_chunksize=64):
-        for prompt in batch.to_pylist():
-            mine = firing_rows.of(prompt["prompt"])
-            kept = sorted(mine, key=lambda firing: -(firing["score"] or 0.0))[:FIRINGS_PER_PROMPT]
-            columns, dropped = _firings(kept, edge_rows.of(prompt["prompt"]), writers)
-            yield _View(_described(prompt, texts) | {"firings": columns}, dropped, len(mine) - len(kept))
+    firings = columns(part, "firings", (*PLACE, "pattern", "score", "slice"))
+    edges = columns(part, "edges", (*PLACE, "side", "writer", "weight"))
+    rows_of = [table["prompt"].to_numpy() for table in (firings, edges)]
+    for start in range(0, part.prompts.num_rows, PROMPTS_AT_ONCE):
+        prompts = part.prompts.slice(start, PROMPTS_AT_ONCE)
+        number = prompts["prompt"].to_numpy()
+        # Of the type that the rows have, else all of them were converted.
+        of_firing, of_edge = (np.searchsorted(each, np.append(number, number[-1:] + 1)) for each in rows_of)
+        of_these = (_between(firings, of_firing), _between(edges, of_edge))
+        detail = _Detail.of(*of_these, writers)
+        starts = (of_firing - of_firing[0]).tolist()
+        for row, prompt in enumerate(prompts.to_pylist()):
+            firing_columns, edges_left_out, firings_left_out = detail.between(starts[row], starts[row + 1])
+            yield _View(_described(prompt, texts) | {"firings": firing_columns}, edges_left_out, firings_left_out)
 
 
-class _RowsOf:
-    """Rows of a table that is sorted by prompt."""
-
-    def __init__(self, table: pa.Table) -> None:
-        self._table = table
-        self._prompt = table["prompt"].to_numpy()
-
-    def of(self, prompt: int) -> list[dict[str, Any]]:
-        first, stop = np.searchsorted(self._prompt, [prompt, prompt + 1])
-        return self._table.slice(int(first), int(stop - first)).to_pylist()
+def _between(table: pa.Table, stops: np.ndarray) -> pa.Table:
+    return table.slice(int(stops[0]), int(stops[-1] - stops[0]))
 
 
 def _described(prompt: Mapping[str, Any], text: Mapping[int, str]) -> dict[str, Any]:
@@ -112,37 +112,70 @@ def _shown(token: int | None, text: Mapping[int, str]) -> str | None:
     return None if token is None else text.get(token, f"token {token}")
 
 
-def _firings(
-    firings: Sequence[Mapping[str, Any]], edges: Sequence[Mapping[str, Any]], writers: Mapping[str, int]
-) -> tuple[list[list[Any]], int]:
-    """The columns of the firings, in the tables' order, and how many of their edges were left out."""
-    by_firing: dict[tuple[Any, ...], list[Mapping[str, Any]]] = defaultdict(list)
-    for edge in edges:
-        by_firing[*_place(edge), edge["side"]].append(edge)
-    columns: dict[str, list[Any]] = {name: [] for name in FIRING}
-    dropped = 0
-    for firing in sorted(firings, key=_place):
-        for name in ("layer", "head", "dest", "src"):
-            columns[name].append(firing[name])
-        columns["pattern"].append(rounded(firing["pattern"], 2))
-        columns["size"].append(len(firing["slice"]))
-        columns["slice"] += firing["slice"]
-        for side in ("dest", "src"):
-            all_edges = sorted(by_firing[*_place(firing), side], key=lambda edge: -edge["weight"])
-            kept = all_edges[:EDGES_PER_SIDE]
-            dropped += len(all_edges) - len(kept)
-            columns[f"n_{side}"].append(len(kept))
-            columns["writer"] += [writers[edge["writer"]] for edge in kept]
-            columns["weight"] += _weights([edge["weight"] for edge in kept])
-    return list(columns.values()), dropped
+@dataclass(frozen=True)
+class _Detail:
+    """Firings of some prompts and the strongest edges of each, strongest first, the destination's before the source's.
 
+    Args:
+        firing: by name the columns of `FIRING` that have one entry a firing; lists, as all that goes into the page.
+        score: of each firing.
+        slices: of each firing.
+        edges: of each firing the first of its edges, and after all the number of edges.
+        writer, weight: of each edge.
+        dropped: edges of each firing that are left out.
+    """
 
-def _weights(values: Sequence[float]) -> list[float | int | None]:
-    """Weights of one side, falling, to the place of the strongest one's third digit."""
-    strongest = max(map(abs, values), default=0.0)
-    place = 2 - math.floor(math.log10(strongest)) if strongest > 0 else 0
-    return [rounded(round(value, place), 3) for value in values]
+    firing: Mapping[str, list[Any]]
+    score: Float[np.ndarray, " firing"]
+    slices: list[list[int]]
+    edges: list[int]
+    writer: list[int]
+    weight: list[float | int]
+    dropped: Int[np.ndarray, " firing"]
 
+    @classmethod
+    def of(cls, firings: pa.Table, edges: pa.Table, writers: Mapping[str, int]) -> _Detail:
+        """The detail of whole prompts."""
+        many = firings.num_rows
+        weight = edges["weight"].to_numpy().astype(float)
+        group = 2 * firing_of_edges(firings, edges) + Names(SIDES).of(edges["side"])
+        order = np.lexsort((-weight, group))
+        in_all = np.bincount(group, minlength=2 * many)
+        rank = np.arange(len(order)) - (np.cumsum(in_all) - in_all)[group[order]]
+        order = order[rank < EDGES_PER_SIDE]
+        kept = np.minimum(in_all, EDGES_PER_SIDE)
+        # To the place of the strongest one's third digit: the first and the last of a falling list hold it.
+        strongest = np.zeros(2 * many)
+        np.maximum.at(strongest, group[order], np.abs(weight[order]))
+        names = Names()
+        writer = names.of(edges["writer"])
+        number = np.asarray([writers[name] for name in names.all()], int)
+        pattern = firings["pattern"].to_numpy().astype(float)
+        slices = firings["slice"].to_pylist()
+        firing = {
+            **{name: firings[name].to_pylist() for name in PLACE[1:]},
+            "pattern": rounded_at(pattern, last_place(np.abs(pattern), 2)),
+            "size": [len(each) for each in slices],
+            "n_dest": kept[0::2].tolist(),
+            "n_src": kept[1::2].tolist(),
+        }
+        return cls(
+            firing=firing,
+            score=np.nan_to_num(firings["score"].to_numpy().astype(float)),
+            slices=slices,
+            edges=[0, *np.cumsum(kept[0::2] + kept[1::2]).tolist()],
+            writer=number[writer[order]].tolist(),
+            weight=rounded_at(weight[order], last_place(strongest, 3)[group[order]]),
+            dropped=(in_all - kept).reshape(many, 2).sum(axis=1),
+        )
 
-def _place(row: Mapping[str, Any]) -> tuple[int, int, int, int]:
-    return row["layer"], row["head"], row["dest"], row["src"]
+    def between(self, first: int, stop: int) -> tuple[list[list[Any]], int, int]:
+        """The columns `FIRING` of one prompt's firings; how many of their edges, and of its firings, are left out."""
+        best = np.argsort(-self.score[first:stop], kind="stable")[:FIRINGS_PER_PROMPT]
+        rows = (first + np.sort(best)).tolist()
+        columns: dict[str, list[Any]] = {name: [values[row] for row in rows] for name, values in self.firing.items()}
+        columns["slice"] = [vector for row in rows for vector in self.slices[row]]
+        for name in ("writer", "weight"):
+            values = getattr(self, name)
+            columns[name] = [each for row in rows for each in values[self.edges[row] : self.edges[row + 1]]]
+        return [columns[name] for name in FIRING], int(self.dropped[rows].sum()), stop - first - len(rows)

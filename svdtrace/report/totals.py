@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
 
-from svdtrace.pictures.token_roles import RoleOrder, TokenRoles
-from svdtrace.results.in_parts import Tables
+from svdtrace.pictures.token_roles import RoleOrder
+from svdtrace.results.in_parts import Tables, columns
 
 
 @dataclass(frozen=True)
@@ -75,19 +75,22 @@ class TotalCount:
     def __init__(self) -> None:
         self.totals = Totals()
 
-    def add(self, part: Tables, _roles: TokenRoles) -> None:
+    def add(self, part: Tables, _names: Sequence[str]) -> None:
         """See `svdtrace.pictures.connections.Count`."""
         so_far = self.totals
-        ties = [int(np.count_nonzero(table["near_tie"].to_numpy())) for table in (part.firings, part.edges)]
+        firings, edges = columns(part, "firings", ("near_tie", "size")), columns(part, "edges", ("near_tie",))
+        ties = [int(np.count_nonzero(table["near_tie"].to_numpy())) for table in (firings, edges)]
         self.totals = Totals(
-            firings=so_far.firings + part.firings.num_rows,
-            edges=so_far.edges + part.edges.num_rows,
+            firings=so_far.firings + firings.num_rows,
+            edges=so_far.edges + edges.num_rows,
             firings_near_tie=so_far.firings_near_tie + ties[0],
             edges_near_tie=so_far.edges_near_tie + ties[1],
-            size=so_far.size + int(part.firings["size"].to_numpy().sum(dtype=np.int64)),
+            size=so_far.size + int(firings["size"].to_numpy().sum(dtype=np.int64)),
         )
 
 
 def _token_texts(prompts: pa.Table) -> dict[int, str]:
     ids, strings = (prompts[name].combine_chunks().flatten() for name in ("tokens", "strings"))
-    return dict(zip(ids.to_pylist(), strings.to_pylist(), strict=False))
+    distinct, first = np.unique(ids.to_numpy()[::-1], return_index=True)
+    last = len(ids) - 1 - first
+    return dict(zip(distinct.tolist(), strings.take(pa.array(last)).to_pylist(), strict=True))

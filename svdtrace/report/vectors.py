@@ -6,11 +6,11 @@ import numpy as np
 import pyarrow as pa
 from jaxtyping import Int
 
-from svdtrace.pictures.connections import Connections
-from svdtrace.pictures.token_roles import TokenRoles
-from svdtrace.results.grouping import distinct_rows, integers
-from svdtrace.results.in_parts import Tables
+from svdtrace.results.grouping import integers
+from svdtrace.results.in_parts import Tables, columns
 
+PLACE = ("prompt", "layer", "head", "dest", "src")
+"""Columns that say which firing an edge belongs to."""
 _ROWS_AT_ONCE = 1_000_000
 
 
@@ -18,21 +18,19 @@ class VectorCount:
     """How often each singular vector is in the slices of the firings of each connection's edges, part by part.
 
     Args:
-        linked: the connections.
-        kept: how many of them, the first ones, are counted.
+        kept: how many of the connections, the first ones, are counted.
         n_vectors: singular vectors of a head.
     """
 
-    def __init__(self, linked: Connections, kept: int, n_vectors: int) -> None:
-        self._linked = linked
+    def __init__(self, kept: int, n_vectors: int) -> None:
         self.counts = np.zeros((kept, n_vectors), int)
 
-    def add(self, part: Tables, roles: TokenRoles) -> None:
-        """See `svdtrace.pictures.connections.Count`."""
-        connection = self._linked.of(part.edges, roles)
-        rows = np.nonzero(connection < len(self.counts))[0]
-        firing = firing_of_edges(part.firings, part.edges)[rows]
-        self.counts += vector_counts(part.firings, firing, connection[rows], *self.counts.shape)
+    def add(self, part: Tables, connection: Int[np.ndarray, " row"]) -> None:
+        """See `svdtrace.pictures.connections.EdgeCount`."""
+        (rows,) = np.nonzero(connection < len(self.counts))
+        firings, edges = columns(part, "firings", (*PLACE, "slice")), columns(part, "edges", PLACE)
+        firing = firing_of_edges(firings, edges)[rows]
+        self.counts += vector_counts(firings, firing, connection[rows], *self.counts.shape)
 
 
 def vector_counts(
@@ -63,12 +61,14 @@ def firing_of_edges(firings: pa.Table, edges: pa.Table) -> Int[np.ndarray, " row
     """The row of `firings.parquet` that each edge belongs to.
 
     Args:
-        firings, edges: the tables of one trace, or of one part of it.
+        firings, edges: the columns `PLACE` of the tables of one trace, or of one part of it; both are in its order.
     """
-    names = ("prompt", "layer", "head", "dest", "src")
-    both = [np.concatenate([integers(firings[name]), integers(edges[name])]) for name in names]
-    _, key = distinct_rows(both)
-    of_firing, of_edge = key[: firings.num_rows], key[firings.num_rows :]
-    row = np.zeros(key.max(initial=-1) + 1, int)
-    row[of_firing] = np.arange(len(of_firing))
-    return row[of_edge]
+    of_firing, of_edge = np.zeros(firings.num_rows, int), np.zeros(edges.num_rows, int)
+    for name in PLACE:
+        both = [integers(table[name]) for table in (firings, edges)]
+        least = min((int(each.min()) for each in both if len(each)), default=0)
+        width = 1 + max(int(each.max(initial=least)) for each in both) - least
+        of_firing, of_edge = of_firing * width + both[0] - least, of_edge * width + both[1] - least
+    # Edges of one firing stand together: the first of them is looked up.
+    first = np.diff(of_edge, prepend=-1) != 0
+    return np.searchsorted(of_firing, of_edge[first])[np.cumsum(first) - 1]

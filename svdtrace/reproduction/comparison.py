@@ -7,17 +7,19 @@ from dataclasses import dataclass, fields
 
 import pyarrow as pa
 
+from svdtrace.results.columns import described
+
 Key = tuple[str, str]
 """Topic and name of a number."""
 TOO_SMALL = "cannot tell from 0"
-ROWS = pa.schema(
-    [
-        ("topic", pa.string()),
-        ("name", pa.string()),
-        *((name, pa.float64()) for name in ("published", "measured", "tolerance")),
-        ("inside", pa.bool_()),
-        ("note", pa.string()),
-    ]
+ROWS = described(
+    ("topic", pa.string(), "what the number is about"),
+    ("name", pa.string(), "the number's name within its topic"),
+    ("published", pa.float64(), "as it was published; null where it was not"),
+    ("measured", pa.float64(), "as it was measured; null where it was not"),
+    ("tolerance", pa.float64(), "how far apart the two may be; null where there is nothing to compare"),
+    ("inside", pa.bool_(), "whether they are no farther apart; null where there is nothing to compare"),
+    ("note", pa.string(), "where the tolerance comes from, or what else there is to the number"),
 )
 
 

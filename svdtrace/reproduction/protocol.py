@@ -26,6 +26,7 @@ from svdtrace.reproduction.firing_numbers import Firings, firing_numbers, slice_
 from svdtrace.reproduction.graph_numbers import edge_numbers, graph_numbers, strongest_edges
 from svdtrace.reproduction.nearness import find_near
 from svdtrace.reproduction.published import Published, read_published
+from svdtrace.results.columns import column
 from svdtrace.tracing.trace import Trace, check_prompts, prepare_cached, trace_prepared
 
 Progress = Callable[[int, int], None]
@@ -150,7 +151,8 @@ def _effects(
     table = intervene(model, prompts, list(sets.values()), way, tracing=config, progress=progress).table
     texts = {",".join(names): text for text, names in sets.items()}
     named = pa.array([texts[name] for name in table["edges"].to_pylist()], pa.string())
-    return table.set_column(table.schema.get_field_index("edges"), "edges", named)
+    field = column("edges", pa.string(), "the edges edited as one set, as its description names them")
+    return table.set_column(table.schema.get_field_index("edges"), field, named)
 
 
 def _prompt_numbers(trace: Trace) -> dict[Key, Measured]:

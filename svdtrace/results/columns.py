@@ -22,6 +22,11 @@ def described(*columns: tuple[str, pa.DataType, str]) -> pa.Schema:
     return pa.schema([column(*each) for each in columns])
 
 
+def meaning(field: pa.Field) -> str:
+    """What a column's file says of it; nothing where it says nothing."""
+    return (field.metadata or {}).get(DESCRIPTION, b"").decode()
+
+
 def roles_at(roles: Sequence[Mapping[str, int]], prompt: np.ndarray, token: np.ndarray) -> pa.Array:
     """The role of a token in every row, null where it has none; of several at one position the last listed wins.
 

@@ -138,8 +138,15 @@ def distinct_prompts(
         group, prompt: of each row.
         n_groups: how many there are.
     """
-    first, _ = distinct_rows([group, prompt - prompt.min(initial=0)])
-    return np.bincount(group[first], minlength=n_groups)
+    least = int(prompt.min()) if len(prompt) else 0
+    width = int(prompt.max(initial=least)) - least + 1
+    key = group * width + (prompt - least)
+    # A table of flags takes an eighth of one of integers.
+    if n_groups * width > 8 * (ROOM + ROOM_PER_ROW * len(key)):
+        return np.bincount(np.unique(key) // width, minlength=n_groups)
+    there = np.zeros((n_groups, width), bool)
+    there.reshape(-1)[key] = True
+    return np.count_nonzero(there, axis=1)
 
 
 def grown(values: Num[np.ndarray, "*axes"], *shape: int) -> Num[np.ndarray, "*more"]:

@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from svdtrace.errors import OutputError, TraceFolderError
+from svdtrace.results.columns import described
 from svdtrace.results.emptiness import LAYER_0
 from svdtrace.sweeping.windows import Rejected, Window
 from svdtrace.tracing import tables
@@ -24,7 +25,11 @@ if TYPE_CHECKING:
 
 # The prompts' table is renamed last: where it is, the part is whole.
 SCHEMAS: dict[str, pa.Schema] = {"edges": tables.EDGES, "firings": tables.FIRINGS, "prompts": tables.PROMPTS}
-REJECTED = pa.schema([("prompt", pa.int32()), ("where", pa.string()), ("reason", pa.string())])
+REJECTED = described(
+    ("prompt", pa.int32(), "0-based place of the record in the input"),
+    ("where", pa.string(), "file and line, or what else tells where the record stands"),
+    ("reason", pa.string(), "what is wrong with it"),
+)
 REJECTED_FILE = "rejected.parquet"
 UNFINISHED = ".tmp"
 _KEY = b"svdtrace"
@@ -199,15 +204,20 @@ class RejectedWriter:
             _aside(self._target).unlink(missing_ok=True)
 
 
-def table(folder: Path, name: str, number: int) -> pa.Table:
-    """A part's table.
+def table(folder: Path, name: str, number: int, columns: Sequence[str] | None = None) -> pa.Table:
+    """A part's table, or some of its columns, strings of which are then encoded.
 
     Raises:
         TraceFolderError: it cannot be read.
     """
     file = path(folder, name, number)
     try:
-        return pq.ParquetFile(file).read().replace_schema_metadata(None)
+        if columns is None:
+            return pq.ParquetFile(file).read().replace_schema_metadata(None)
+        whole = pq.read_schema(file)
+        wanted = [each for each in columns if each in whole.names]
+        strings = [each for each in wanted if whole.field(each).type == pa.string()]
+        return pq.ParquetFile(file, read_dictionary=strings).read(wanted).replace_schema_metadata(None)
     except (OSError, pa.ArrowException) as error:
         raise TraceFolderError(f"{file}: cannot be read ({error}); give the sweep's command again") from None
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -57,6 +57,13 @@ class PartTables:
     def edges(self) -> pa.Table:
         """`edges/part-….parquet`."""
         return tables.with_roles(self.prompts, parts.table(self.folder, "edges", self.number))
+
+    def columns(self, table: str, names: Sequence[str]) -> pa.Table:
+        """See `svdtrace.results.in_parts.columns`."""
+        found = parts.table(self.folder, table, self.number, names)
+        if tables.ROLES.keys() & set(names) <= set(found.column_names):
+            return found
+        return tables.with_roles(self.prompts, getattr(self, table)).select(names)
 
 
 def opened(folder: Path, manifest: dict[str, Any]) -> Swept:

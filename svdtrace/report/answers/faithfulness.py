@@ -31,6 +31,7 @@ def faithfulness_json(result: Result) -> tuple[dict[str, Any], list[str]]:
     }
     data = {
         "measures": {name: _measure(result, end, numbers[name]) for name, end in MEASURES.items()},
+        "default": manifest.get("default_measure", "logit_difference"),
         "heads": columns(
             heads.take(kept), ("layer", "head", "direct", "chosen", "ablation", "ablation_log_probability")
         ),
@@ -50,5 +51,5 @@ def _measure(result: Result, end: str, numbers: Mapping[str, Any]) -> dict[str, 
     return {
         "curves": columns(result.tables[f"faithfulness{end}"], ("order", "seed", "edges", "kind", "value")),
         "agreement": columns(agreement.take(edges), ("edge", "traced", "attribution", "path_patching")),
-        **{name: numbers.get(name) or {} for name in ("runs", "areas", "rank_correlations")},
+        **{name: numbers.get(name) or {} for name in ("runs", "divisor", "areas", "rank_correlations")},
     }

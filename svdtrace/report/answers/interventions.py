@@ -9,6 +9,7 @@ import pyarrow as pa
 
 from svdtrace.report.answers.columns import columns, largest
 from svdtrace.report.answers.folders import Result
+from svdtrace.results.columns import meaning
 
 SETS = 250
 NAMED = 6
@@ -16,7 +17,7 @@ NAMED = 6
 EFFECTS = ("logit_difference", "score", "pattern", "kl")
 NUMBERS = (
     *(f"{name}{end}" for name in EFFECTS for end in ("", "_low", "_high")),
-    *("norm_ratio", "cosine", "excess", "excess_low", "excess_high"),
+    *("norm_ratio", "cosine", "excess", "excess_low", "excess_high", "q_value"),
 )
 SHOWN = ("where", "direction", "control", "prompts", "seeds", *NUMBERS, "exceeds")
 
@@ -43,6 +44,7 @@ def interventions_json(result: Result) -> tuple[dict[str, Any], list[str]]:
         "sets": [_short(sets[each]) for each in kept],
         "rows": {"set": number[place][rows].tolist(), **columns(shown, SHOWN, 3)},
         "method": config.get("method"),
+        "chance": meaning(table.schema.field("exceeds")),
         "prompts": result.manifest.get("prompts", {}).get("count"),
     }
     more = len(sets) - len(kept)

@@ -18,8 +18,9 @@ const Faithfulness = (() => {
     log_probability: ["answer's log-probability", "nats"],
   };
   // What is measured: its tables as rows, the numbers of its manifest, its name and unit.
+  const chosen = () => (State.get("by") in MEASURED ? State.get("by") : data.default);
   const measured = () => {
-    const key = State.get("by") in MEASURED ? State.get("by") : "logit_difference";
+    const key = chosen();
     const { curves, agreement, ...numbers } = data.measures[key];
     const [name, unit] = MEASURED[key];
     return { key, name, unit, ...numbers, curves: rowsOf(curves).filter((row) => row.value !== null), edges: rowsOf(agreement) };
@@ -33,10 +34,10 @@ const Faithfulness = (() => {
   }
 
   function curve(place, kind) {
-    const { curves, name } = measured();
+    const { curves, name, divisor } = measured();
     const mine = curves.filter((row) => row.kind === kind);
     const [title, label, better] = KINDS[kind];
-    if (!mine.length) return put(place, el("h3", {}, title), el("p", { class: "note" }, "Nothing was measured."));
+    if (!mine.length) return put(place, el("h3", {}, title), el("p", { class: "note" }, divisor.why ? `Not shown: ${divisor.why}.` : "Nothing was measured."));
     const present = Object.keys(ORDERS_OF).filter((order) => mine.some((row) => row.order === order));
     put(
       place,
@@ -88,7 +89,8 @@ const Faithfulness = (() => {
   }
 
   function areas() {
-    const { areas: found } = measured();
+    const { areas: found, divisor } = measured();
+    if (divisor.why) return el("p", { class: "note" }, `No areas under the curves: ${divisor.why}.`);
     const show = (each) => (each ? `${signed(each.mean)} [${signed(each.low)}, ${signed(each.high)}]` : "–");
     const orders = {
       traced: "Traced",
@@ -108,7 +110,7 @@ const Faithfulness = (() => {
     );
   }
 
-  const lost = (row) => (State.get("by") === "log_probability" ? row.ablation_log_probability : row.ablation);
+  const lost = (row) => (chosen() === "log_probability" ? row.ablation_log_probability : row.ablation);
 
   function heads() {
     const size = (row) => Math.abs(lost(row) ?? 0);
@@ -134,27 +136,30 @@ const Faithfulness = (() => {
   }
 
   function words() {
-    const { runs, name, unit } = measured();
+    const { runs, name, unit, divisor } = measured();
     const [clean, nothing] = [runs.clean?.mean, runs.nothing?.mean];
     const writers = data.writers === "all" ? "heads, MLPs, embeddings and biases" : "heads alone";
     put(
       byId("faithfulness-words"),
       `${plural(data.prompts ?? 0, "prompt")}; ${count(data.counts.edges ?? 0)} traced of ${plural(data.counts.candidates ?? 0, "candidate edge")}, from ${writers}. `,
       clean !== undefined &&
-[
+        [
           `The ${name} is `,
           el("span", { class: "whole" }, `${signed(clean)} ${unit}`),
           ` as the model is (100% below) and ${signed(nothing)} with every signal held (0%). `,
         ],
-      clean !== undefined &&
-        Math.abs(clean - nothing) < 0.05 * Math.abs(clean) &&
-        `These hardly differ, so shares of their difference say little: what steers attention hardly moves the ${name} here.`,
+      divisor.why && `Shares of their difference would say nothing: ${divisor.why}.`,
     );
   }
 
   return {
     start() {
-      bind("by", "by");
+      byId("by").addEventListener("input", (event) => State.set({ by: event.target.value }));
+      const show = () => {
+        byId("by").value = chosen();
+      };
+      State.on(["by"], show);
+      show();
       const parts = {
         ...Object.fromEntries(Object.keys(KINDS).map((kind) => [`faithfulness-${kind}`, (place) => curve(place, kind)])),
         "agreement-traced": (place) => scatter(place, "traced", "traced weight"),

@@ -90,7 +90,7 @@ const Interventions = (() => {
       { label: "Change [95%]", show: ({ row }) => interval(row, measure) },
       { label: "Controls' change", show: ({ controls }) => controls.map((each) => interval(each, measure)).join("; ") || "–", wide: true },
       { label: "Excess [95%]", show: ({ row }) => interval(row, "excess"), wide: true, title: "by how much more the signal moves the logit difference than its controls do" },
-      { label: "More than chance", show: ({ row }) => verdict[row.exceeds], text: true },
+      { label: "More than chance", show: ({ row }) => verdict[row.exceeds], text: true, title: data.chance },
       { label: "Norm ratio", show: ({ row }) => short(row.norm_ratio), wide: true, title: "length of what was edited, after / before" },
       { label: "Cosine", show: ({ row }) => short(row.cosine), wide: true, title: "between what was edited before and after" },
     ];
@@ -105,7 +105,7 @@ const Interventions = (() => {
     put(
       place,
       judged.length > 0 &&
-        el("p", {}, `${count(judged.filter((row) => row.exceeds).length)} of ${plural(judged.length, "signal")} move the logit difference more than their controls do.`),
+        el("p", { title: data.chance }, `${count(judged.filter((row) => row.exceeds).length)} of ${plural(judged.length, "signal")} move the logit difference more than their controls do, chance and tiny effects aside.`),
       Plot.legend([
         ["first", "circle", "signal, with the 95% interval of its mean over prompts"],
         ...kinds.map((kind, i) => [i ? "third" : "second", i ? "triangle" : "square", `control: ${CONTROLS[kind] || kind}`]),

@@ -26,7 +26,7 @@ const State = (() => {
     measure: "logit_difference",
     sets: "25",
     task: "",
-    by: "logit_difference",
+    by: "",
     at: "",
   };
   const listeners = [];

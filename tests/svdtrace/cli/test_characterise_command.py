@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
+from undescribed_columns import undescribed
 
 from svdtrace.characterisation.pictures import PICTURES
 from svdtrace.characterisation.schemas import SCHEMAS
@@ -28,6 +29,7 @@ def written(given: list[str], prompt_file: Path, tmp_path_factory: pytest.TempPa
 def test_it_writes_every_table_with_its_columns(written: Path):
     tables = {path.stem: pq.read_table(path) for path in written.glob("*.parquet")}
     assert {name: table.schema for name, table in tables.items()} == SCHEMAS
+    assert undescribed(written) == []
     assert all(table.num_rows for table in tables.values())
     for name in PICTURES:
         assert {(written / f"{name}.svg").exists(), (written / f"{name}.png").exists()} == {True}

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import json
+from contextlib import redirect_stdout
 from dataclasses import fields
 from pathlib import Path
 
@@ -23,7 +25,15 @@ SMALL = ("--points", "3", "--seeds", "2", "--patched", "5")
 @pytest.fixture(scope="module")
 def measured(traced: Path, model_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("circuits") / "out"
-    assert main(["circuit", str(traced), "--model", str(model_folder), "--out", str(out), "--quiet", *SMALL]) == 0
+    said = io.StringIO()
+    with redirect_stdout(said):
+        assert main(["circuit", str(traced), "--model", str(model_folder), "--out", str(out), "--json", *SMALL]) == 0
+    found, written = json.loads(said.getvalue()), json.loads((out / "manifest.json").read_text())
+    assert found["out"] == str(out)
+    # The manifest names its folder's files besides.
+    assert [found[name] for name in written if name != "files"] == [
+        written[name] for name in written if name != "files"
+    ]
     return out
 
 
@@ -34,7 +44,7 @@ def test_the_folder_is_whole(measured: Path):
         "output_heads.parquet",
     ]
     for name in {each.name for each in fields(Circuit)} - {"manifest"}:
-        assert pq.read_schema(measured / f"{name}.parquet").equals(getattr(tables, name.upper()))
+        assert pq.read_schema(measured / f"{name}.parquet").equals(getattr(tables, name.upper()), check_metadata=True)
 
 
 def test_the_tables_agree_with_the_manifest_and_the_trace(measured: Path, traced: Path):
@@ -46,11 +56,17 @@ def test_the_tables_agree_with_the_manifest_and_the_trace(measured: Path, traced
     of_answer = manifest["log_probability"]["runs"]
     for name, ends, after in (("logit_difference", runs, ""), ("log_probability", of_answer, "_log_probability")):
         rows = pq.read_table(measured / f"faithfulness{after}.parquet").to_pylist()
+        divisor = (manifest["log_probability"] if after else manifest)["divisor"]
+        assert divisor["mean"] == pytest.approx(ends["clean"]["mean"] - ends["nothing"]["mean"], abs=1e-5)
         assert len(rows) == (1 + 1 + 2) * 3 * 2
         assert {row["edges"] for row in rows} >= {1, manifest["counts"]["edges"]}
         for row in rows:
-            share = (row[name] - ends["nothing"]["mean"]) / (ends["clean"]["mean"] - ends["nothing"]["mean"])
-            assert row["value"] == pytest.approx(share, rel=1e-3, abs=1e-3)
+            assert row["why"] == divisor["why"]
+            if row["why"] is None:
+                share = (row[name] - ends["nothing"]["mean"]) / divisor["mean"]
+                assert row["value"] == pytest.approx(share, rel=1e-3, abs=1e-3)
+            else:
+                assert row["value"] is None
             assert row["low"] <= row[name] <= row["high"]
             assert (row["seed"] is None) == (row["order"] != "random")
     edges = pq.read_table(measured / "agreement.parquet").to_pylist()
@@ -68,9 +84,8 @@ def test_it_tells_what_it_found(
     told = capsys.readouterr().out
     for words in ("writers: heads", "clean run", "traced less random", "Rank correlations over 5 edges", "curves.svg"):
         assert words in told
-    assert main([*given, "--json"]) == 0
-    said = json.loads(capsys.readouterr().out)
-    before = json.loads((measured / "manifest.json").read_text())
+    said, before = (json.loads((out / "manifest.json").read_text()) for out in (tmp_path / "out", measured))
+    assert before["divisor"]["why"] in told
     assert (said["areas"], said["log_probability"]) == (before["areas"], before["log_probability"])
 
 

@@ -9,6 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from undescribed_columns import undescribed
 
 import svdtrace
 from svdtrace.cli import main
@@ -16,6 +17,7 @@ from svdtrace.errors import EdgeError
 from svdtrace.interventions.choice import named_edges
 from svdtrace.interventions.summary import summarise
 from svdtrace.method.bounds import ACTIVATION_ERROR
+from svdtrace.statistics import benjamini_hochberg
 
 COLUMNS = {
     "prompt": "int32",
@@ -42,6 +44,7 @@ def test_the_strongest_edges_of_a_trace_beside_controls(
     table = pq.read_table(out / "interventions.parquet")
     assert {field.name: str(field.type) for field in table.schema} == COLUMNS
     assert sorted(path.name for path in out.iterdir()) == FILES
+    assert undescribed(out) == []
     # 3 prompts, 2 edges, 1 place, 2 directions, the signal and 2 controls
     assert table.num_rows == content["rows"] == 3 * 2 * 2 * 3
     assert set(table["seed"].to_pylist()) == {None, 4, 5}
@@ -136,6 +139,29 @@ def test_edges_of_a_trace_by_node():
         known.into("9.9")
 
 
+def edits(effects: list[tuple[int, str, str, int | None, float | None]]) -> pa.Table:
+    """Rows of prompt, edges, control, seed and effect on a logit difference of 5; None where nothing is edited."""
+    rows = [
+        {
+            "prompt": prompt,
+            "edges": edges,
+            "where": "global",
+            "direction": "ablate",
+            "control": control,
+            "seed": seed,
+            "logit_difference_before": 5.0,
+            "logit_difference_after": 5.0 + (effect or 0.0),
+            **dict.fromkeys(("score_before", "score_after", "pattern_before", "pattern_after"), 0.5),
+            "norm_ratio": 1.0,
+            "cosine": 1.0,
+            "edited": effect is not None,
+        }
+        for prompt, edges, control, seed, effect in effects
+    ]
+    schema = pa.schema([(name, kind if kind != "bool" else pa.bool_()) for name, kind in COLUMNS.items()])
+    return pa.Table.from_pylist(rows, schema=schema)
+
+
 def test_a_signal_exceeds_its_controls_where_it_moves_the_output_more():
     """Three prompts, two seeds: |effects| 2 against 1, then the reverse; an unedited prompt counts for nothing.
 
@@ -146,28 +172,11 @@ def test_a_signal_exceeds_its_controls_where_it_moves_the_output_more():
         for edges, own, other in (("a", -2.0, 1.0), ("b", 9.0 if prompt == 2 else 1.0, -2.0), ("c", -2.0, 0.0)):
             for control, seed, effect in (("none", None, own), ("norm", 0, other), ("norm", 1, -other)):
                 edited = prompt < 3
-                after = 5.0 + (effect + 0.01 * prompt if edited else 0.0)
-                rows.append(
-                    {
-                        "prompt": prompt,
-                        "edges": edges,
-                        "where": "global",
-                        "direction": "ablate",
-                        "control": control,
-                        "seed": seed,
-                        "logit_difference_before": 5.0,
-                        "logit_difference_after": after,
-                        **dict.fromkeys(("score_before", "score_after", "pattern_before", "pattern_after"), 0.5),
-                        "norm_ratio": 1.0,
-                        "cosine": 1.0,
-                        "edited": edited,
-                    }
-                )
+                rows.append((prompt, edges, control, seed, effect + 0.01 * prompt if edited else None))
                 kl.append(0.25 if edited else 0.0)
                 short.append(control != "none" and (edges == "c" or (edges == "b" and prompt == 2 and seed == 1)))
-    schema = pa.schema([(name, kind if kind != "bool" else pa.bool_()) for name, kind in COLUMNS.items()])
     measures = pa.table({"kl": kl, "short_control": short})
-    found = summarise(pa.Table.from_pylist(rows, schema=schema), measures).to_pylist()
+    found = summarise(edits(rows), measures).to_pylist()
     assert [(row["edges"], row["control"], row["exceeds"]) for row in found] == [
         ("a", "none", True),
         ("a", "norm", None),
@@ -183,3 +192,30 @@ def test_a_signal_exceeds_its_controls_where_it_moves_the_output_more():
     assert found[0]["logit_difference_low"] <= -1.99 <= found[0]["logit_difference_high"]
     assert [row["kl"] for row in found] == [0.25] * 6
     assert found[0]["excess"] == pytest.approx(0.99, abs=1e-6)
+    assert [row["clean"] for row in found] == [5.0] * 6
+    # T = mean / (s / sqrt(3)) of 1, 0.99, 0.98 with two degrees of freedom: P(T > t) = 1/2 - t / 2 sqrt(2 + t^2).
+    t = 0.99 / (0.01 / 3**0.5)
+    assert found[0]["p_value"] == pytest.approx(0.5 - t / (2 * (2 + t * t) ** 0.5), rel=1e-3)
+    assert found[0]["q_value"] == pytest.approx(2 * found[0]["p_value"])
+
+
+def test_what_exceeds_is_corrected_over_the_edges_and_must_matter():
+    """Forty edges that do what their controls do, one that does more, and one that does more but next to nothing."""
+    rng = np.random.default_rng(0)
+    rows = []
+    for prompt in range(8):
+        for edge in range(42):
+            own, other = abs(1 + 0.1 * rng.normal(size=2))
+            own += {40: 1.0, 41: -0.97}.get(edge, 0.0)
+            other *= 0.001 if edge == 41 else 1.0
+            own = 0.04 + 0.001 * own if edge == 41 else own
+            rows += [(prompt, f"{edge:02}", "none", None, own), (prompt, f"{edge:02}", "norm", 0, other)]
+    measures = pa.table({"kl": np.zeros(len(rows)), "short_control": np.zeros(len(rows), bool)})
+    found = [row for row in summarise(edits(rows), measures).to_pylist() if row["control"] == "none"]
+    p = [row["p_value"] for row in found]
+    np.testing.assert_allclose([row["q_value"] for row in found], benjamini_hochberg(np.asarray(p)))
+    assert [row["edges"] for row in found if row["exceeds"]] == ["40"]
+    # Catches no correction: some of the forty are below 0.05 by themselves. Catches sureness alone: so is the last.
+    assert sum(each <= 0.05 for each in p[:40]) > 0
+    assert found[41]["q_value"] <= 0.05
+    assert found[41]["logit_difference"] < 0.01 * found[41]["clean"]

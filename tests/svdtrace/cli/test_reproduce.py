@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
+from undescribed_columns import undescribed
 
 from svdtrace.cli import findings, main
 from svdtrace.reproduction import published
@@ -34,6 +35,7 @@ def test_a_model_of_another_shape(
     content = json.loads(capsys.readouterr().out)
     assert (content["applies"], content["compared"], content["outside"]) == (False, 0, 0)
     assert {path.name for path in (tmp_path / "out").iterdir()} == FILES
+    assert undescribed(tmp_path / "out") == []
     table = pq.read_table(tmp_path / "out" / "reproduction.parquet")
     assert table.to_pylist() == content["rows"]
     manifest = json.loads((tmp_path / "out" / "manifest.json").read_text())
@@ -79,3 +81,4 @@ def test_the_bundled_model_runs_whole(capsys: pytest.CaptureFixture[str], tmp_pa
     assert rows["graph", "communication edges"] > 20
     assert any(topic == "global effect" for topic, _ in rows)
     assert (tmp_path / "out" / "effects.parquet").exists()
+    assert undescribed(tmp_path / "out") == []

@@ -11,8 +11,10 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from undescribed_columns import undescribed
 
-from svdtrace.cli import main, sweep_progress
+from svdtrace.cli import main, sweep_progress, terminal
+from svdtrace.cli.options import Voice
 from svdtrace.graphs import formats
 from svdtrace.sweeping.parts import Tally
 from svdtrace.sweeping.telling import Progress, Start
@@ -25,6 +27,10 @@ def swept(model_folder: Path, prompt_file: Path, tmp_path_factory: pytest.TempPa
     options = ["--prompts", str(prompt_file), "--threshold", "0.3", "--part-size", "2", "--quiet"]
     assert main(["sweep", "--model", str(model_folder), *options, "--out", str(out)]) == 0
     return out
+
+
+def test_the_files_say_what_their_columns_mean(swept: Path):
+    assert undescribed(swept) == []
 
 
 def test_it_prints_what_it_did(
@@ -74,7 +80,7 @@ def test_what_is_made_of_a_sweep_that_has_not_ended_says_so(
         assert main([*asked, "--out", str(tmp_path / asked[0])]) == 0
         said = capsys.readouterr().err
         assert note in said
-        assert bool(note) == bool(said)
+        assert bool(note) == ("not finished" in said)
 
 
 def test_answers_are_rounded_for_reading_alone(swept: Path, capsys: pytest.CaptureFixture[str]):
@@ -150,6 +156,32 @@ def test_report_reads_a_sweep(swept: Path, tmp_path: Path):
     page = tmp_path / "page.html"
     assert main(["report", str(swept), "--out", str(page), "--quiet"]) == 0
     assert "read 3 prompts" in page.read_text()
+
+
+@pytest.mark.parametrize("name", ["report", "graph"])
+def test_reading_a_sweep_is_told_from_the_start(
+    swept: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], name: str
+):
+    monkeypatch.setattr(terminal, "LINE_EVERY", 0.0)
+    assert main([name, str(swept), "--out", str(tmp_path / name)]) == 0
+    first, *lines = capsys.readouterr().err.splitlines()
+    assert first.startswith(f"reading 2 parts of {swept}, ")
+    assert lines[0].startswith("reading part 1 of 2")
+    assert lines[1].startswith("reading part 2 of 2")
+    if name == "report":
+        assert lines[-1] == "reading part 2 of 2, pass 7 of 7: 13 of 14"
+    assert main([name, str(swept), "--out", str(tmp_path / name), "--quiet"]) == 0
+    assert capsys.readouterr().err == ""
+
+
+def test_lines_come_once_a_minute(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
+    now = 0.0
+    monkeypatch.setattr(terminal, "time", SimpleNamespace(monotonic=lambda: now))
+    with terminal.progress("counting", Voice()) as advance:
+        assert advance is not None
+        for now in (10.0, 59.0, 61.0, 100.0, 122.0):
+            advance(int(now), 1000)
+    assert capsys.readouterr().err.splitlines() == ["counting: 61 of 1,000", "counting: 122 of 1,000"]
 
 
 def test_a_question(swept: Path, traced: Path, capsys: pytest.CaptureFixture[str]):

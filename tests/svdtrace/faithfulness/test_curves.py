@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from svdtrace.faithfulness.agreement import correlations, evenly, spearman
-from svdtrace.faithfulness.curves import area, nested_sets, orders, recovered, sizes
+from svdtrace.faithfulness.curves import Divisor, area, nested_sets, orders, recovered, sizes
 from svdtrace.faithfulness.output_heads import overlap
 
 VALUES = st.lists(st.integers(-4, 4), min_size=2, max_size=12)
@@ -107,6 +107,24 @@ def test_what_is_recovered_is_between_nothing_and_the_clean_run():
     found = recovered(np.stack([clean, nothing, [2.0, 4.0]]), clean, nothing)
     np.testing.assert_allclose(found.mean(axis=1), [1, 0, 0.5])
     assert np.isnan(recovered(clean[None], nothing, nothing)).all()
+
+
+def test_shares_are_given_where_the_divisor_exceeds_five_of_its_errors():
+    """Sixteen prompts, the clean run 1 ± spread above: the error is near spread / 4."""
+    nothing, away = np.linspace(0, 3, 16), np.tile([-1.0, 1.0], 8)
+    for spread, shown in ((0.7, True), (0.9, False)):
+        clean = nothing + 1 + spread * away
+        divisor = Divisor.of(clean, nothing)
+        assert divisor.mean == pytest.approx(1)
+        # The bootstrap's own error is 1 / sqrt(4000).
+        assert divisor.in_errors == pytest.approx(4 / spread, rel=0.08)
+        assert (divisor.why is None) == shown
+        assert np.isnan(recovered(clean[None], clean, nothing)).all() != shown
+        assert Divisor.of(nothing, clean).in_errors == divisor.in_errors
+    assert "of its standard errors, not above 5" in str(divisor.why)
+    assert "one prompt" in str(Divisor.of(np.ones(1), np.zeros(1)).why)
+    assert "0 in every prompt" in str(Divisor.of(nothing, nothing).why)
+    assert Divisor.of(nothing + 1, nothing).why is None
 
 
 def test_overlap_counts_as_many_heads_as_are_roots():

@@ -12,10 +12,11 @@ import pytest
 from made_up_trace import InParts, MadeUpTrace, made_up_trace, repeated
 
 from svdtrace.pictures import connections as counting
-from svdtrace.pictures.token_roles import role_names, token_roles
+from svdtrace.pictures.token_roles import role_codes, role_names, token_roles
 from svdtrace.report import vectors
 from svdtrace.report.heads import HeadCount
 from svdtrace.report.medians import ROUNDS, Medians
+from svdtrace.report.numbers import last_place, rounded, rounded_at
 from svdtrace.results import circuit_graph
 
 EPS = float(np.finfo(np.float64).eps)
@@ -28,7 +29,7 @@ def trace() -> MadeUpTrace:
 
 def connections_of(of: MadeUpTrace) -> counting.Connections:
     counted = counting.ConnectionCount()
-    counted.add(of, token_roles(of.prompts))
+    counted.add(of, role_names([of]))
     return counted.connections()
 
 
@@ -53,7 +54,7 @@ def test_roles_are_those_of_the_tables_in_reading_order():
 def test_connections_are_the_edges_with_the_same_writer_reader_role_and_side():
     roles, edges = token_roles(trace().prompts), trace().edges.to_pylist()
     linked = connections_of(trace())
-    of_row = linked.of(trace().edges, roles)
+    of_row = linked.of(trace().edges, roles.names)
     role = labels(trace())
     expected = defaultdict(list)
     for row, edge in enumerate(edges):
@@ -125,7 +126,7 @@ def test_moves_are_the_firings_of_a_head_between_two_roles():
         ends = [role.get((firing["prompt"], firing[end]), "other") for end in ("dest", "src")]
         expected[firing["layer"], firing["head"], *ends].append(firing)
     counted = counting.MoveCount()
-    counted.add(trace(), roles)
+    counted.add(trace(), roles.names)
     moved = counted.moves()
     assert len(moved.count) == len(expected)
     for place in range(len(moved.count)):
@@ -139,7 +140,7 @@ def test_moves_are_the_firings_of_a_head_between_two_roles():
 
 def test_heads_count_their_firings_sizes_and_vectors():
     counting_heads = HeadCount(16)
-    counting_heads.add(trace(), token_roles(trace().prompts))
+    counting_heads.add(trace(), role_names([trace()]))
     counted = counting_heads.heads()
     by_head = defaultdict(list)
     for firing in trace().firings.to_pylist():
@@ -184,6 +185,35 @@ def test_roles_of_parts_are_numbered_as_those_of_the_whole():
         prompt = part.edges["prompt"].to_numpy().astype(int)
         token = part.edges["token"].to_numpy().astype(int)
         assert np.array_equal(token_roles(part.prompts, names).of(prompt, token), whole.of(prompt, token))
+
+
+def test_roles_of_columns_are_those_of_the_tokens():
+    roles = token_roles(trace().prompts)
+    for table, columns in (("edges", {"role": "token"}), ("firings", {"dest_role": "dest", "src_role": "src"})):
+        rows = getattr(trace(), table)
+        for name, token in columns.items():
+            expected = roles.of(*(rows[each].to_numpy().astype(int) for each in ("prompt", token)))
+            assert 0 < np.count_nonzero(expected == 0) < len(expected)
+            for column in (rows[name], rows[name].dictionary_encode()):
+                assert np.array_equal(role_codes(column, roles.names), expected)
+    nobody = made_up_trace(roles=False).edges["role"]
+    assert not role_codes(nobody, ("other",)).any()
+
+
+def test_of_several_roles_at_a_position_the_last_one_is_read_there():
+    nothing = made_up_trace(empty=True)
+    row = {"prompt": 0, "tokens": [0] * 10, "roles": [("A", 8), ("B", 3), ("C", 3), ("D", 1)]}
+    of_hand = replace(nothing, prompts=pa.Table.from_pylist([row], schema=nothing.prompts.schema))
+    assert role_names([of_hand]) == ("other", "D", "C", "A")
+    assert role_names([replace(nothing, prompts=of_hand.prompts.slice(1))]) == ("other",)
+
+
+def test_many_numbers_are_rounded_as_one():
+    values = np.random.default_rng(5).normal(size=200) * 10.0 ** np.arange(-8, 12).repeat(10)
+    values[:3] = 0.0, 1.0, 0.99996
+    for digits in (2, 4):
+        found = rounded_at(values, last_place(np.abs(values), digits))
+        assert list(map(repr, found)) == [repr(rounded(float(each), digits)) for each in values]
 
 
 def test_reading_order_is_that_of_all_parts_together():

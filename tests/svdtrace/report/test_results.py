@@ -7,6 +7,7 @@ from dataclasses import replace
 from functools import cache
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from made_up_results import SETS, made_up_results, saved, with_evidence
@@ -18,6 +19,7 @@ from svdtrace.folders.writing import TABLES
 from svdtrace.output.writing import MANIFEST
 from svdtrace.report import read_results, render
 from svdtrace.report.data import page_data
+from svdtrace.results.columns import column
 
 FINGERPRINT = "9f2c4e1a77b0d3c58a61"
 
@@ -178,6 +180,39 @@ def test_curves_and_tokens_are_those_of_the_tables(opened):
     assert "−0.17" in text_of(page, "#agreement-traced")
     assert "log-probability is −0.2 nats" in text_of(page, "#faithfulness-words")
     assert "nats lost" in text_of(page, "#faithfulness-heads")
+
+
+def test_a_measure_without_shares_says_why_and_is_not_the_default(opened):
+    why = "the divisor, 0.02, is 1.3 of its standard errors, not above 5"
+    *others, made = made_up_results()
+    table = made.tables["faithfulness"]
+    nothing = pa.nulls(table.num_rows, pa.float64())
+    tables = {**made.tables, "faithfulness": table.set_column(table.column_names.index("value"), "value", nothing)}
+    blind = {"divisor": made.manifest["divisor"] | {"why": why}, "default_measure": "log_probability"}
+    results = [*others, replace(made, manifest=made.manifest | blind, tables=tables)]
+    html = render(made_up_trace(), results)
+    page = opened(html)
+    assert page.run("document.getElementById('by').value") == "log_probability"
+    assert page.run("document.querySelectorAll('#faithfulness-faithfulness .chart').length") == 1
+    assert "of its standard errors" not in text_of(page, "#faithfulness")
+    page = opened(html, "#by=logit_difference")
+    assert page.problems == []
+    assert page.run("document.getElementById('by').value") == "logit_difference"
+    for name in ("words", "faithfulness", "completeness", "areas"):
+        assert why in text_of(page, f"#faithfulness-{name}")
+    assert page.run("document.querySelectorAll('#faithfulness-faithfulness .chart').length") == 0
+
+
+def test_more_than_chance_says_what_it_asks_for(opened):
+    results = made_up_results()
+    table = results[0].tables["summary"]
+    schema = table.schema.set(
+        table.column_names.index("exceeds"), column("exceeds", pa.bool_(), "surer than chance, and it matters")
+    )
+    told = replace(results[0], tables={"summary": table.cast(schema)})
+    page = opened(render(made_up_trace(), [told, *results[1:]]))
+    titles = page.run("[...document.querySelectorAll('#interventions-table th')].map((each) => each.title)")
+    assert "surer than chance, and it matters" in titles
 
 
 ROUNDING = {

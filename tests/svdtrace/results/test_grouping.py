@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
 from svdtrace.results import grouping
-from svdtrace.results.grouping import Keys, distinct_prompts, distinct_rows
+from svdtrace.results.grouping import Groups, Keys, Names, distinct_prompts, distinct_rows
 
 
 @pytest.mark.parametrize("room", [0, 2**22])
@@ -38,3 +39,18 @@ def test_numbers_stay_as_more_keys_are_met():
             assert number.setdefault(key, found) == found
     assert sorted(number.values()) == list(range(len(keys)))
     assert keys.all().tolist() == sorted(number, key=number.__getitem__)
+
+
+def test_groups_keep_their_numbers_from_table_to_table():
+    groups = Groups()
+    assert groups.of([np.asarray([5, 2, 5]), np.asarray([0, 1, 0])]).tolist() == [0, 1, 0]
+    assert groups.of([np.asarray([2, 9]), np.asarray([1, 1])]).tolist() == [1, 2]
+    assert [column.tolist() for column in groups.columns(2)] == [[5, 2, 9], [0, 1, 1]]
+
+
+def test_names_are_the_same_encoded_and_plain():
+    plain = pa.chunked_array([["b", "a"], ["c", "b"]])
+    for column in (plain, plain.dictionary_encode()):
+        names = Names()
+        assert names.of(column).tolist() == [0, 1, 2, 0]
+        assert names.all() == ["b", "a", "c"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import weakref
 from collections.abc import Callable
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any
 
 import networkx as nx
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from equal_tables import BOUND
 from sweep_prompts import prompt
@@ -18,11 +20,12 @@ from svdtrace.errors import TraceFolderError
 from svdtrace.folders.reading import opened
 from svdtrace.graphs.paper import published_form
 from svdtrace.report import render
-from svdtrace.report.data import page_data
+from svdtrace.report.data import PASSES, page_data
 from svdtrace.report.numbers import size_of
 from svdtrace.results import circuit_graph
+from svdtrace.results.in_parts import Watched, columns
 from svdtrace.sweeping import parts
-from svdtrace.sweeping.swept import Swept
+from svdtrace.sweeping.swept import PartTables, Swept
 
 PART = 3
 CONFIG = svdtrace.TraceConfig(threshold=0.3, roots="1.0@*:*,1.1@*:IO")
@@ -96,10 +99,10 @@ def test_tables_of_one_part_alone_are_in_memory(folder: Path, monkeypatch: pytes
     alive: dict[int, list[weakref.ref[pa.Table]]] = {number: [] for number in parts.numbers(folder)}
     read, loaded = parts.table, []
 
-    def watched(of: Path, name: str, number: int) -> pa.Table:
+    def watched(of: Path, name: str, number: int, *columns: Any) -> pa.Table:
         others = [other for other, tables in alive.items() if other != number and any(each() for each in tables)]
         assert not others, f"part {number} is read while tables of part {others[0]} are held"
-        table = read(of, name, number)
+        table = read(of, name, number, *columns)
         alive[number].append(weakref.ref(table))
         loaded.append(number)
         return table
@@ -134,3 +137,33 @@ def test_a_damaged_table_is_named(folder: Path, tmp_path: Path, model: Any):
         TraceFolderError, match=r"edges/part-00001\.parquet: cannot be read .* give the sweep's command"
     ):
         render(opened(tmp_path / "out"))
+
+
+def test_some_columns_are_those_of_the_whole_table(folder: Path, monkeypatch: pytest.MonkeyPatch):
+    part = next(iter(opened(folder).parts()))
+    whole = next(iter(opened(folder).parts())).edges
+    names = ("writer", "role", "weight", "stability")
+    monkeypatch.setattr(PartTables, "edges", property(lambda _: pytest.fail("the whole table was read")))
+    found = columns(part, "edges", names)
+    assert found.column_names == list(names[:3])
+    for name in found.column_names:
+        assert found[name].to_pylist() == whole[name].to_pylist()
+
+
+def test_columns_of_a_sweep_that_was_written_without_roles(folder: Path, tmp_path: Path):
+    shutil.copytree(folder, tmp_path / "old")
+    for name, lacking in (("edges", ["role"]), ("firings", ["dest_role", "src_role"])):
+        for file in (tmp_path / "old" / name).iterdir():
+            pq.write_table(pq.read_table(file).drop_columns(lacking), file)
+    old, new = (next(iter(opened(each).parts())) for each in (tmp_path / "old", folder))
+    for name, wanted in (("edges", ("role", "weight")), ("firings", ("src_role", "dest_role"))):
+        found, expected = (columns(each, name, wanted) for each in (old, new))
+        for each in wanted:
+            assert found[each].to_pylist() == expected[each].to_pylist()
+
+
+def test_a_watched_sweep_tells_each_part_and_gives_the_same_page(folder: Path):
+    told: list[tuple[int, int]] = []
+    watched = Watched(opened(folder), lambda part, of: told.append((part, of)))
+    assert render(watched) == render(opened(folder))
+    assert told == [(part, 4) for _ in range(PASSES) for part in (1, 2, 3, 4)]

@@ -7,7 +7,7 @@ import shutil
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -39,11 +39,12 @@ def progress(title: str, voice: Voice, total: int | None = None) -> Iterator[Adv
 def _lines(title: str) -> Advance:
     told = time.monotonic()
 
-    def advance(done: int, total: int, now: str | None = None, /) -> None:
+    def advance(done: int, total: int | None, now: str | None = None, /) -> None:
         nonlocal told
         if time.monotonic() - told >= LINE_EVERY:
             told = time.monotonic()
-            print(f"{now or title}: {done:,} of {total:,}", file=sys.stderr, flush=True)
+            of = "" if total is None else f" of {total:,}"
+            print(f"{now or title}: {done:,}{of}", file=sys.stderr, flush=True)
 
     return advance
 

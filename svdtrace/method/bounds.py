@@ -84,34 +84,30 @@ def product_bounds(
     return jnp.where(root > 0, size[..., None] * relative, 0)
 
 
-def contribution_bound(
-    terms: Float[Array, "*block writer slot sv"],
-    sizes: Float[Array, "*block writer slot"],
-    read: Read,
-    present: Bool[Array, " writer"],
-) -> Float[Array, "*block slot"]:
-    """Bound of c_w, the largest over the writers of
+@struct.dataclass
+class Amounts:
+    """What the bound of a writer's c_w is made of: `Σ_k of_terms_k |α_k| + of_norm ‖α‖ + of_size ‖x_w‖`, that is
 
-    `Σ_{k∈S} [5e-5 |α_k β_k| + θ_k (‖α‖ |β_k| + |α_k| ‖β‖) + 16 eps √σ_k (‖x_w‖ |β_k| + ‖x̃‖ |α_k|)]`.
+    `Σ_{k∈S} [5e-5 |α_k β_k| + θ_k (‖α‖ |β_k| + |α_k| ‖β‖) + 16 eps √σ_k (‖x_w‖ |β_k| + ‖x̃‖ |α_k|)]`,
 
-    Args:
-        terms: α, what writers put along each vector, over every k.
-        sizes: ‖x_w‖, with the appended 1 where the method appends it.
-        read: β and what belongs to it.
-        present: the writers below the reader.
+    so that sums over k that no writer changes are taken once a firing. A firing's bound is its writers' largest.
     """
-    finer = fineness(terms.dtype)
-    beta, slots = jnp.abs(read.coefficient), (*read.coefficient.shape[:-1], 1)
-    inside = (read.coefficient != 0).astype(terms.dtype)
+
+    of_terms: Float[Array, "*block slot sv"]
+    of_norm: Float[Array, "*block slot"]
+    of_size: Float[Array, "*block slot"]
+
+
+def amounts_of(read: Read) -> Amounts:
+    """The amounts of firings."""
+    finer = fineness(read.coefficient.dtype)
+    beta, inside = jnp.abs(read.coefficient), (read.coefficient != 0).astype(read.coefficient.dtype)
     turn = inside * read.turn[..., None, :]
     reading = READING * FLOAT32_EPS * finer * inside * read.root[..., None, :]
-    # What multiplies |α_k|, ‖α‖ and ‖x_w‖: sums over k once a firing, not once a writer.
-    of_term = ACTIVATION_ERROR * finer * beta + turn * read.other_size.reshape(slots)
-    of_term = of_term + reading * read.other_read.reshape(slots)
-    of_all, of_size = jnp.sum(turn * beta, axis=-1), jnp.sum(reading * beta, axis=-1)
-    each = jnp.sum(jnp.abs(terms) * of_term[..., None, :, :], axis=-1)
-    each = each + jnp.sqrt(jnp.sum(jnp.square(terms), axis=-1)) * of_all[..., None, :] + sizes * of_size[..., None, :]
-    return jnp.max(jnp.where(present.reshape(*[1] * (each.ndim - 2), -1, 1), each, 0), axis=-2)
+    of_terms = (
+        ACTIVATION_ERROR * finer * beta + turn * read.other_size[..., None] + reading * read.other_read[..., None]
+    )
+    return Amounts(of_terms, of_norm=jnp.sum(turn * beta, axis=-1), of_size=jnp.sum(reading * beta, axis=-1))
 
 
 def score_bounds(

@@ -26,7 +26,7 @@ from jaxtyping import Array, Bool, Float
 
 from gpt2jax.numerics import centre, einsum
 from gpt2jax.params import Blocks
-from svdtrace.method.bounds import RoundingScale
+from svdtrace.method.bounds import Read, RoundingScale, amounts_of
 
 
 @struct.dataclass
@@ -80,8 +80,12 @@ def written_norms(
     z: Float[Array, "prompt tok head d_head"], grams: Float[Array, "gain head d_head d_head"]
 ) -> Float[Array, "gain prompt tok head"]:
     """`‖γ ⊙ (y C)‖` of what the heads of a layer wrote; see `writing_grams`."""
-    along = einsum("btnh,gnhk->gbtnk", z, grams)
-    return jnp.sqrt(jnp.maximum(jnp.sum(along * z[None], axis=-1), 0))
+    n_prompts, n_tokens, n_heads, _ = z.shape
+    # Head first, so that the product is one of dense matrices: left to XLA on CPU it costs three times as much.
+    by_head = jax.lax.optimization_barrier(jnp.moveaxis(z.reshape(n_prompts * n_tokens, n_heads, -1), 1, 0))
+    square = jnp.sum(einsum("nfh,gnhk->gnfk", by_head, grams) * by_head[None], axis=-1)
+    norm = jnp.sqrt(jnp.maximum(square, 0)).reshape(-1, n_heads, n_prompts, n_tokens)
+    return jnp.moveaxis(norm, 1, -1)
 
 
 def composition_cores(
@@ -171,7 +175,37 @@ def contribute(
 
     Writers that are not present (they stand above the reader) get -inf, which stands for no value.
     """
-    weight = jnp.sum(terms * coefficient[..., None, :, :], axis=-1)
+    return _of_present(jnp.sum(terms * coefficient[..., None, :, :], axis=-1), present)
+
+
+def contribute_bounded(
+    terms: Float[Array, "*block writer slot sv"],
+    sizes: Float[Array, "*block writer slot"],
+    read: Read,
+    present: Bool[Array, " writer"],
+) -> tuple[Float[Array, "*block slot writer"], Float[Array, "*block slot"]]:
+    """`contribute`, and how far rounding may carry each of a firing's c_w (`svdtrace.method.bounds.Amounts`).
+
+    The sums over k are taken in one go over the terms, which are many: a sum at a time costs XLA on CPU as much as
+    making the terms.
+
+    Args:
+        terms: over every k; sizes: ‖x_w‖, with the appended 1 where the method appends it.
+        read: what weighs the terms, and how far that is rounded.
+        present: the writers below the reader.
+    """
+    amounts, along = amounts_of(read), (..., None, slice(None), slice(None))
+    weighed = (terms * read.coefficient[along], jnp.abs(terms) * amounts.of_terms[along], jnp.square(terms))
+    zero = jnp.zeros((), terms.dtype)
+    sums = jax.lax.reduce(weighed, (zero,) * 3, lambda x, y: tuple(map(jnp.add, x, y)), (terms.ndim - 1,))
+    weight, own, square = jax.lax.optimization_barrier(tuple(sums))
+    each = own + jnp.sqrt(square) * amounts.of_norm[..., None, :] + sizes * amounts.of_size[..., None, :]
+    bound = jnp.max(jnp.where(present.reshape(*[1] * (each.ndim - 2), -1, 1), each, 0), axis=-2)
+    return _of_present(weight, present), bound
+
+
+def _of_present(weight: Float[Array, "*block writer slot"], present: Bool[Array, " writer"]) -> Array:
+    """By firing, -inf for writers that are not there."""
     weight = jnp.swapaxes(weight, -1, -2)
     return jnp.where(present.reshape(*[1] * (weight.ndim - 1), -1), weight, -jnp.inf)
 

@@ -35,7 +35,7 @@ def choose_edges(
 
     Args:
         weight: c_w; -inf stands for no writer.
-        bound: of each of a firing's c_w, see `svdtrace.method.bounds.contribution_bound`.
+        bound: of each of a firing's c_w, see `svdtrace.method.contributions.contribute_bounded`.
     """
     total = total_of(weight)
     goal = coverage * total

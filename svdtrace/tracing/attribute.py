@@ -16,12 +16,12 @@ import numpy as np
 from flax import struct
 from jaxtyping import Array, Bool, Float, Int
 
-from svdtrace.method.bounds import Read, contribution_bound, product_bounds
+from svdtrace.method.bounds import Read, product_bounds
 from svdtrace.method.contributions import (
     Reader,
     Written,
     coefficients,
-    contribute,
+    contribute_bounded,
     head_sizes,
     head_terms,
     other_sizes,
@@ -187,8 +187,7 @@ def attribute(
         for own, read, written in zip(readers, *part, strict=True):
             terms = writer_terms(written, own, b_O, method=method, all_writers=all_writers)
             sizes = writer_sizes(written, reader, b_O[: cores.shape[2]], method=method, all_writers=all_writers)
-            weight = contribute(terms, read.coefficient, present)
-            both.append((weight, contribution_bound(terms, sizes, read, present)))
+            both.append(contribute_bounded(terms, sizes, read, present))
         return both
 
     each = head_by_head(read_by, weigh, (reads, collected.written), head, jnp.any(filled, axis=-1))

@@ -19,22 +19,24 @@ NAMED = 20
 
 
 def finite_layer(
-    seen: Mapping[str, Array], traced: Bool[Array, "prompt tok"], allowed: Bool[Array, "prompt 1 dest src"]
+    seen: Mapping[str, Array],
+    traced: Bool[Array, "prompt tok"],
+    allowed: Bool[Array, "prompt 1 dest src"],
+    *sizes: Float[Array, "prompt tok head"],
 ) -> Bool[Array, " prompt"]:
     """Whether all is finite that a layer reads and attends by.
 
-    What it writes shows in the scale of the next layer's LayerNorm.
+    A query or key shows in its token's score with itself, and what the layer writes in the scale of the next LayerNorm.
 
     Args:
         seen: the layer's named values.
         traced: tokens up to the last traced one; allowed: see `gpt2jax.blocks.attention_mask`.
+        sizes: norms that are to be finite, too.
     """
     scale, scores = seen["ln1.hook_scale"][..., 0], seen["attn.hook_attn_scores"]
     read = jnp.isfinite(scale)
-    for name in ("q", "k"):
-        # An overflow of the sum is one of the scores' bounds.
-        size = jnp.sum(jnp.square(seen[f"attn.hook_{name}"]), axis=(-2, -1))
-        read = read & jnp.isfinite(size)
+    for size in sizes:
+        read = read & jnp.all(jnp.isfinite(size), axis=-1)
     pairs = jnp.isfinite(scores) | ~(allowed & traced[:, None, :, None])
     return jnp.all(read | ~traced, axis=1) & jnp.all(pairs, axis=(1, 2, 3))
 

@@ -115,13 +115,14 @@ def observe(
 
     def look(seen: dict[str, Array]) -> dict[str, Any]:
         pattern, score = seen["attn.hook_pattern"], seen["attn.hook_attn_scores"]
+        sizes = _norm(seen["attn.hook_q"]), _norm(seen["attn.hook_k"])
         return {
             "candidates": find_candidates(pattern, score, eligible, count),
-            "sizes": (_norm(seen["attn.hook_q"]), _norm(seen["attn.hook_k"])),
+            "sizes": sizes,
             "scale": seen["ln1.hook_scale"][..., 0],
             # Of [x, 1].
             "read": None if grams is None else jnp.sqrt(jnp.square(_norm(seen["ln1.hook_normalized"])) + 1),
-            "finite": finite_layer(seen, traced, allowed),
+            "finite": finite_layer(seen, traced, allowed, *sizes),
         }
 
     def write(room: Room, seen: dict[str, Array], layer: Array) -> Room:

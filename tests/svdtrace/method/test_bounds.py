@@ -15,7 +15,8 @@ from oracle_model import oracle_model
 
 import gpt2jax
 from svdtrace.config import TraceConfig
-from svdtrace.method.bounds import Read, contribution_bound, rounding_scale
+from svdtrace.method.bounds import Read, rounding_scale
+from svdtrace.method.contributions import contribute_bounded
 from svdtrace.method.decomposition import FLOAT32_EPS, Decomposition
 from svdtrace.method.firings import list_firings
 from svdtrace.tracing.attribute import SIDES
@@ -151,6 +152,7 @@ def test_a_bound_by_hand() -> None:
         other_size=3 * one,
     )
     sizes, present = jnp.asarray([[10.0], [1.0], [99.0]]), jnp.asarray([True, True, False])
-    found = float(contribution_bound(terms, sizes, read, present)[0])
+    weight, bound = contribute_bounded(terms, sizes, read, present)
+    assert np.asarray(weight).tolist() == [[6.0, -1.0, -np.inf]]
     of_first = 5e-5 * 6 + 0.1 * (5 * 2 + 3 * 3) + 0.5 * 5 * 1 + 16 * FLOAT32_EPS * (2 * (10 * 2 + 7 * 3) + 10)
-    assert found == pytest.approx(of_first, rel=8 * FLOAT32_EPS)
+    assert float(bound[0]) == pytest.approx(of_first, rel=8 * FLOAT32_EPS)

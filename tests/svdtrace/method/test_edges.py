@@ -70,7 +70,7 @@ def test_the_cut_is_found_at_every_scale(dtype: type, scale: float) -> None:
     """Catches bits of the wrong width, and a search that does not reach the last of them."""
     with jax.enable_x64(True):
         weight = jnp.asarray(np.asarray([[1.0, 6.0, 3.0, np.nextafter(dtype(3.0), dtype(4.0))]], dtype) * dtype(scale))
-        found = compiled(Contributions(weight, jnp.zeros(1, dtype)), np.asarray(0.65, dtype))
+        found = compiled(weight, jnp.zeros(1, dtype), np.asarray(0.65, dtype))
     assert found.chosen.tolist() == [[False, True, False, True]]
 
 

@@ -135,6 +135,7 @@ def test_points_that_there_are_not(at: str) -> None:
         gpt2jax.residual_contributions(jax_model(params, config), random_tokens(1, 2, config), at)
 
 
+@pytest.mark.full
 def test_logit_effects_of_half_precision_weights():
     """Weights in bfloat16 give effects in float32 that still sum to the logit difference of that very model."""
     config = gpt2jax.GPT2Config(n_layers=2, n_heads=2, d_model=16, d_mlp=32, n_ctx=8, d_vocab=20)

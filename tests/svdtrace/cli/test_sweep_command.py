@@ -93,6 +93,7 @@ def test_answers_are_rounded_for_reading_alone(swept: Path, capsys: pytest.Captu
     assert json.loads(capsys.readouterr().out)["rows"][0][0] == 1 / 3
 
 
+@pytest.mark.full
 def test_bfloat16_says_what_it_changes(
     model_folder: Path, prompt_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):

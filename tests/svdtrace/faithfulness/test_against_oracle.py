@@ -96,7 +96,7 @@ class Case:
         return keep
 
 
-@pytest.fixture(scope="module", params=["folded", "raw"])
+@pytest.fixture(scope="module", params=["folded", pytest.param("raw", marks=pytest.mark.full)])
 def case(request: pytest.FixtureRequest) -> Iterator[Case]:
     params, shape = small_model(4, n_layers=3, sharpness=2.0)
     settings = {"threshold": 0.35, "writers": "all", "processing": request.param, "dtype": "float64"}

@@ -207,6 +207,7 @@ def _over(truth: oracle.Model, firing: Any, members: list[int], x: dict[str, np.
     return sum(S[k] * (rows["dest"] @ U[:, k]) * (rows["src"] @ V[:, k]) for k in members)
 
 
+@pytest.mark.full
 def test_edits_in_one_program_are_those_made_one_by_one(model: gpt2jax.Model, prompts: list[Prompt]):
     """In float32: the same values but for the rounding of sums of d_model terms over three layers."""
     sets = SETS[:2]

@@ -172,6 +172,7 @@ def done(made_up: Published) -> Reproduction:
     return run(made_up)
 
 
+@pytest.mark.full
 def test_other_prompts_are_not_held_against_what_was_published(made_up: Published):
     own = tuple(prompt.tokens for prompt in PROMPTS)
     assert replace(made_up, tokens=own).is_of(PROMPTS)

@@ -138,6 +138,7 @@ def test_killed_at_any_write_it_ends_the_same(model: Any, tmp_path: Path, monkey
 BFLOAT16 = replace(CONFIG, dtype="bfloat16")
 
 
+@pytest.mark.full
 def test_what_bfloat16_changes_is_found_once_and_never_lost(
     model: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):

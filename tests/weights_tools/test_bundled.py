@@ -68,6 +68,7 @@ def test_it_is_what_the_defaults_make(model):
     assert [model.tokenizer.encode(text) for text in texts] == [rebuilt.encode(text) for text in texts]
 
 
+@pytest.mark.full
 def test_every_prompt_fits_it(model):
     for make in (language.ioi, language.ordinary, language.copying):
         assert max(len(prompt.tokens) for prompt in make(2000, model.tokenizer)) <= 80 < model.config.n_ctx

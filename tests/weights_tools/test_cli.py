@@ -14,6 +14,7 @@ from weights_tools.recipe import Recipe
 TINY = "--steps 2 --rows 2 --n-layers 1 --n-heads 2 --d-model 8 --n-ctx 80 --warm-up 1".split()
 
 
+@pytest.mark.full
 def test_train_writes_a_model_with_its_card(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(train_command, "_EVALUATED", 16)
     monkeypatch.setattr(train_command, "_QUICK", 16)

@@ -34,6 +34,7 @@ def test_a_few_updates_lower_the_loss_and_are_reported():
     assert model.tokenizer == TOKENIZER
 
 
+@pytest.mark.full
 def test_the_same_seed_gives_the_same_weights_and_another_one_others():
     first, again, other = (train(replace(TINY, seed=seed)) for seed in (1, 1, 2))
     for left, right in zip(jax.tree.leaves(first.params), jax.tree.leaves(again.params), strict=True):

@@ -67,6 +67,7 @@ def test_names_are_shown_as_they_are(
     assert capsys.readouterr().err.startswith(f"error: {name}/manifest.json: lacks ")
 
 
+@pytest.mark.full
 def test_the_whole_command_is_counted(
     tmp_path: Path, model_folder: Path, prompt_file: Path, capsys: pytest.CaptureFixture[str]
 ):

@@ -102,7 +102,7 @@ def compare(chunk: Any, place: tuple[int, int], true: Mapping[str, Any], worst: 
             worst.flagged += 1
 
 
-@pytest.mark.parametrize("processing", ["raw", "folded"])
+@pytest.mark.parametrize("processing", ["raw", pytest.param("folded", marks=pytest.mark.full)])
 @pytest.mark.parametrize("kind", ["random", "clustered"])
 def test_no_number_is_further_off_than_its_bound(kind: str, processing: str) -> None:
     """Catches a bound that leaves out how vectors turn, what a slice's edge mixes in, or what cancels; and one so wide
@@ -117,7 +117,9 @@ def test_no_number_is_further_off_than_its_bound(kind: str, processing: str) -> 
     assert kind == "clustered" or worst.bounds <= 1, worst
 
 
-@pytest.mark.parametrize("method", [pytest.param("paper", marks=pytest.mark.full), "all"])
+@pytest.mark.parametrize(
+    "method", [pytest.param("paper", marks=pytest.mark.full), pytest.param("all", marks=pytest.mark.full)]
+)
 def test_the_bounds_hold_where_coefficients_are_signs(method: str) -> None:
     """Catches a bound without the 1 that these methods append."""
     for model in (random_model(8), clustered(8)):

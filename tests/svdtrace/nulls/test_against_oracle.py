@@ -57,7 +57,9 @@ class Both:
         return self.known[kind, null]
 
 
-@pytest.fixture(scope="module", params=SETTINGS)
+@pytest.fixture(
+    scope="module", params=[SETTINGS[0], *(pytest.param(each, marks=pytest.mark.full) for each in SETTINGS[1:])]
+)
 def both(request: pytest.FixtureRequest) -> Both:
     (params, config), chosen = request.param
     settings = svdtrace.TraceConfig(**chosen, dtype="float64")

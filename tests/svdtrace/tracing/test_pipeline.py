@@ -66,6 +66,7 @@ def test_memory_of_another_shape_is_left_alone(prepared: Prepared):
     np.testing.assert_array_equal(before.z, kept)
 
 
+@pytest.mark.full
 def test_threads_find_what_one_finds(prepared: Prepared, monkeypatch: pytest.MonkeyPatch):
     """Catches layers out of order, and settings that a thread does not have."""
     config = replace(CONFIG, dtype="float64")
@@ -86,7 +87,7 @@ def test_threads_find_what_one_finds(prepared: Prepared, monkeypatch: pytest.Mon
         assert_equal(mine.result, other.result)
 
 
-@pytest.mark.parametrize("method", ["exact", "paper"])
+@pytest.mark.parametrize("method", ["exact", pytest.param("paper", marks=pytest.mark.full)])
 def test_what_is_compiled_beforehand_is_what_is_called(prepared: Prepared, method: str):
     """Catches programs compiled for other shapes, types or settings than firings come in."""
     config = replace(CONFIG, method=method, tau=0.9)

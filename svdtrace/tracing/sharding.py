@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import fields, replace
-from functools import lru_cache, partial
+from functools import lru_cache
 from typing import Any
 
 import jax
@@ -124,8 +124,10 @@ def collect_by_device(
     local = replace(blocks, prompt=blocks.prompt % n_prompts)
     axes = [0 if isinstance(leaf, np.ndarray) else _PROMPT_AXES.get(name, 1) for name, leaf in _named(observed, local)]
     specs = (*(P(*[None] * axis, PROMPT) for axis in axes), P())
-    shapes = jax.eval_shape(partial(collect, n_layers=n_layers, sides=sides), observed, local, layer)
-    outputs = (P(PROMPT),) * len(jax.tree.leaves(shapes))
+    # Queries and keys; ‖x̃‖ of both ends; of each side what was written, the scale, norms of what heads wrote, the rest.
+    n_read = 0 if observed.read is None else 2
+    n_written = 2 + (observed.written is not None) + (observed.mlp_out is not None)
+    outputs = (P(PROMPT),) * (2 + n_read + n_written * len(sides))
     return _on_devices(collect, (observed, local, layer), specs, outputs, mesh, n_layers=n_layers, sides=sides)
 
 

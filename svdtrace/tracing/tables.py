@@ -112,7 +112,7 @@ class Written:
     @classmethod
     def of(cls, heads: RootHeads, rows: np.ndarray, order: WriterOrder, tokenizer: Tokenizer | None) -> Written:
         """The columns of some rows of a batch; without a tokenizer a token's text is its id."""
-        effect = np.asarray(heads.effect)[rows].reshape(len(rows), -1)
+        effect = np.asarray(heads.effect)[rows].reshape(len(rows), order.n_layers * order.n_heads)
         effects: list[list[tuple[str, float]]] = [[] for _ in effect]
         for prompt, writer in np.argwhere(np.asarray(heads.chosen)[rows].reshape(effect.shape)):
             effects[prompt].append((order.labels[writer], float(effect[prompt, writer])))

@@ -26,7 +26,7 @@ SHALLOW = small_model(1, n_layers=2, d_vocab=19)
 LENGTHS = (8, 6, 8, 8, 7, 8)
 SETTINGS = [
     ((PARAMS, CONFIG), {"method": "exact", "writers": "all", "processing": "raw", "threshold": 0.35}),
-    (SHALLOW, {"method": "paper", "threshold": 0.3, "tau": 0.9}),
+    pytest.param((SHALLOW, {"method": "paper", "threshold": 0.3, "tau": 0.9}), marks=pytest.mark.full),
     pytest.param((SHALLOW, {"method": "all", "threshold": 0.3, "sides": "src"}), marks=pytest.mark.full),
 ]
 # Everything runs in float64: sums of a few hundred terms, each after a forward pass of some dozen products in a row.
@@ -57,9 +57,7 @@ class Both:
         return self.known[kind, null]
 
 
-@pytest.fixture(
-    scope="module", params=[SETTINGS[0], *(pytest.param(each, marks=pytest.mark.full) for each in SETTINGS[1:])]
-)
+@pytest.fixture(scope="module", params=SETTINGS)
 def both(request: pytest.FixtureRequest) -> Both:
     (params, config), chosen = request.param
     settings = svdtrace.TraceConfig(**chosen, dtype="float64")

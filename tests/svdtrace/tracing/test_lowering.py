@@ -161,8 +161,9 @@ def run_training() -> None:
         train(Recipe(steps=1, rows=2, n_layers=1, n_heads=2, d_model=8, n_ctx=32, warm_up=1))
 
 
-QUICK = (run_model, run_public_functions, run_decomposition, run_trace, run_on_a_mesh, run_bench)
-RUNS = (*QUICK, run_nulls, run_characterise, run_circuit, run_interventions, run_training)
+QUICK = (run_model, run_decomposition, run_trace)
+LONG = (run_public_functions, run_on_a_mesh, run_bench, run_nulls, run_characterise, run_circuit)
+RUNS = (*QUICK, *LONG, run_interventions, run_training)
 
 
 @cache

@@ -14,6 +14,7 @@ from svdtrace.graphs.names import edges_of, in_our_form
 from svdtrace.output.seconds import spent
 from svdtrace.prompts.edge_names import OUTPUT
 from svdtrace.results.emptiness import why_empty
+from svdtrace.tracing.finite import NONE, left_out
 from svdtrace.tracing.rounding import ROUNDING, sentence
 
 if TYPE_CHECKING:
@@ -38,6 +39,7 @@ def summary(trace: Trace) -> dict[str, Any]:
         "mean_slice": round(float(size.mean()), 3) if len(size) else None,
         "d_head": manifest["model"]["d_head"],
         "near_ties": manifest["near_ties"],
+        "not_finite": manifest.get("not_finite", NONE),
         "firings_per_head": firings_per_head(trace),
         "strongest_edges": strongest(trace.graph()),
         "why_empty": why_empty(manifest),
@@ -90,6 +92,8 @@ def show(console: Console, content: dict[str, Any]) -> None:
         f"threshold, {counted(content['near_ties']['firings'], 'firing')} and "
         f"{counted(content['near_ties']['edges'], 'edge')} near a tie; {spent(content['seconds'])}"
     )
+    if (unusable := left_out(content["not_finite"])) is not None:
+        console.print(unusable)
     if content["why_empty"]:
         console.print(content["why_empty"])
     elif content["firings"] < content["firings_in_all"]:

@@ -136,6 +136,7 @@ def _summary(manifest: dict[str, Any], last: Progress) -> dict[str, Any]:
         "firings": manifest["counts"]["firings"],
         "edges": manifest["counts"]["edges"],
         "near_ties": manifest["near_ties"],
+        "not_finite": manifest["not_finite"],
         "resumed_prompts": last.earlier.prompts,
         "bucket_edges": plan["bucket_edges"],
         "batch_sizes": plan["batch_sizes"],
@@ -148,6 +149,7 @@ def _summary(manifest: dict[str, Any], last: Progress) -> dict[str, Any]:
 
 
 def _closing(content: dict[str, Any], seconds: float) -> Iterator[str]:
+    from svdtrace.tracing.finite import left_out
     from svdtrace.tracing.rounding import ROUNDING, sentence
 
     lengths = ", ".join(map(str, content["bucket_edges"]))
@@ -168,6 +170,8 @@ def _closing(content: dict[str, Any], seconds: float) -> Iterator[str]:
             f"{seconds:.1f} s: {content['prompts_per_second']:,.0f} prompts/s, "
             f"{content['firings_per_second']:,.0f} firings/s"
         )
+    if (unusable := left_out(content["not_finite"])) is not None:
+        yield unusable
     if content["why_empty"]:
         yield content["why_empty"]
     if ROUNDING in content:

@@ -16,6 +16,8 @@ from svdtrace.errors import ModelError
 from svdtrace.prompts.prompt import Prompt
 
 NAMED = 20
+NONE: Mapping[str, Any] = {"prompts": 0, "named": []}
+"""What the manifest of an earlier version stands for, which says nothing of it."""
 
 
 def finite_layer(
@@ -55,6 +57,16 @@ def not_finite(prompts: Sequence[Prompt], places: Iterable[int]) -> dict[str, An
     """What a manifest says of the prompts at some places: how many they are, and the first of them by name."""
     places = sorted(int(each) for each in places)
     return {"prompts": len(places), "named": [prompt_name(prompts[each], each) for each in places[:NAMED]]}
+
+
+def left_out(said: Mapping[str, Any]) -> str | None:
+    """The same in one sentence; `None` where every prompt is finite."""
+    if not said["prompts"]:
+        return None
+    named = ", ".join(said["named"])
+    more = f" and {said['prompts'] - len(said['named']):,} more" if said["prompts"] > len(said["named"]) else ""
+    are = "1 prompt is" if said["prompts"] == 1 else f"{said['prompts']:,} prompts are"
+    return f"{are} left out, since activations are not finite: {named}{more}"
 
 
 def refuse_nothing_finite(said: Mapping[str, Any], count: int) -> None:

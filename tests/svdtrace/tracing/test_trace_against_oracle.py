@@ -12,6 +12,7 @@ import gpt2jax
 import svdtrace
 from svdtrace.graphs import formats
 from svdtrace.graphs.paper import paper_graph, prompt_firings
+from svdtrace.method.bounds import ACTIVATION_ERROR
 from svdtrace.prompts import Prompt
 from svdtrace.tracing.roots import parse_roots
 

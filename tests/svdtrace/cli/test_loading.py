@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
 
 import svdtrace
 from svdtrace.cli import main
 from svdtrace.cli.loading import places_of, read_prompts
 from svdtrace.cli.options import PromptChoice
+from svdtrace.cli.places import said_at_places
 
 
 def test_an_empty_line_is_counted_in_a_traces_tables(
@@ -36,9 +38,58 @@ def test_an_empty_line_is_counted_in_a_traces_tables(
 def test_texts_come_after_a_file_of_prompts(model_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     model = svdtrace.bundled_model()
     path = tmp_path / "p.jsonl"
-    for lines, places in (([], None), ([""], [1, 2, 3])):
+    for lines, places in (([], [0, 1, 2]), ([""], [1, 2, 3])):
         path.write_text("\n".join([*lines, json.dumps({"text": "Mary"})]))
         choice = PromptChoice(prompts=str(path), text=("John", "Mary and John"))
         found = read_prompts(choice, model.tokenizer, model.config)
         assert places_of(found) == places
     assert capsys.readouterr().err == f"note: {path}: 1 line is empty; later prompts keep the numbers of their lines\n"
+
+
+@pytest.fixture
+def with_empty_lines(prompt_file: Path, tmp_path: Path) -> Path:
+    """The three prompts with an empty line before each but the first."""
+    path = tmp_path / "empty.jsonl"
+    path.write_text("\n".join(prompt_file.read_text().splitlines(keepends=True)))
+    return path
+
+
+def test_every_command_numbers_prompts_as_their_lines_are(
+    model_folder: Path, prompt_file: Path, with_empty_lines: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    """Catches a note that prompts keep their lines' numbers above tables in which they do not."""
+    model = ["--model", str(model_folder), "--quiet"]
+    commands = {
+        "intervene": ["--edges", "0.1:1.1@7:IO/dest", "--direction", "ablate", "--where", "local"],
+        "characterise": ["--threshold", "0.3", "--contrast", str(prompt_file), "--most-pairs", "0"],
+    }
+    tables = {"intervene": ["interventions", "measures"], "characterise": ["vectors_by_prompt", "firing_products"]}
+    for command, options in commands.items():
+        for source in (prompt_file, with_empty_lines):
+            out = str(tmp_path / f"{command}-{source.stem}")
+            assert main([command, *model, "--prompts", str(source), *options, "--out", out]) == 0
+        plain, numbered = (tmp_path / f"{command}-{name}" for name in ("prompts", "empty"))
+        for name in tables[command]:
+            own, other = (pq.read_table(folder / f"{name}.parquet").to_pylist() for folder in (numbered, plain))
+            assert other
+            for row in other:
+                row["prompt"] *= 1 if row.get("data_set") == "contrast" else 2
+            assert own == other, name
+        assert json.loads((numbered / "manifest.json").read_text())["prompts"]["rejected"] == 2
+    capsys.readouterr()
+    assert main(["tokens", "--model", str(model_folder), "--prompts", str(with_empty_lines), "--json"]) == 0
+    assert [each["prompt"] for each in json.loads(capsys.readouterr().out)["prompts"]] == [0, 2, 4]
+
+
+def test_a_manifest_names_prompts_by_their_lines():
+    said = {
+        "prompts": {"count": 2, "rejected": 0},
+        "near_ties": {"pairs": 1, "named": ["prompt 1: 2.1@7:4 (slice)"]},
+        "not_finite": {"prompts": 1, "named": ['prompt 0 ("prompt 1")']},
+        "chance": {"not_finite": {"prompts": 1, "named": ["prompt 2"]}},
+    }
+    told = said_at_places(said, [1, 4, 6], 4)
+    assert told["prompts"] == {"count": 2, "rejected": 4}
+    assert told["near_ties"]["named"] == ["prompt 4: 2.1@7:4 (slice)"]
+    assert told["not_finite"]["named"] == ['prompt 1 ("prompt 1")']
+    assert told["chance"]["not_finite"]["named"] == ["prompt 6"]

@@ -112,7 +112,8 @@ class Written:
     @classmethod
     def of(cls, heads: RootHeads, rows: np.ndarray, order: WriterOrder, tokenizer: Tokenizer | None) -> Written:
         """The columns of some rows of a batch; without a tokenizer a token's text is its id."""
-        effect = np.asarray(heads.effect)[rows].reshape(len(rows), -1)
+        # Their sizes in full, since all of a batch's prompts may be left out.
+        effect = np.asarray(heads.effect)[rows].reshape(len(rows), np.size(heads.effect[0]))
         effects: list[list[tuple[str, float]]] = [[] for _ in effect]
         for prompt, writer in np.argwhere(np.asarray(heads.chosen)[rows].reshape(effect.shape)):
             effects[prompt].append((order.labels[writer], float(effect[prompt, writer])))

@@ -46,38 +46,34 @@ def test_texts_come_after_a_file_of_prompts(model_folder: Path, tmp_path: Path, 
     assert capsys.readouterr().err == f"note: {path}: 1 line is empty; later prompts keep the numbers of their lines\n"
 
 
-@pytest.fixture
-def with_empty_lines(prompt_file: Path, tmp_path: Path) -> Path:
-    """The three prompts with an empty line before each but the first."""
-    path = tmp_path / "empty.jsonl"
-    path.write_text("\n".join(prompt_file.read_text().splitlines(keepends=True)))
-    return path
-
-
 def test_every_command_numbers_prompts_as_their_lines_are(
-    model_folder: Path, prompt_file: Path, with_empty_lines: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    model_folder: Path, prompt_file: Path, traced: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):
     """Catches a note that prompts keep their lines' numbers above tables in which they do not."""
-    model = ["--model", str(model_folder), "--quiet"]
-    commands = {
-        "intervene": ["--edges", "0.1:1.1@7:IO/dest", "--direction", "ablate", "--where", "local"],
-        "characterise": ["--threshold", "0.3", "--contrast", str(prompt_file), "--most-pairs", "0"],
-    }
-    tables = {"intervene": ["interventions", "measures"], "characterise": ["vectors_by_prompt", "firing_products"]}
-    for command, options in commands.items():
-        for source in (prompt_file, with_empty_lines):
-            out = str(tmp_path / f"{command}-{source.stem}")
-            assert main([command, *model, "--prompts", str(source), *options, "--out", out]) == 0
-        plain, numbered = (tmp_path / f"{command}-{name}" for name in ("prompts", "empty"))
-        for name in tables[command]:
-            own, other = (pq.read_table(folder / f"{name}.parquet").to_pylist() for folder in (numbered, plain))
-            assert other
-            for row in other:
-                row["prompt"] *= 1 if row.get("data_set") == "contrast" else 2
-            assert own == other, name
-        assert json.loads((numbered / "manifest.json").read_text())["prompts"]["rejected"] == 2
+    path = tmp_path / "empty.jsonl"
+    path.write_text("\n".join(prompt_file.read_text().splitlines(keepends=True)))
+    model = ["--model", str(model_folder), "--prompts", str(path)]
+
+    edit = ["--edges", "0.1:1.1@7:IO/dest", "--direction", "ablate", "--where", "local", "--quiet"]
+    assert main(["intervene", *model, *edit, "--out", str(tmp_path / "edited")]) == 0
+    known = svdtrace.read(traced).prompts["logit_difference"].to_pylist()
+    for name in ("interventions", "measures"):
+        table = pq.read_table(tmp_path / "edited" / f"{name}.parquet")
+        assert table["prompt"].to_pylist() == [0, 2, 4]
+        if name == "interventions":
+            assert table["logit_difference_before"].to_pylist() == pytest.approx(known, rel=1e-4)
+
+    beside = ["--threshold", "0.3", "--contrast", str(prompt_file), "--most-pairs", "0", "--quiet"]
+    assert main(["characterise", *model, *beside, "--out", str(tmp_path / "heads")]) == 0
+    rows = pq.read_table(tmp_path / "heads" / "vectors_by_prompt.parquet").to_pylist()
+    own, other = ([row for row in rows if row["data_set"] == name] for name in ("prompts", "contrast"))
+    assert own
+    assert [row | {"data_set": "prompts", "prompt": 2 * row["prompt"]} for row in other] == own
+    for folder in ("edited", "heads"):
+        assert json.loads((tmp_path / folder / "manifest.json").read_text())["prompts"]["rejected"] == 2
+
     capsys.readouterr()
-    assert main(["tokens", "--model", str(model_folder), "--prompts", str(with_empty_lines), "--json"]) == 0
+    assert main(["tokens", *model, "--json"]) == 0
     assert [each["prompt"] for each in json.loads(capsys.readouterr().out)["prompts"]] == [0, 2, 4]
 
 

@@ -109,7 +109,7 @@ def _at_places(found: Characterisation, given: dict[str, list[Prompt]]) -> Chara
     both = found.tables["vectors_by_prompt"]
     parts = [at_places({"": both.filter(pc.field("data_set") == name)}, at)[""] for name, at in places.items()]
     tables = found.tables | at_places(alone, places[PROMPTS]) | {"vectors_by_prompt": pa.concat_tables(parts)}
-    said = said_at_places(found.manifest, places[PROMPTS], passed_over(given[PROMPTS]))
+    said = said_at_places(found.manifest, places[PROMPTS], {"rejected": passed_over(given[PROMPTS])})
     said["data_sets"] = {name: named_at_places(each, places[name]) for name, each in said["data_sets"].items()}
     return replace(found, tables=tables, manifest=said)
 

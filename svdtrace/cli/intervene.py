@@ -84,13 +84,13 @@ def run(options: Options) -> int:
     if trace is not None and options.file.config is None:
         tracing = TraceConfig.from_dict(trace.manifest["config"])
     model = load_model(options.inputs, options.voice)
-    prompts, places, rejected = _prompts(options, model, trace)
+    prompts, places, said = _prompts(options, model, trace)
     edges = _edges(options.chosen, trace)
     config = InterventionConfig(**asdict(options.settings), seed=options.prompts.seed)
     with progress("editing", options.voice) as advance:
         found = intervene(model, prompts, edges, config, tracing=tracing, progress=advance)
     tables = at_places({"table": found.table, "measures": found.measures}, places)
-    found = replace(found, **tables, manifest=said_at_places(found.manifest, places, rejected))
+    found = replace(found, **tables, manifest=said_at_places(found.manifest, places, said))
     found.save(options.out)
     found.manifest["seconds"] = count_seconds(options.out, began)
     rows = found.summary().to_pylist()
@@ -118,9 +118,11 @@ def _check(chosen: EdgeChoice) -> None:
         raise OptionError(f"--strongest is {chosen.strongest}; give 1 or more")
 
 
-def _prompts(options: Options, model: gpt2jax.Model, trace: Trace | None) -> tuple[list[Prompt], list[int], int]:
-    """The prompts given, else those of the trace, which must be of this model; their places in their input, and how
-    many records of that are none of them.
+def _prompts(
+    options: Options, model: gpt2jax.Model, trace: Trace | None
+) -> tuple[list[Prompt], list[int], dict[str, Any]]:
+    """The prompts given, else those of the trace, which must be of this model; their places in their input, and what
+    a manifest says of that: how many of its records were passed over and, of a trace, the hash of all its prompts.
     """
     from gpt2jax.fingerprint import fingerprint
     from svdtrace.cli.loading import passed_over, places_of, read_prompts
@@ -130,9 +132,9 @@ def _prompts(options: Options, model: gpt2jax.Model, trace: Trace | None) -> tup
         raise OptionError(f"{options.chosen.folder}: is a trace of another model; name its model with --model")
     if trace is None or options.prompts.prompts is not None or options.prompts.text:
         prompts = read_prompts(options.prompts, model.tokenizer, model.config)
-        return prompts, places_of(prompts), passed_over(prompts)
-    places, rejected = trace.prompts["prompt"].to_pylist(), trace.manifest["prompts"].get("rejected", 0)
-    return prompts_of(trace.prompts), places, rejected
+        return prompts, places_of(prompts), {"rejected": passed_over(prompts)}
+    said = {name: value for name, value in trace.manifest["prompts"].items() if name in ("rejected", "sha256")}
+    return prompts_of(trace.prompts), trace.prompts["prompt"].to_pylist(), said
 
 
 def _edges(chosen: EdgeChoice, trace: Trace | None) -> list[str]:

@@ -21,14 +21,14 @@ def at_places(tables: Mapping[str, pa.Table], places: Sequence[int]) -> dict[str
     }
 
 
-def said_at_places(manifest: Mapping[str, Any], places: Sequence[int], rejected: int) -> dict[str, Any]:
+def said_at_places(manifest: Mapping[str, Any], places: Sequence[int], prompts: Mapping[str, Any]) -> dict[str, Any]:
     """A manifest that names prompts by their places in the input.
 
     Args:
-        rejected: how many records of the input are none of these prompts.
+        prompts: what else is to be said of them under this name, such as how many records of the input are `rejected`.
     """
     told = named_at_places(manifest, places)
-    told["prompts"] = told["prompts"] | {"rejected": rejected}
+    told["prompts"] = told["prompts"] | dict(prompts)
     # What was held against chance names prompts of its own.
     return told | ({"chance": named_at_places(told["chance"], places)} if "chance" in told else {})
 

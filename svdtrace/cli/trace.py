@@ -44,10 +44,10 @@ def run(options: Options) -> int:
     model = load_model(options.inputs, options.voice)
     prompts = read_prompts(options.prompts, model.tokenizer, model.config)
     found = examined(model, prompts, options.settings, options.evidence, options.prompts.seed, options.voice)
-    if passed_over(prompts):
+    if many := passed_over(prompts):
         places = places_of(prompts)
         tables = at_places({name: getattr(found, name) for name in ("prompts", "firings", "edges")}, places)
-        found = replace(found, **tables, manifest=said_at_places(found.manifest, places, passed_over(prompts)))
+        found = replace(found, **tables, manifest=said_at_places(found.manifest, places, {"rejected": many}))
     found.save(options.out)
     seconds = count_seconds(options.out, began)
     content = {"command": "trace", "out": str(options.out), **summary(found), "seconds": seconds}

@@ -99,7 +99,8 @@ def characterise(
                 sets[name] = usage_of(prepared, given, config, most_pairs=most_pairs, seed=seed, progress=told)
         example = meaning_tables.example_firing(sets[PROMPTS], firing)
         tables = _tables(prepared, config, sets, names, clock) | _meaning(prepared, config, sets, example, seed, clock)
-    manifest = _manifest(prepared, config, sets, tables, {"seed": seed, "most_pairs": most_pairs})
+    draws = {"seed": seed, "most_pairs": most_pairs}
+    manifest = _manifest(prepared, config, data_sets, sets, tables, draws)
     return Characterisation(tables, manifest | {"seconds": clock.rounded()})
 
 
@@ -158,20 +159,21 @@ def _meaning(
 def _manifest(
     prepared: Prepared,
     config: TraceConfig,
+    given: dict[str, list[Prompt]],
     sets: dict[str, HeadUsage],
     tables: dict[str, pa.Table],
     draws: dict[str, int],
 ) -> dict[str, Any]:
-    main = sets[PROMPTS].prompts
+    hashes = {name: prompts_hash(prompts) for name, prompts in given.items()}
     return {
         **versions(),
         "command": "characterise",
         "config": config.to_dict(),
         **draws,
         "model": model_facts(prepared),
-        "prompts": {"count": len(main), "sha256": prompts_hash(main), "rejected": 0},
+        "prompts": {"count": len(sets[PROMPTS].prompts), "sha256": hashes[PROMPTS], "rejected": 0},
         "not_finite": sets[PROMPTS].not_finite,
-        "data_sets": {name: _facts(usage) for name, usage in sets.items()},
+        "data_sets": {name: _facts(usage) | {"sha256": hashes[name]} for name, usage in sets.items()},
         "counts": {"firings": len(sets[PROMPTS].firings), **{name: table.num_rows for name, table in tables.items()}},
         "device": device_facts(config),
     }
@@ -183,7 +185,6 @@ def _facts(usage: HeadUsage) -> dict[str, Any]:
     return {
         "prompts": len(usage.prompts),
         "not_finite": usage.not_finite,
-        "sha256": prompts_hash(usage.prompts),
         "firings": len(size),
         "idle_pairs": int(idle.sum()),
         "sampled": usage.sampled,

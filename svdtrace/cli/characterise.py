@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -52,6 +52,7 @@ def run(options: Options) -> int:
 
     from svdtrace import prompts as sources
     from svdtrace.characterisation import characterise
+    from svdtrace.characterisation.characterising import CONTRAST, PROMPTS
     from svdtrace.cli.loading import load_model, read_prompts
     from svdtrace.cli.terminal import console, print_json, progress
     from svdtrace.errors import OptionError
@@ -79,6 +80,7 @@ def run(options: Options) -> int:
             seed=options.prompts.seed,
             progress=None if advance is None else lambda _, done, total: advance(done, total),
         )
+    found = _at_places(found, {PROMPTS: prompts} | ({} if contrast is None else {CONTRAST: contrast}))
     found.save(options.out)
     seconds = count_seconds(options.out, began)
     content = {"command": "characterise", "out": str(options.out), **summary(found), "seconds": seconds}
@@ -89,6 +91,27 @@ def run(options: Options) -> int:
         show(terminal, content)
         terminal.say(f"Written to {options.out}, tables and pictures")
     return 0
+
+
+def _at_places(found: Characterisation, given: dict[str, list[Prompt]]) -> Characterisation:
+    """The characterisation with the prompts of each data set numbered as their lines are."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    from svdtrace.characterisation.characterising import PROMPTS
+    from svdtrace.cli.loading import passed_over, places_of
+    from svdtrace.cli.places import at_places, named_at_places, said_at_places
+
+    if not any(map(passed_over, given.values())):
+        return found
+    places = {name: places_of(prompts) for name, prompts in given.items()}
+    alone = {name: table for name, table in found.tables.items() if "data_set" not in table.column_names}
+    both = found.tables["vectors_by_prompt"]
+    parts = [at_places({"": both.filter(pc.field("data_set") == name)}, at)[""] for name, at in places.items()]
+    tables = found.tables | at_places(alone, places[PROMPTS]) | {"vectors_by_prompt": pa.concat_tables(parts)}
+    said = said_at_places(found.manifest, places[PROMPTS], {"rejected": passed_over(given[PROMPTS])})
+    said["data_sets"] = {name: named_at_places(each, places[name]) for name, each in said["data_sets"].items()}
+    return replace(found, tables=tables, manifest=said)
 
 
 def _names(given: str | None, prompts: list[Prompt], model: gpt2jax.Model) -> frozenset[int] | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -73,6 +73,7 @@ def run(options: Options) -> int:
     _check(options.chosen)
 
     from svdtrace.cli.loading import load_model
+    from svdtrace.cli.places import at_places, said_at_places
     from svdtrace.cli.terminal import console, print_json, progress
     from svdtrace.folders.reading import read
     from svdtrace.interventions.intervening import intervene
@@ -83,11 +84,13 @@ def run(options: Options) -> int:
     if trace is not None and options.file.config is None:
         tracing = TraceConfig.from_dict(trace.manifest["config"])
     model = load_model(options.inputs, options.voice)
-    prompts = _prompts(options, model, trace)
+    prompts, places, said = _prompts(options, model, trace)
     edges = _edges(options.chosen, trace)
     config = InterventionConfig(**asdict(options.settings), seed=options.prompts.seed)
     with progress("editing", options.voice) as advance:
         found = intervene(model, prompts, edges, config, tracing=tracing, progress=advance)
+    tables = at_places({"table": found.table, "measures": found.measures}, places)
+    found = replace(found, **tables, manifest=said_at_places(found.manifest, places, said))
     found.save(options.out)
     found.manifest["seconds"] = count_seconds(options.out, began)
     rows = found.summary().to_pylist()
@@ -115,22 +118,23 @@ def _check(chosen: EdgeChoice) -> None:
         raise OptionError(f"--strongest is {chosen.strongest}; give 1 or more")
 
 
-def _prompts(options: Options, model: gpt2jax.Model, trace: Trace | None) -> list[Prompt]:
-    """The prompts given, else those of the trace, which must be of this model."""
+def _prompts(
+    options: Options, model: gpt2jax.Model, trace: Trace | None
+) -> tuple[list[Prompt], list[int], dict[str, Any]]:
+    """The prompts given, else those of the trace, which must be of this model; their places in their input, and what
+    a manifest says of that: how many of its records were passed over and, of a trace, the hash of all its prompts.
+    """
     from gpt2jax.fingerprint import fingerprint
-    from svdtrace.cli.loading import read_prompts
+    from svdtrace.cli.loading import passed_over, places_of, read_prompts
     from svdtrace.results.prompts import prompts_of
 
     if trace is not None and fingerprint(model) != trace.manifest["model"].get("fingerprint"):
         raise OptionError(f"{options.chosen.folder}: is a trace of another model; name its model with --model")
     if trace is None or options.prompts.prompts is not None or options.prompts.text:
-        return read_prompts(options.prompts, model.tokenizer, model.config)
-    if trace.manifest["prompts"].get("rejected"):
-        raise OptionError(
-            f"{options.chosen.folder}: some of its prompts were rejected, so that their numbers do not run through; "
-            "give the prompts with --prompts"
-        )
-    return prompts_of(trace.prompts)
+        prompts = read_prompts(options.prompts, model.tokenizer, model.config)
+        return prompts, places_of(prompts), {"rejected": passed_over(prompts)}
+    said = {name: value for name, value in trace.manifest["prompts"].items() if name in ("rejected", "sha256")}
+    return prompts_of(trace.prompts), trace.prompts["prompt"].to_pylist(), said
 
 
 def _edges(chosen: EdgeChoice, trace: Trace | None) -> list[str]:

@@ -70,15 +70,18 @@ def read_prompts(choice: PromptChoice, tokenizer: Tokenizer | None, config: GPT2
     return found + [replace(prompt, place=before + number) for number, prompt in enumerate(texts)]
 
 
-def places_of(prompts: Sequence[Prompt]) -> list[int] | None:
-    """The prompts' places in their input, where something of it was passed over; else `None`."""
-    places = [number if prompt.place is None else prompt.place for number, prompt in enumerate(prompts)]
-    return None if places == list(range(len(prompts))) else places
+def places_of(prompts: Sequence[Prompt]) -> list[int]:
+    """The prompts' 0-based places in their input."""
+    return [number if prompt.place is None else prompt.place for number, prompt in enumerate(prompts)]
+
+
+def passed_over(prompts: Sequence[Prompt]) -> int:
+    """How many empty lines stand before the last of the prompts."""
+    return places_of(prompts)[-1] + 1 - len(prompts)
 
 
 def _tell_empty(source: str, prompts: Sequence[Prompt]) -> None:
-    places = places_of(prompts)
-    if places is not None:
-        many = places[-1] + 1 - len(places)
+    many = passed_over(prompts)
+    if many:
         lines = "1 line is" if many == 1 else f"{many:,} lines are"
         print(f"note: {source}: {lines} empty; later prompts keep the numbers of their lines", file=sys.stderr)

@@ -28,16 +28,17 @@ class Options:
 
 def run(options: Options) -> int:
     """Print a table for each prompt."""
-    from svdtrace.cli.loading import load_tokenizer, read_prompts
+    from svdtrace.cli.loading import load_tokenizer, places_of, read_prompts
     from svdtrace.cli.terminal import console, print_json, table
 
     tokenizer, config = load_tokenizer(options.inputs)
     prompts = read_prompts(options.prompts, tokenizer, config)
+    placed = list(zip(places_of(prompts), prompts, strict=True))
     if options.voice.json:
-        print_json({"command": "tokens", "prompts": [_plain(place, prompt) for place, prompt in enumerate(prompts)]})
+        print_json({"command": "tokens", "prompts": [_plain(*each) for each in placed]})
         return 0
     terminal = console()
-    for place, prompt in enumerate(prompts):
+    for place, prompt in placed:
         name = f"prompt {place}" if prompt.id is None else f"prompt {place} ({prompt.id})"
         rows = [
             (position, token, _quoted(string), ", ".join(_roles_at(prompt, position)))

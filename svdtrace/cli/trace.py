@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 from svdtrace.cli.options import EvidenceChoice, Flat, Tracing
-
-if TYPE_CHECKING:
-    from svdtrace.tracing.trace import Trace
 
 
 @dataclass(frozen=True)
@@ -38,7 +35,8 @@ def run(options: Options) -> int:
     check_folder(options.out)
 
     from svdtrace.cli.evidence import examined
-    from svdtrace.cli.loading import load_model, places_of, read_prompts
+    from svdtrace.cli.loading import load_model, passed_over, places_of, read_prompts
+    from svdtrace.cli.places import at_places, said_at_places
     from svdtrace.cli.summary import show, summary
     from svdtrace.cli.terminal import console, print_json
     from svdtrace.output.seconds import count_seconds
@@ -46,7 +44,10 @@ def run(options: Options) -> int:
     model = load_model(options.inputs, options.voice)
     prompts = read_prompts(options.prompts, model.tokenizer, model.config)
     found = examined(model, prompts, options.settings, options.evidence, options.prompts.seed, options.voice)
-    found = _at_places(found, places_of(prompts))
+    if many := passed_over(prompts):
+        places = places_of(prompts)
+        tables = at_places({name: getattr(found, name) for name in ("prompts", "firings", "edges")}, places)
+        found = replace(found, **tables, manifest=said_at_places(found.manifest, places, {"rejected": many}))
     found.save(options.out)
     seconds = count_seconds(options.out, began)
     content = {"command": "trace", "out": str(options.out), **summary(found), "seconds": seconds}
@@ -57,19 +58,3 @@ def run(options: Options) -> int:
         show(terminal, content)
         terminal.say(f"Written to {options.out}; open {options.out / 'report.html'}")
     return 0
-
-
-def _at_places(found: Trace, places: list[int] | None) -> Trace:
-    """The trace with its prompts numbered as their lines are, where some of these were empty."""
-    if places is None:
-        return found
-    from svdtrace.tracing.near_ties import renumbered
-    from svdtrace.tracing.tables import at_places
-
-    said = found.manifest
-    told = {
-        "prompts": said["prompts"] | {"rejected": places[-1] + 1 - len(places)},
-        "near_ties": said["near_ties"] | {"named": renumbered(said["near_ties"]["named"], places)},
-    }
-    tables = {name: at_places(getattr(found, name), places) for name in ("prompts", "firings", "edges")}
-    return replace(found, **tables, manifest=said | told)

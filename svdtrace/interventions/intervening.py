@@ -42,6 +42,7 @@ from svdtrace.tracing.devices import computing_device, precision
 from svdtrace.tracing.finite import not_finite, refuse_nothing_finite
 from svdtrace.tracing.manifest import origin_facts
 from svdtrace.tracing.prepare import processed
+from svdtrace.tracing.tables import at_places
 from svdtrace.tracing.trace import Clock, check_prompts
 
 Progress = Callable[[int, int], None]
@@ -131,7 +132,7 @@ def intervene(
         kept = [prompts[place] for place in places]
         found = intervene_ready(ready, kept, specs, config, clock=clock, progress=progress)
     said = {"prompts": found.manifest["prompts"] | {"sha256": prompts_hash(prompts)}, "not_finite": unusable}
-    table, measures = (_numbered(each, places) for each in (found.table, found.measures))
+    table, measures = (at_places(each, places) for each in (found.table, found.measures))
     return Interventions(table, measures, {**found.manifest, **said})
 
 
@@ -142,12 +143,6 @@ def _finite_places(ready: Ready, prompts: Sequence[Prompt]) -> list[int]:
         clean, _ = run_clean(ready.model.config, ready.model.params, batch.tokens, batch.length, batch.last)
         finite[batch.place[: len(batch.prompts)]] = np.asarray(clean.finite)[: len(batch.prompts)]
     return np.flatnonzero(finite).tolist()
-
-
-def _numbered(table: pa.Table, places: Sequence[int]) -> pa.Table:
-    """The table with its prompts called by their places in the input."""
-    numbers = np.asarray(places, np.int32)[table["prompt"].to_numpy()]
-    return table.set_column(0, table.schema.field(0), pa.array(numbers))
 
 
 def parse_specs(edges: Sequence[str | Sequence[str]], model: GPT2Config, prompts: Sequence[Prompt]) -> tuple[Spec, ...]:

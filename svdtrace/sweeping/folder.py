@@ -13,7 +13,6 @@ from svdtrace.errors import OutputError, TraceFolderError
 from svdtrace.output.locks import held, is_held
 from svdtrace.output.staging import BUSY as LOCK
 from svdtrace.output.writing import MANIFEST, check_folder, result_files
-from svdtrace.surroundings.paths import path_of
 from svdtrace.sweeping.parts import UNFINISHED, clear_unfinished
 
 COMMAND = "sweep"
@@ -68,12 +67,6 @@ def claimed(folder: str | Path, was: Mapping[str, Any] | None) -> Iterator[Path]
     finally:
         if not (target / MANIFEST).exists():
             _remove(made)
-
-
-@contextmanager
-def joined(folder: str | Path) -> Iterator[Path]:
-    """The folder that another process of the same sweep holds."""
-    yield path_of(folder).resolve()
 
 
 def begun(folder: Path) -> dict[str, Any] | None:

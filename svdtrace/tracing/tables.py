@@ -146,8 +146,8 @@ def prompts_table(
 
 def at_places(table: pa.Table, places: Sequence[int]) -> pa.Table:
     """The same table, its column `prompt` with each prompt's place in the whole input instead of among those given."""
-    at, own = np.asarray(places, np.int32), table["prompt"].to_numpy()
-    return table.set_column(0, table.schema.field(0), pa.array(at[own], pa.int32()))
+    at, own, column = np.asarray(places, np.int32), table["prompt"].to_numpy(), table.schema.get_field_index("prompt")
+    return table.set_column(column, table.schema.field(column), pa.array(at[own], pa.int32()))
 
 
 def firings_table(

@@ -59,7 +59,7 @@ class Settled:
 class Trace:
     """Firings and edges of a model on prompts.
 
-    `prompts`, `firings`, `edges` are the tables that ARCHITECTURE.md's contract lists; `manifest` says how they came
+    `prompts`, `firings`, `edges` are the tables that docs/formats.md lists; `manifest` says how they came
     about. `svdtrace.read` gives the same back from a folder that `save` wrote.
     """
 

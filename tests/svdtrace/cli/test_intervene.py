@@ -219,3 +219,24 @@ def test_what_exceeds_is_corrected_over_the_edges_and_must_matter():
     assert sum(each <= 0.05 for each in p[:40]) > 0
     assert found[41]["q_value"] <= 0.05
     assert found[41]["logit_difference"] < 0.01 * found[41]["clean"]
+
+
+def test_prompts_of_a_trace_keep_their_numbers(
+    model_folder: Path, prompt_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    """Catches rows that are another prompt's than the trace's of that number, where its numbers do not run through."""
+    path = tmp_path / "p.jsonl"
+    path.write_text("\n" + prompt_file.read_text().replace("\n", "\nno prompt\n", 1))
+    model = ["--model", str(model_folder), "--quiet"]
+    assert main(["sweep", *model, "--prompts", str(path), "--threshold", "0.3", "--out", str(tmp_path / "swept")]) == 0
+    given = ["--from", str(tmp_path / "swept"), "--strongest", "1", "--direction", "ablate", "--where", "local"]
+    assert main(["intervene", *model, *given, "--out", str(tmp_path / "edited")]) == 0
+    trace, table = svdtrace.read(tmp_path / "swept"), pq.read_table(tmp_path / "edited" / "interventions.parquet")
+    before = dict(zip(trace.prompts["prompt"].to_pylist(), trace.prompts["logit_difference"].to_pylist(), strict=True))
+    assert list(before) == table["prompt"].to_pylist() == [1, 3, 4]
+    size = max(1.0, *map(abs, before.values()))
+    assert table["logit_difference_before"].to_pylist() == pytest.approx(
+        list(before.values()), abs=ACTIVATION_ERROR * size
+    )
+    said = json.loads((tmp_path / "edited" / "manifest.json").read_text())["prompts"]
+    assert (said["rejected"], said["sha256"]) == (2, trace.manifest["prompts"]["sha256"])

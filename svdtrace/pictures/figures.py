@@ -159,6 +159,7 @@ def _histogram(trace: Traced, head: str | None) -> Figure:
     axes.tick_params(length=2)
     axes.grid(axis="y", color="#e4e1da", linewidth=0.7)
     axes.set_axisbelow(True)
+    axes.margins(y=0.3)
     axes.legend(frameon=False, loc="upper right")
     return figure
 

@@ -64,7 +64,7 @@ def row_of(name: str) -> float:
         name: `8.6`, `mlp.3`, `attn_bias.3`, `embed`, `pos` or `const`.
     """
     kind, _, number = name.partition(".")
-    above = {"attn_bias": 0.3, "mlp": 0.5}
+    above = {"attn_bias": 1 / 3, "mlp": 2 / 3}
     if kind in above:
         return int(number) + above[kind]
     return float(kind) if kind.isdigit() else -1.0
@@ -97,14 +97,17 @@ def placed(links: Sequence[tuple[Place, Place]], alone: Sequence[Place] = ()) ->
     courses = {place: -(-len(cell) // broadest) for place, cell in cells.items()}
     columns = _columns(cells, courses)
     between = any(node.row % 1 for node in nodes.values())
-    step = (ROW_WITH_OTHERS if between else ROW) + COURSE * (max(courses.values(), default=1) - 1)
+    broad = COURSE * (max(courses.values(), default=1) - 1)
+    step = (ROW_WITH_OTHERS if between else ROW) + broad
     middle = {column.role: column.x for column in columns}
     most = {row: max(courses[place] for place in cells if place[1] == row) for _, row in cells}
 
     def spread(place: tuple[int, float]) -> None:
         # Cells of one row share its courses, so that a line that passes them all meets nodes at few heights.
         above = (most[place[1]] - 1) / 2 - (most[place[1]] - courses[place]) // 2
-        _spread(cells[place], courses[place], middle[place[0]], place[1] * step + above * COURSE)
+        layer, part = divmod(place[1], 1)
+        y = layer * step + (broad / 2 + part * ROW_WITH_OTHERS if part else 0.0)
+        _spread(cells[place], courses[place], middle[place[0]], y + above * COURSE)
 
     for place in cells:
         spread(place)

@@ -1,14 +1,15 @@
 """Ways of lines around nodes, so that no line of a picture in layers runs through a node that is not at its end.
 
-Nodes stand on shelves, one for each height, and between two shelves the picture is free from side to side. A line leaves
-its writer upwards and runs in S-curves, upright at both ends; where a curve would hit a node of a shelf, the line passes
-that shelf upright through the nearest gap, beside the lines that pass there already.
+Nodes stand on shelves, one for each height, and between two shelves the picture is free from side to side. A line
+leaves its writer upwards and runs in S-curves, upright at both ends; where a curve would hit a node of a shelf, the
+line passes that shelf upright through the nearest gap, beside the lines that pass there already.
 """
 
 from __future__ import annotations
 
 from bisect import bisect
 from collections import defaultdict
+from itertools import pairwise
 
 import numpy as np
 from matplotlib.path import Path
@@ -112,6 +113,6 @@ def _half(node: Node) -> float:
 def _curved(points: list[Point]) -> Path:
     """S-curves from point to point, upright at each."""
     vertices = [points[0]]
-    for (x, y), (to, up) in zip(points, points[1:], strict=False):
+    for (x, y), (to, up) in pairwise(points):
         vertices += [(x, (y + up) / 2), (to, (y + up) / 2), (to, up)]
     return Path(vertices, [Path.MOVETO, *[Path.CURVE4] * (len(vertices) - 1)])

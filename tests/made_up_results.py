@@ -186,7 +186,7 @@ def _faithfulness(rng: np.random.Generator, edges: tuple[str, ...]) -> dict[str,
             for many in (0, 1, 3, 10, 30, 100, 300):
                 reach = (many / 300) ** {"traced": 0.25, "attribution": 0.2, "random": 1.5}[order]
                 value = reach if kind == "faithfulness" else 1 - reach
-                row = {"order": order, "seed": seed, "edges": many, "kind": kind, "value": value}
+                row = {"order": order, "seed": seed, "edges": many, "kind": kind, "value": value, "why": None}
                 rows.append(row | {"logit_difference": 4 * value, "low": 4 * value - 0.2, "high": 4 * value + 0.2})
     agreement = {
         "edge": edges,

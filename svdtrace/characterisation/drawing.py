@@ -8,6 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from matplotlib.axes import Axes
+from matplotlib.colors import Colormap
 from matplotlib.figure import Figure
 
 from svdtrace.pictures.style import BLUES, DEST, INK, PAPER, SRC
@@ -34,9 +35,9 @@ def data_sets(table: pa.Table) -> list[str]:
     return sorted(set(table["data_set"].to_pylist()), reverse=True)
 
 
-def heat_map(axes: Axes, grid: np.ndarray, most: float, form: str | None) -> Any:
+def heat_map(axes: Axes, grid: np.ndarray, most: float, form: str | None, shades: Colormap = BLUES) -> Any:
     """Draw numbers [row column] from 0 to `most` as shades, row 0 at the bottom, with the numbers where they fit."""
-    image = axes.imshow(grid, BLUES, origin="lower", aspect="auto", vmin=0, vmax=most)
+    image = axes.imshow(grid, shades, origin="lower", aspect="auto", vmin=0, vmax=most)
     if form is not None and grid.size <= MOST_LABELLED:
         for (row, place), value in np.ndenumerate(grid):
             text = "" if np.isnan(value) else form.format(value)

@@ -7,9 +7,10 @@ from collections.abc import Mapping
 import numpy as np
 import pyarrow as pa
 from matplotlib.figure import Figure
+from matplotlib.patches import Patch
 
 from svdtrace.characterisation.drawing import COLOURS, DASHES, bar, column, heat_map, only, plain
-from svdtrace.pictures.style import INK, PALE, SOFT, nothing, written
+from svdtrace.pictures.style import INK, PALE, PAPER, SIDE_COLOURS, SOFT, nothing, written
 
 Tables = Mapping[str, pa.Table]
 MOST_TOKENS = 30
@@ -54,7 +55,7 @@ def firing_products(tables: Tables) -> Figure:
         return nothing("No head of layer 1 or above fired.")
     place, product, running = (column(table, name) for name in ("place", "product", "running_sum"))
     member = table["member"].to_numpy(zero_copy_only=False)
-    figure = Figure(figsize=(7.2, 3.4), layout="constrained")
+    figure = Figure(figsize=(max(7.2, 0.115 * len(place)), 3.4), layout="constrained")
     axes = figure.subplots()
     axes.bar(place[member], product[member], color=COLOURS[0], width=0.85, label=f"in the slice: {member.sum()}")
     rest = ~member
@@ -65,8 +66,7 @@ def firing_products(tables: Tables) -> Figure:
     axes.axhline(column(table, "total")[0], color=INK, lw=0.8, ls=(0, (3, 2)), label="total")
     axes.axhline(0, color=SOFT, lw=0.6)
     labels = [f"{k:.0f}" for k in column(table, "k")]
-    size = 7 if len(labels) <= 32 else 5
-    axes.set_xticks(place, labels, fontsize=size, rotation=0 if len(labels) <= 32 else 90)
+    axes.set_xticks(place, labels, fontsize=6.5, rotation=0 if len(labels) <= 32 else 90)
     axes.set(xlabel="singular vector k, by product", ylabel=r"$p_k$ (score before scaling)", title=_title(table))
     axes.legend(frameon=False, fontsize=8, ncols=2)
     plain(axes)
@@ -112,18 +112,10 @@ def tokens(tables: Tables) -> Figure:
         mine = only(table, data_set="prompts", side=side, **head).slice(0, MOST_TOKENS)
         named = mine["named"].to_numpy(zero_copy_only=False)
         place, norm = np.arange(mine.num_rows), column(mine, "norm")
-        each.barh(place[named], norm[named], color=COLOURS[0], height=0.8, label="name")
-        rest = ~named
-        each.barh(
-            place[rest],
-            norm[rest],
-            color=COLOURS[1],
-            height=0.8,
-            hatch="////",
-            edgecolor="#ffffff",
-            lw=0,
-            label="other",
-        )
+        colour = SIDE_COLOURS[side]
+        each.barh(place[named], norm[named], color=colour, height=0.8)
+        look = {"facecolor": PAPER, "edgecolor": colour, "hatch": "////", "linewidth": 0.6}
+        each.barh(place[~named], norm[~named], height=0.8, **look)
         labels = [written(text) for text in mine["string"].to_pylist()]
         each.set_yticks(place, labels, fontsize=7)
         each.invert_yaxis()
@@ -131,8 +123,8 @@ def tokens(tables: Tables) -> Figure:
         said = "" if np.isnan(auc) else f", AUC of names {auc:.2f}"
         each.set(title=f"{head['layer']}.{head['head']} {words}{said}", xlabel="mean norm of the projection")
         each.tick_params(length=0)
-    handles, labels = axes[1].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=2, frameon=False, fontsize=8)
+    handles = [Patch(facecolor=SOFT, label="name"), Patch(facecolor=PAPER, edgecolor=SOFT, hatch="////", label="other")]
+    figure.legend(handles=handles, loc="outside lower center", ncols=2, frameon=False, fontsize=8)
     return figure
 
 

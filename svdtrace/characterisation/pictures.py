@@ -18,7 +18,7 @@ from matplotlib.ticker import MaxNLocator
 
 from svdtrace.characterisation import head_pictures
 from svdtrace.characterisation.drawing import COLOURS, DASHES, bar, column, data_sets, heat_map, only, plain
-from svdtrace.pictures.style import PAPER, SOFT, STYLE, nothing, save
+from svdtrace.pictures.style import PAPER, SIDE_COLOURS, SIDE_SHADES, SOFT, STYLE, nothing, save
 
 Tables = Mapping[str, pa.Table]
 
@@ -77,7 +77,8 @@ def sizes(tables: Tables) -> Figure:
             each.step(range(len(counts)), 100 * counts / counts.sum(), where="mid", color=colour, ls=dash, label=text)
         each.set(title=name, xlabel="|S|, singular vectors in a slice")
         each.xaxis.set_major_locator(MaxNLocator(8, integer=True))
-        each.legend(frameon=False, fontsize=8)
+        each.margins(y=0.3)
+        each.legend(frameon=False, fontsize=8, loc="upper right")
         plain(each)
     axes[0].set_ylabel("% of pairs of tokens")
     return figure
@@ -112,13 +113,15 @@ def filtering(tables: Tables) -> Figure:
         return nothing("No head of layer 1 or above fired.")
     figure = Figure(figsize=(7.2, 3.6), layout="constrained")
     for each, (side, words) in zip(figure.subplots(1, 2), (("dest", "query side"), ("src", "key side")), strict=True):
-        for name, colour, mark in zip(data_sets(table), COLOURS, "os", strict=False):
+        colour = SIDE_COLOURS[side]
+        for name, inside, mark in zip(data_sets(table), (colour, PAPER), "os", strict=False):
             mine = only(table, data_set=name, side=side)
             whole = mine.filter(pc.field("layer").is_null()).to_pylist()[0]
             by_head = mine.filter(pc.field("layer").is_valid())
             points = column(by_head, "effective_all"), column(by_head, "effective_slice")
             text = f"{name}: ratio {whole['ratio']:.3f}" if whole["ratio"] is not None else name
-            each.scatter(*points, s=16, color=colour, marker=mark, alpha=0.75, linewidths=0, label=text)
+            look = {"facecolor": inside, "edgecolor": colour, "marker": mark, "linewidths": 0.8}
+            each.scatter(*points, s=16, alpha=0.75, label=text, **look)
         _diagonal(each)
         each.set(title=words, xlabel="effective heads, all vectors", ylabel="effective heads, by slices")
         each.legend(frameon=False, fontsize=8, loc="upper left")
@@ -142,7 +145,7 @@ def overlaps(tables: Tables) -> Figure:
     for each, (side, words) in zip(axes, (("dest", "query side (U)"), ("src", "key side (V)")), strict=True):
         grid = np.full((len(place), len(place)), np.nan)
         grid[one, other] = grid[other, one] = column(table, side)
-        image = heat_map(each, grid, max(0.05, float(np.nanmax(grid))), None)
+        image = heat_map(each, grid, max(0.05, float(np.nanmax(grid))), None, SIDE_SHADES[side])
         first = [number for number, head in enumerate(heads_seen) if not number or head[0] != heads_seen[number - 1][0]]
         labels = [f"layer {heads_seen[number][0]}" for number in first]
         each.set_xticks(first, labels, fontsize=7)

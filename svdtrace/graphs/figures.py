@@ -10,22 +10,21 @@ from typing import Any
 
 import matplotlib
 import networkx as nx
-from matplotlib.axes import Axes
+from matplotlib.artist import Artist
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
 from svdtrace.graphs.layout import laid_out, role_columns
 from svdtrace.graphs.names import edges_of, in_our_form, is_published, node_name
-from svdtrace.pictures.layered_picture import Look, canvas, draw_bands, draw_link, draw_node
+from svdtrace.pictures.layered_picture import ASIDE, Look, canvas, draw_bands, draw_legend, draw_link, draw_node
+from svdtrace.pictures.routing import Routing
 from svdtrace.pictures.style import FILLS, INK, PAPER, SIDE_COLOURS, SIDE_DASHES, SOFT, STYLE, nothing, save
 from svdtrace.prompts.edge_names import OUTPUT
 
 MORE, LESS = "#009e73", "#cc79a7"
 """Colours of differences: neither stands for a side."""
 DASHES: Any = (0, (4.5, 2.2))
-ASIDE = {"dest": -7.0, "src": 7.0}
-"""By how much a side's link arrives aside, so that two between the same nodes stand beside each other."""
 SIDES_OF_TYPES = {"d": "dest", "s": "src"}
 Edge = tuple[str, str, str | None, Mapping[str, Any]]
 SAID = {"dest": "query side (what a head looks for)", "src": "key side (what it finds)", OUTPUT: "direct effect"}
@@ -69,15 +68,19 @@ def _picture(graph: nx.DiGraph, roles: Sequence[str], strongest: int) -> Figure:
     # One column for all tokens has no name of its own.
     draw_bands(axes, places, columns if any(node_name(name).role for name in ends) else columns[:1])
     compared = "here" in shown[0][3]
-    for edge, (writer, reader) in zip(reversed(shown), reversed(links), strict=True):
-        side, total = _side(edge), edge[3]["total"]
-        draw_link(axes, nodes[writer], nodes[reader], _look(side, total, strength(edge), compared))
+    routing = Routing(places)
+    ways = [
+        routing.upwards(nodes[writer], nodes[reader], ASIDE.get(_side(edge), 0.0))
+        for edge, (writer, reader) in zip(shown, links, strict=True)
+    ]
+    for edge, way in zip(reversed(shown), reversed(ways), strict=True):
+        draw_link(axes, way, _look(_side(edge), edge[3]["total"], strength(edge), compared))
     community = {node_name(name).writer: int(each.get("community", 0)) for name, each in graph.nodes(data=True)}
     for node in nodes.values():
         draw_node(axes, node, fill=_fill(community.get(node.name, 0)))
     present = sorted({community.get(node.name, 0) for node in nodes.values()} - {0})
     said = f"{len(shown)} {'largest' if compared else 'strongest'} of {len(edges):,} edges"
-    _draw_legend(axes, present, {_side(edge) for edge in shown}, compared, said)
+    draw_legend(figure, axes, _legend(present, {_side(edge) for edge in shown}, compared, said))
     return figure
 
 
@@ -100,16 +103,16 @@ def _look(side: str, total: float, strength: float, compared: bool) -> Look:
         colour, dashes = (LESS, DASHES) if total < 0 else (MORE, "solid")
     else:
         colour, dashes = SIDE_COLOURS.get(side, INK), SIDE_DASHES.get(side, "solid")
-    return Look(colour, dashes, strength, ASIDE.get(side, 0.0))
+    return Look(colour, dashes, strength)
 
 
 def _fill(community: int) -> str:
     return FILLS[community - 1] if 0 < community <= len(FILLS) else PAPER
 
 
-def _draw_legend(axes: Axes, communities: Sequence[int], sides: set[str], compared: bool, said: str) -> None:
+def _legend(communities: Sequence[int], sides: set[str], compared: bool, said: str) -> list[Artist]:
     named = [number for number in communities if number <= len(FILLS)]
-    handles: list[Any] = [
+    handles: list[Artist] = [
         Patch(facecolor=_fill(number), edgecolor=SOFT, label=f"community {number}") for number in named
     ]
     if len(named) < len(communities):
@@ -121,6 +124,4 @@ def _draw_legend(axes: Axes, communities: Sequence[int], sides: set[str], compar
         for side in (side for side in SAID if side in sides):
             look = _look(side, 1.0, 1.0, compared)
             handles.append(Line2D([], [], color=look.colour, linewidth=2.2, linestyle=look.dashes, label=SAID[side]))
-    handles.append(Line2D([], [], linestyle="none", label=said))
-    style = {"frameon": False, "fontsize": 8, "handlelength": 2.4, "columnspacing": 1.4, "borderaxespad": 0.4}
-    axes.legend(handles=handles, loc="lower center", ncols=5, **style)
+    return [*handles, Line2D([], [], linestyle="none", label=said)]

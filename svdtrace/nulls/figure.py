@@ -57,6 +57,7 @@ def _draw_sizes(axes: Axes, bases: dict[str, Any], d_head: int) -> None:
         )
     axes.set(xlabel=f"|S|, vectors in a slice (of {d_head})", ylabel="% of firings", title="All firings")
     axes.xaxis.set_major_locator(MaxNLocator(10, integer=True))
+    axes.margins(y=0.3)
     axes.legend(frameon=False, loc="upper right")
 
 

@@ -11,15 +11,18 @@ from pathlib import Path
 
 import matplotlib
 import numpy as np
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import FancyArrowPatch, Patch
+from matplotlib.path import Path as Way
 from matplotlib.ticker import MaxNLocator
 
 from svdtrace.pictures.connections import SIDES, ConnectionCount, Connections, MoveCount, Moves
-from svdtrace.pictures.layered_picture import Look, canvas, draw_bands, draw_link, draw_node
-from svdtrace.pictures.layers import NODE_WIDTH, Layered, Node, layered
+from svdtrace.pictures.layered_picture import ASIDE, Look, canvas, draw_bands, draw_legend, draw_link, draw_node
+from svdtrace.pictures.layers import Layered, Node, layered
+from svdtrace.pictures.routing import Routing
 from svdtrace.pictures.style import (
     BLUES,
     DEST,
@@ -96,15 +99,17 @@ def _circuit(trace: Traced, strongest: int) -> Figure:
     places = layered(links)
     figure, axes = canvas(places)
     draw_bands(axes, places, roles)
+    routing = Routing(places)
+    for each, (writer, reader, role) in zip(shown, links, strict=True):
+        ends = places.nodes[writer, role], places.nodes[reader, role]
+        draw_link(axes, routing.upwards(*ends, ASIDE[SIDES[linked.side[each]]]), _connection(linked, each))
     for source, target in _shown_moves(moving.moves(), places):
-        _draw_move(axes, source, target)
-    for each, link in zip(shown, links, strict=True):
-        _draw_connection(axes, places, link, linked, each)
+        _draw_move(axes, routing.across(source, target))
     roots = str(trace.manifest.get("config", {}).get("roots", "")).split(",")
     root_nodes = {root.split(":")[0].strip() for root in roots}
     for node in places.nodes.values():
         draw_node(axes, node, is_root=f"{node.name}@{roles[node.role]}" in root_nodes)
-    _draw_legend(axes, len(links), len(linked))
+    draw_legend(figure, axes, _legend(len(links), len(linked)))
     return figure
 
 
@@ -154,6 +159,7 @@ def _histogram(trace: Traced, head: str | None) -> Figure:
     axes.tick_params(length=2)
     axes.grid(axis="y", color="#e4e1da", linewidth=0.7)
     axes.set_axisbelow(True)
+    axes.margins(y=0.3)
     axes.legend(frameon=False, loc="upper right")
     return figure
 
@@ -177,41 +183,24 @@ def _shown_moves(moved: Moves, places: Layered) -> list[tuple[Node, Node]]:
     return shown
 
 
-def _draw_move(axes: Axes, source: Node, target: Node) -> None:
-    ahead = 1 if target.x > source.x else -1
-    start, end = (source.x + ahead * NODE_WIDTH / 2, source.y + 3), (target.x - ahead * NODE_WIDTH / 2, target.y + 3)
-    style = {"arrowstyle": "->", "mutation_scale": 7, "shrinkA": 1, "shrinkB": 1}
-    arrow = FancyArrowPatch(start, end, connectionstyle=f"arc3,rad={-0.09 * ahead}", **style)
+def _draw_move(axes: Axes, way: Way) -> None:
+    arrow = FancyArrowPatch(path=way, arrowstyle="->", mutation_scale=7)
     arrow.set(color=SOFT, linewidth=0.9, linestyle=(0, (1, 1.8)), zorder=2)
     axes.add_patch(arrow)
 
 
-def _draw_connection(axes: Axes, places: Layered, link: tuple[str, str, int], linked: Connections, each: int) -> None:
-    writer, reader, role = link
+def _connection(linked: Connections, each: int) -> Look:
     side = SIDES[linked.side[each]]
     strength = max(0.0, linked.total[each] / max(linked.total[0], 1e-12))
-    # The two sides stand beside each other.
-    aside = -7 if side == "dest" else 7
-    look = Look(SIDE_COLOURS[side], SIDE_DASHES[side], strength, aside)
-    draw_link(axes, places.nodes[writer, role], places.nodes[reader, role], look)
+    return Look(SIDE_COLOURS[side], SIDE_DASHES[side], strength)
 
 
-def _draw_legend(axes: Axes, shown: int, of: int) -> None:
-    lines = [
+def _legend(shown: int, of: int) -> list[Artist]:
+    return [
         Line2D([], [], color=DEST, linewidth=2.2, label="query side (what a head looks for)"),
         Line2D([], [], color=SRC, linewidth=2.2, linestyle=SIDE_DASHES["src"], label="key side (what it finds)"),
         Line2D([], [], color=SOFT, linewidth=1.1, linestyle=(0, (1, 1.8)), label="a head at work"),
-        Line2D([], [], linestyle="none", label=f"{shown} strongest of {of:,} connections"),
-        Line2D([], [], color=SOFT, linewidth=3.6, label="the wider and darker, the more weight"),
         Patch(facecolor=PAPER, edgecolor=INK, linewidth=1.8, label="a root"),
+        Line2D([], [], color=SOFT, linewidth=3.6, label="the wider and darker, the more weight"),
+        Line2D([], [], linestyle="none", label=f"{shown} strongest of {of:,} connections"),
     ]
-    axes.legend(
-        handles=lines,
-        loc="lower center",
-        ncols=3,
-        frameon=False,
-        fontsize=8,
-        handlelength=2.6,
-        columnspacing=1.6,
-        borderaxespad=0.6,
-    )

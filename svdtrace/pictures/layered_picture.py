@@ -6,32 +6,37 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyArrowPatch, FancyBboxPatch
+from matplotlib.path import Path
+from matplotlib.text import Text
 
-from svdtrace.pictures.layers import NODE_HEIGHT, NODE_WIDTH, Layered, Node
+from svdtrace.pictures.layers import NODE_HEIGHT, Layered, Node
 from svdtrace.pictures.style import BANDS, INK, PAPER, SOFT, written
+
+ASIDE = {"dest": -7.0, "src": 7.0}
+"""By how much a side's link arrives aside, so that two between the same nodes stand beside each other."""
 
 
 @dataclass(frozen=True)
 class Look:
-    """How a link is drawn: colour, dashes, strength (0 to 1: width and opacity), and how far aside it arrives."""
+    """How a link is drawn: colour, dashes, strength (0 to 1: width and opacity)."""
 
     colour: str
     dashes: Any
     strength: float
-    aside: float = 0.0
 
 
 def canvas(places: Layered) -> tuple[Figure, Axes]:
-    """A figure whose data coordinates are points, with room for labels and legend."""
+    """A figure whose data coordinates are points, with room for labels; `draw_legend` adds its own."""
     left = places.columns[0].x - places.columns[0].width / 2 - 42
     right = places.columns[-1].x + places.columns[-1].width / 2 + 10
     low, high = reach(places)
     # The legend needs some width, however narrow the circuit.
     spare = max(0.0, 600 - (right - left)) / 2
-    box = (left - spare, right + spare, low - 40, high + 26)
+    box = (left - spare, right + spare, low - 14, high + 26)
     figure = Figure(figsize=((box[1] - box[0]) / 72, (box[3] - box[2]) / 72))
     axes = figure.add_axes((0, 0, 1, 1))
     axes.set_xlim(box[0], box[1])
@@ -54,32 +59,48 @@ def draw_bands(axes: Axes, places: Layered, names: Sequence[str]) -> None:
         shape = FancyBboxPatch((left + 3, low), column.width - 6, high - low, boxstyle="round,pad=0,rounding_size=5")
         shape.set(facecolor=BANDS[number % 2], edgecolor="none", zorder=0)
         axes.add_patch(shape)
-        axes.text(
-            column.x,
-            high + 8,
-            written(names[column.role]) if len(names) > 1 else "all tokens",
-            ha="center",
-            va="bottom",
-            weight="bold",
-            size=9,
-        )
+        name = written(names[column.role]) if len(names) > 1 else "all tokens"
+        text = axes.text(column.x, high + 8, name, ha="center", va="bottom", weight="bold", size=9)
+        _shorten(text, column.width)
     left = places.columns[0].x - places.columns[0].width / 2
     for label, y in places.rows:
         axes.text(left - 8, y, label, ha="right", va="center", color=SOFT)
     axes.text(left - 36, (low + high) / 2, "layer", rotation=90, ha="center", va="center", color=SOFT)
 
 
-def draw_link(axes: Axes, source: Node, target: Node, look: Look) -> None:
-    """Draw an arrow from a writer up to a reader."""
-    arrow = FancyArrowPatch(
-        (source.x, source.y + NODE_HEIGHT / 2),
-        (target.x + look.aside, target.y - NODE_HEIGHT / 2),
-        arrowstyle="-|>,head_length=0.5,head_width=0.22",
-        connectionstyle=f"arc3,rad={-0.1 if look.aside < 0 else 0.1}",
-        mutation_scale=9,
-        shrinkA=0,
-        shrinkB=0.5,
-    )
+def draw_legend(figure: Figure, axes: Axes, handles: Sequence[Artist]) -> None:
+    """Draw the legend below all, in as few rows as its words fit into."""
+    style = {"frameon": False, "fontsize": 8, "handlelength": 2.6, "columnspacing": 1.4, "borderaxespad": 0.8}
+    for rows in range(1, len(handles) + 1):
+        legend = axes.legend(handles=handles, loc="lower center", ncols=-(-len(handles) // rows), **style)
+        taken = legend.get_window_extent()
+        if taken.width <= axes.bbox.width:
+            break
+    width, height = figure.get_size_inches()
+    more = taken.height / axes.bbox.height * height
+    figure.set_size_inches(width, height + more)
+    low, high = axes.get_ylim()
+    axes.set_ylim(low - 72 * more, high)
+
+
+def _shorten(text: Text, width: float) -> None:
+    """Take letters from the end of a text until it fits into so many points."""
+    name = text.get_text()
+    points = 72 / text.get_figure(root=True).dpi
+    while len(name) > 1 and text.get_window_extent().width * points > width:
+        name = name[:-1]
+        text.set_text(f"{name}…")
+
+
+def draw_link(axes: Axes, way: Path, look: Look) -> None:
+    """Draw an arrow from a writer up to a reader.
+
+    Args:
+        axes: of `canvas`.
+        way: of `Routing.upwards`.
+        look: how it is drawn.
+    """
+    arrow = FancyArrowPatch(path=way, arrowstyle="-|>,head_length=0.5,head_width=0.22", mutation_scale=9)
     arrow.set(linewidth=0.9 + 3.4 * look.strength**0.8, alpha=0.45 + 0.5 * look.strength**0.5, zorder=3)
     arrow.set(color=look.colour, linestyle=look.dashes, capstyle="butt")
     axes.add_patch(arrow)
@@ -87,9 +108,8 @@ def draw_link(axes: Axes, source: Node, target: Node, look: Look) -> None:
 
 def draw_node(axes: Axes, node: Node, *, is_root: bool = False, fill: str = PAPER) -> None:
     """Draw a writer or reader; a root has a thicker frame."""
-    width = NODE_WIDTH if node.name[0].isdigit() else NODE_WIDTH + 14
-    corner = (node.x - width / 2, node.y - NODE_HEIGHT / 2)
-    box = FancyBboxPatch(corner, width, NODE_HEIGHT, boxstyle="round,pad=0,rounding_size=4.5")
+    corner = (node.x - node.width / 2, node.y - NODE_HEIGHT / 2)
+    box = FancyBboxPatch(corner, node.width, NODE_HEIGHT, boxstyle="round,pad=0,rounding_size=4.5")
     box.set(facecolor=fill, edgecolor=INK if is_root else SOFT, linewidth=1.8 if is_root else 0.8, zorder=5)
     axes.add_patch(box)
     size = 8.5 if node.name[0].isdigit() else 6.5

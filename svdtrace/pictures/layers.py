@@ -15,8 +15,9 @@ from svdtrace.prompts.edge_names import OUTPUT
 
 Place = tuple[str, int]
 """A writer or reader, and the number of a role."""
-NODE_WIDTH, NODE_HEIGHT = 34.0, 17.0
-GAP, COURSE = 8.0, 24.0
+NODE_WIDTH, WIDE_NODE, NODE_HEIGHT = 34.0, 48.0, 17.0
+"""Of heads, of writers with longer names, of all."""
+GAP, COURSE = 12.0, 32.0
 ROW, ROW_WITH_OTHERS = 66.0, 96.0
 _SWEEPS = 4
 
@@ -31,6 +32,11 @@ class Node:
     x: float = 0.0
     y: float = 0.0
     neighbours: list[Node] = field(default_factory=list, repr=False)
+
+    @property
+    def width(self) -> float:
+        """By the length of the name."""
+        return NODE_WIDTH if self.name[0].isdigit() else WIDE_NODE
 
 
 @dataclass(frozen=True)
@@ -58,7 +64,7 @@ def row_of(name: str) -> float:
         name: `8.6`, `mlp.3`, `attn_bias.3`, `embed`, `pos` or `const`.
     """
     kind, _, number = name.partition(".")
-    above = {"attn_bias": 0.3, "mlp": 0.5}
+    above = {"attn_bias": 1 / 3, "mlp": 2 / 3}
     if kind in above:
         return int(number) + above[kind]
     return float(kind) if kind.isdigit() else -1.0
@@ -91,15 +97,25 @@ def placed(links: Sequence[tuple[Place, Place]], alone: Sequence[Place] = ()) ->
     courses = {place: -(-len(cell) // broadest) for place, cell in cells.items()}
     columns = _columns(cells, courses)
     between = any(node.row % 1 for node in nodes.values())
-    step = (ROW_WITH_OTHERS if between else ROW) + COURSE * (max(courses.values(), default=1) - 1)
+    broad = COURSE * (max(courses.values(), default=1) - 1)
+    step = (ROW_WITH_OTHERS if between else ROW) + broad
     middle = {column.role: column.x for column in columns}
-    for (role, row), cell in cells.items():
-        _spread(cell, courses[role, row], middle[role], row * step)
+    most = {row: max(courses[place] for place in cells if place[1] == row) for _, row in cells}
+
+    def spread(place: tuple[int, float]) -> None:
+        # Cells of one row share its courses, so that a line that passes them all meets nodes at few heights.
+        above = (most[place[1]] - 1) / 2 - (most[place[1]] - courses[place]) // 2
+        layer, part = divmod(place[1], 1)
+        y = layer * step + (broad / 2 + part * ROW_WITH_OTHERS if part else 0.0)
+        _spread(cells[place], courses[place], middle[place[0]], y + above * COURSE)
+
+    for place in cells:
+        spread(place)
     # Within a cell, nodes go where their neighbours are: a few sweeps of the mean neighbour.
     for _ in range(_SWEEPS):
-        for (role, row), cell in cells.items():
+        for place, cell in cells.items():
             cell.sort(key=_mean_neighbour)
-            _spread(cell, courses[role, row], middle[role], row * step)
+            spread(place)
     whole = sorted({int(node.row // 1) for node in nodes.values()})
     layers = range(whole[0], whole[-1] + 1) if whole else range(0)
     named = {-1: "input", **{int(node.row): OUTPUT for node in nodes.values() if node.name == OUTPUT}}
@@ -123,18 +139,23 @@ def _columns(
 ) -> list[Column]:
     columns, x = [], 0.0
     for role in sorted({role for role, _ in cells}):
-        own = [(len(cell), courses[place]) for place, cell in cells.items() if place[0] == role]
-        broadest = max(-(-nodes // many) + (0.5 if many > 1 else 0) for nodes, many in own)
-        width = max(broadest * (NODE_WIDTH + GAP), 48.0) + 18.0
+        own = [(cell, courses[place]) for place, cell in cells.items() if place[0] == role]
+        broadest = max((-(-len(cell) // many) + (0.5 if many > 1 else 0)) * _pitch(cell) for cell, many in own)
+        width = max(broadest, WIDE_NODE) + 18.0
         columns.append(Column(role, x + width / 2, width))
         x += width + 6.0
     return columns
 
 
-def _spread(cell: Sequence[Node], courses: int, x: float, y: float) -> None:
+def _pitch(cell: Sequence[Node]) -> float:
+    """From node to node of one course."""
+    return max(node.width for node in cell) + GAP
+
+
+def _spread(cell: Sequence[Node], courses: int, x: float, top: float) -> None:
     for place, node in enumerate(cell):
-        node.x = x + (place - (len(cell) - 1) / 2) * (NODE_WIDTH + GAP) / courses
-        node.y = y + ((courses - 1) / 2 - place % courses) * COURSE
+        node.x = x + (place - (len(cell) - 1) / 2) * _pitch(cell) / courses
+        node.y = top - place % courses * COURSE
 
 
 def _mean_neighbour(node: Node) -> float:

@@ -21,10 +21,12 @@ from svdtrace.surroundings.paths import path_of
 
 DEST, SRC, PALE = "#0072b2", "#d55e00", "#7fb8d8"
 INK, SOFT, PAPER = "#1b1e23", "#5c6470", "#ffffff"
-FILLS = ("#cfe3f1", "#f9dcc4", "#cfeadf", "#f6d9e8", "#fbf3c0", "#dcd6ee", "#d9d9d9")
-"""Pale forms of Okabe and Ito's colours, for communities."""
+FILLS = ("#cfeadf", "#fbf3c0", "#f6d9e8", "#dcd6ee", "#d9d9d9", "#cfe3f1", "#f9dcc4")
+"""Pale forms of Okabe and Ito's colours, for communities; those of the two sides come last."""
 BANDS = ("#f3f1ed", "#faf9f6")
 BLUES = LinearSegmentedColormap.from_list("svdtrace", ["#eaf1f6", "#9cc4de", "#2f86bd", "#0a4a78"])
+ORANGES = LinearSegmentedColormap.from_list("svdtrace oranges", ["#f8ede6", "#f2b48c", "#d96a1f", "#7d3200"])
+SIDE_SHADES = dict(zip(SIDES, (BLUES, ORANGES), strict=True))
 SIDE_COLOURS: dict[str, str] = dict(zip(SIDES, (DEST, SRC), strict=True))
 SIDE_DASHES: dict[str, Any] = {"dest": "solid", "src": (0, (4.5, 2.2))}
 STYLE: dict[Any, Any] = {

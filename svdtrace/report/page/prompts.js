@@ -83,8 +83,8 @@ const Prompts = (() => {
       el("th", { scope: "row" }, firing.name),
       el("td", {}, place(prompt, firing.dest)),
       el("td", {}, place(prompt, firing.src)),
-      el("td", { class: "number" }, percent(firing.pattern, 1)),
-      el("td", { class: "number" }, el("span", { title: `vectors ${firing.slice.join(", ")}` }, firing.slice.length)),
+      el("td", { class: "number wide" }, percent(firing.pattern, 1)),
+      el("td", { class: "number wide" }, el("span", { title: `vectors ${firing.slice.join(", ")}` }, firing.slice.length)),
       el("td", {}, edgeList(firing.edges.filter((edge) => edge.side === "dest"))),
       el("td", {}, edgeList(firing.edges.filter((edge) => edge.side === "src"))),
     );
@@ -114,7 +114,7 @@ const Prompts = (() => {
             el(
               "tr",
               {},
-              titles.map((title, i) => el("th", { scope: "col", class: i === 3 || i === 4 ? "number" : null }, title)),
+              titles.map((title, i) => el("th", { scope: "col", class: i === 3 || i === 4 ? "number wide" : null }, title)),
             ),
           ),
           el(

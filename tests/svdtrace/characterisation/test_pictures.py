@@ -7,6 +7,7 @@ import matplotlib.image
 import numpy as np
 import pytest
 from matplotlib.text import Text
+from picture_faults import faults
 
 from svdtrace.characterisation.pictures import PICTURES, draw_all
 from svdtrace.characterisation.schemas import SCHEMAS
@@ -35,9 +36,10 @@ def test_the_same_tables_give_the_same_bytes(found, drawn, tmp_path):
 
 
 @pytest.mark.parametrize("name", PICTURES)
-def test_axes_are_labelled(name, found):
+def test_axes_are_labelled_and_nothing_looks_wrong(name, found):
     with matplotlib.rc_context(STYLE):
         figure = PICTURES[name](found.tables)
+        assert faults(figure) == {}
     said = [each.get_text() for each in figure.findobj(Text) if isinstance(each, Text)]
     wanted = {"tau": "τ", "sizes": "|S|", "firing_products": "singular vector k", "tokens": "mean norm"}
     assert any(wanted.get(name, "") in text for text in said)

@@ -23,7 +23,7 @@ from svdtrace.graphs.difference import difference
 from svdtrace.graphs.figures import LESS, MORE, graph_picture
 from svdtrace.graphs.names import node_name
 from svdtrace.output.characters import escaped, unescaped
-from svdtrace.pictures.style import SRC
+from svdtrace.pictures.style import FILLS, SRC
 from svdtrace.pictures.token_roles import role_names
 from svdtrace.results import circuit_graph
 
@@ -201,7 +201,7 @@ def test_pictures(tmp_path: Path, name: str):
     graph_picture(made, tmp_path / "again.svg")
     text = (tmp_path / "graph.svg").read_text()
     assert text == (tmp_path / "again.svg").read_text()
-    fills = {"communities": "#cfe3f1", "difference": LESS, "empty": "<svg", "awkward": SRC, "published": SRC}
+    fills = {"communities": FILLS[0], "difference": LESS, "empty": "<svg", "awkward": SRC, "published": SRC}
     assert fills[name] in text
     ET.fromstring(text)
     graph_picture(made, tmp_path / "graph.png", strongest=3)

@@ -44,6 +44,8 @@ def test_nothing_overlaps_breaks_pales_or_leaves_its_place(looked, width, height
     # The circuit is in the first view, and all of it in its frame.
     assert page.run("look.box('#frame').top") < 0.7 * height
     assert min(page.run("look.room()")) >= 0
+    if width >= 390:
+        assert page.run("document.querySelector('#prompts table').scrollWidth") <= width
     for kind in ("crossings", "overlaps", "broken", "pale"):
         assert page.run(f"look.{kind}()") == [], kind
 

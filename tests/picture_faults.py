@@ -75,12 +75,15 @@ def drawn(axes: Axes) -> Iterator[tuple[str, np.ndarray]]:
     for bar in axes.patches:
         if not isinstance(bar, FancyArrowPatch | FancyBboxPatch):
             x, y = bar.get_window_extent().get_points().T
-            yield "bars", np.stack(np.meshgrid(np.linspace(*x, 9), np.linspace(*y, 9)), -1).reshape(-1, 2)
+            yield (
+                "bars",
+                np.stack(np.meshgrid(np.linspace(x[0], x[1], 9), np.linspace(y[0], y[1], 9)), -1).reshape(-1, 2),
+            )
     for line in axes.lines:
         points = np.asarray(line.get_xydata(), float)
         if line.get_linestyle() != "None" and line.get_transform() == axes.transData and len(points) > 2:
             shown = line.get_transform().transform(points[np.isfinite(points).all(1)])
-            yield "a line", Path(shown).interpolated(20).vertices
+            yield "a line", np.asarray(Path(shown).interpolated(20).vertices)
     for marks in axes.collections:
         yield "marks", marks.get_offset_transform().transform(np.ma.filled(marks.get_offsets(), np.nan))
 

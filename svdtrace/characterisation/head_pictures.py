@@ -8,6 +8,7 @@ import numpy as np
 import pyarrow as pa
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
+from matplotlib.ticker import MaxNLocator
 
 from svdtrace.characterisation.drawing import COLOURS, DASHES, bar, column, heat_map, only, plain
 from svdtrace.pictures.style import INK, PALE, PAPER, SIDE_COLOURS, SOFT, nothing, written
@@ -44,6 +45,8 @@ def vectors(tables: Tables) -> Figure:
     plain(above)
     image = heat_map(below, grid, 1.0, None)
     below.set(xlabel="singular vector k", ylabel="prompts in which it fires")
+    for axis in (below.xaxis, below.yaxis):
+        axis.set_major_locator(MaxNLocator(8, integer=True))
     bar(figure, image, [below], "share of the prompt's firings")
     return figure
 

@@ -71,11 +71,11 @@ def draw_bands(axes: Axes, places: Layered, names: Sequence[str]) -> None:
 def draw_legend(figure: Figure, axes: Axes, handles: Sequence[Artist]) -> None:
     """Draw the legend below all, in as few rows as its words fit into."""
     style = {"frameon": False, "fontsize": 8, "handlelength": 2.6, "columnspacing": 1.4, "borderaxespad": 0.8}
-    for rows in range(1, len(handles) + 1):
+    taken, rows = axes.bbox, 0
+    while not rows or (taken.width > axes.bbox.width and rows < len(handles)):
+        rows += 1
         legend = axes.legend(handles=handles, loc="lower center", ncols=-(-len(handles) // rows), **style)
         taken = legend.get_window_extent()
-        if taken.width <= axes.bbox.width:
-            break
     width, height = figure.get_size_inches()
     more = taken.height / axes.bbox.height * height
     figure.set_size_inches(width, height + more)

@@ -10,6 +10,7 @@ from __future__ import annotations
 from bisect import bisect
 from collections import defaultdict
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 from matplotlib.path import Path
@@ -50,7 +51,7 @@ class Routing:
         along = target.x - source.x
         start = source.x + float(np.clip(along / 8, -10, 10)), source.y + TOP
         end = target.x + aside - float(np.clip(along / 32, -4, 4)), target.y - TOP
-        return _curved([start, *self._bends(start, end), end])
+        return Path(*_curved([start, *self._bends(start, end), end]))
 
     def across(self, source: Node, target: Node) -> Path:
         """The way from the top of a node to the top of another beside it: up, along a lane above both, and down."""
@@ -59,12 +60,11 @@ class Routing:
         lane = self._lane(max(source.y, target.y), *sorted((start[0], end[0])))
         corner = min(3.0, lane - max(start[1], end[1]), abs(end[0] - start[0]) / 2)
         up, down = (start[0], lane - corner), (end[0], lane - corner)
-        rising = _curved([start, *self._bends(start, up), up])
-        falling = _curved([end, *self._bends(end, down), down])
+        rising, rises = _curved([start, *self._bends(start, up), up])
+        falling, falls = _curved([end, *self._bends(end, down), down])
         along = [(start[0], lane), (start[0] + corner * ahead, lane), (end[0] - corner * ahead, lane), (end[0], lane)]
-        codes = [Path.CURVE3, Path.CURVE3, Path.LINETO, Path.CURVE3, Path.CURVE3, *falling.codes[1:]]
-        vertices = [*rising.vertices, *along, *falling.vertices[::-1]]
-        return Path(vertices, [*rising.codes, *codes])
+        turns = [Path.CURVE3, Path.CURVE3, Path.LINETO, Path.CURVE3, Path.CURVE3]
+        return Path([*rising, *along, *falling[::-1]], [*rises, *turns, *falls[1:]])
 
     def _bends(self, start: Point, end: Point) -> list[Point]:
         """Where the way bends: below and above the first shelf that it would hit, and so on, on both sides of it."""
@@ -110,9 +110,9 @@ def _half(node: Node) -> float:
     return node.width / 2 + CLEAR
 
 
-def _curved(points: list[Point]) -> Path:
-    """S-curves from point to point, upright at each."""
+def _curved(points: list[Point]) -> tuple[list[Point], list[Any]]:
+    """Vertices and codes of S-curves from point to point, upright at each."""
     vertices = [points[0]]
     for (x, y), (to, up) in pairwise(points):
         vertices += [(x, (y + up) / 2), (to, (y + up) / 2), (to, up)]
-    return Path(vertices, [Path.MOVETO, *[Path.CURVE4] * (len(vertices) - 1)])
+    return vertices, [Path.MOVETO, *[Path.CURVE4] * (len(vertices) - 1)]

@@ -26,7 +26,7 @@ FILLS = ("#cfeadf", "#fbf3c0", "#f6d9e8", "#dcd6ee", "#d9d9d9", "#cfe3f1", "#f9d
 BANDS = ("#f3f1ed", "#faf9f6")
 BLUES = LinearSegmentedColormap.from_list("svdtrace", ["#eaf1f6", "#9cc4de", "#2f86bd", "#0a4a78"])
 ORANGES = LinearSegmentedColormap.from_list("svdtrace oranges", ["#f8ede6", "#f2b48c", "#d96a1f", "#7d3200"])
-SIDE_SHADES = dict(zip(SIDES, (BLUES, ORANGES), strict=True))
+SIDE_SHADES: dict[str, LinearSegmentedColormap] = dict(zip(SIDES, (BLUES, ORANGES), strict=True))
 SIDE_COLOURS: dict[str, str] = dict(zip(SIDES, (DEST, SRC), strict=True))
 SIDE_DASHES: dict[str, Any] = {"dest": "solid", "src": (0, (4.5, 2.2))}
 STYLE: dict[Any, Any] = {

@@ -54,7 +54,7 @@ def run(options: Options) -> int:
 
     from gpt2jax.fingerprint import fingerprint
     from gpt2jax.fold import fold
-    from svdtrace.cli.terminal import console, print_json, table
+    from svdtrace.cli.terminal import console, counted, print_json, table
     from svdtrace.method.decomposition import decompose
     from svdtrace.output.seconds import count_seconds, spent
     from svdtrace.output.writing import replaced_folder, write_manifest
@@ -88,13 +88,18 @@ def run(options: Options) -> int:
     if options.voice.json:
         print_json(content)
     elif not options.voice.quiet:
-        title = f"{config.n_layers} layers of {config.n_heads} heads, {config.d_head} singular values each"
+        of_each = counted(config.d_head, "singular value")
+        title = f"{counted(config.n_layers, 'layer')} of {counted(config.n_heads, 'head')}, {of_each} each"
         rows = [
             (each["layer"], each["largest"], each["of_head"], each["median_largest"], each["effective_rank"])
             for each in layers
         ]
         terminal = console()
         terminal.print(table(title, ("layer", "largest σ", "in head", "median largest σ", "mean effective rank"), rows))
+        terminal.say(
+            "Effective rank: how many equal singular values would be as spread as a head's are, exp of the entropy of "
+            "σ / Σσ; 0 for a head that is zero"
+        )
         terminal.say(f"{spent(seconds)}; written to {options.out / FILE}")
     return 0
 
@@ -113,7 +118,7 @@ def _load(options: Options) -> gpt2jax.Model:
 def _of_layer(layer: int, S: np.ndarray) -> dict[str, Any]:
     """A layer's singular values [head sv] in a few numbers.
 
-    The effective rank is exp of the entropy of σ / Σσ (Roy & Vetterli 2007).
+    The effective rank is exp of the entropy of σ / Σσ (Roy & Vetterli 2007); of a head that is zero it is 0.
     """
     import numpy as np
 
@@ -125,5 +130,5 @@ def _of_layer(layer: int, S: np.ndarray) -> dict[str, Any]:
         "largest": round(float(S[:, 0].max()), 3),
         "of_head": f"{layer}.{int(S[:, 0].argmax())}",
         "median_largest": round(float(np.median(S[:, 0])), 3),
-        "effective_rank": round(float(np.exp(entropy).mean()), 2),
+        "effective_rank": round(float(np.where(sums[:, 0] > 0, np.exp(entropy), 0).mean()), 2),
     }

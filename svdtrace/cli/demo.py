@@ -146,7 +146,8 @@ def _paragraphs(model: gpt2jax.Model, movers: list[NameMover], n_prompts: int) -
     )
     few = (
         f"Attention compares two tokens along {width} pairs of directions, the singular vectors of a head's query-key "
-        f"matrix. Of these {width}, {mean:.1f} on average are enough to make the whole score (the slice S)."
+        f"matrix. When {'these heads read' if several else 'this head reads'} IO, {mean:.1f} of these {width} on "
+        "average are enough to make the whole score (the slice S)."
     )
     return [
         ("Who carries the name", carried),

@@ -66,7 +66,7 @@ def run(options: Options) -> int:
     """Build the graph and write it; print its strongest edges."""
     from svdtrace.cli.reading import reading
     from svdtrace.cli.summary import edges_table, strongest
-    from svdtrace.cli.terminal import console, print_json, tell_unfinished
+    from svdtrace.cli.terminal import console, counted, print_json, tell_unfinished
     from svdtrace.folders.reading import opened
     from svdtrace.results.emptiness import why_empty
 
@@ -109,7 +109,13 @@ def run(options: Options) -> int:
             terminal.print(f"Community {number}: {', '.join(members)}")
         if content["why_empty"]:
             terminal.print(content["why_empty"])
-        terminal.say(f"{content['nodes']} nodes, {content['edges']} edges; written to {', '.join(content['files'])}")
+        apart = (
+            ""
+            if options.paper or options.heads
+            else " (a connection counts once for each role that its reader fires at)"
+        )
+        said = f"{counted(content['nodes'], 'node')}, {counted(content['edges'], 'edge')}{apart}"
+        terminal.say(f"{said}; written to {', '.join(content['files'])}")
     return 0
 
 

@@ -36,6 +36,7 @@ from svdtrace.graphs.communities import communities
 from svdtrace.graphs.influence import cumulative_influence
 from svdtrace.prompts.edge_names import OUTPUT, writer_layer
 from svdtrace.results.circuit_graph import token_labels
+from svdtrace.results.emptiness import why_empty
 from svdtrace.surroundings.paths import path_of
 from svdtrace.tracing.roots import ALL
 
@@ -95,7 +96,8 @@ def attribution_graph(
     """
     edges = edges.filter(pc.field("prompt") == prompt)
     if not edges.num_rows:
-        raise OutputError(f"prompt {prompt} has no edges to show; name another one with --prompt")
+        way_out = why_empty(manifest) or "name another one with --prompt"
+        raise OutputError(f"prompt {prompt} has no edges to show; {way_out[0].lower()}{way_out[1:]}")
     row = prompts.filter(pc.field("prompt") == prompt)
     (about,) = row.to_pylist()
     circuit = _pruned(_circuit(edges, about, manifest["config"].get("roots", ALL)), nodes_max, links_max)

@@ -54,7 +54,8 @@ class NamedEdges:
 
     def _some(self, names: list[str], which: str) -> list[str]:
         if not names:
-            raise EdgeError(f"the trace has no edge {which}; name another node, or trace with other roots")
+            way_out = "name another node, or trace with other roots" if self.names else "it has none at all; trace anew"
+            raise EdgeError(f"the trace has no edge {which}; {way_out}")
         return names
 
 

@@ -98,7 +98,9 @@ def _headline(data: PageData) -> str:
 
 def _lede(manifest: Mapping[str, Any], data: PageData) -> tuple[str, ...]:
     config, model = manifest.get("config", {}), model_of(manifest)
-    shape = f"of {model['n_layers']} layers with {model['n_heads']} heads each" if "n_layers" in model else ""
+    shape = ""
+    if "n_layers" in model:
+        shape = f"of {_plural(model['n_layers'], 'layer')} with {_plural(model['n_heads'], 'head')} each"
     threshold = float(config.get("threshold", 0.5))
     read = f"A model {shape} read {_plural(data.prompts.count, 'prompt')}.".replace("  ", " ")
     if not data.totals.firings:

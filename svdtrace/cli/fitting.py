@@ -46,7 +46,7 @@ class FittingTable:
         """The columns' names over several lines, none wider than what its column needs anyhow."""
         cells = zip(*self.rows, strict=True) if self.rows else [()] * len(self.columns)
         return [
-            textwrap.fill(name, max(map(len, (*name.split(), *its)), default=1), break_long_words=False)
+            textwrap.fill(name, max(1, *map(len, (*name.split(), *its))), break_long_words=False)
             for name, its in zip(self.columns, cells, strict=True)
         ]
 

@@ -8,7 +8,6 @@ from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
 from laws.examples import seeds
-from svdtrace.method.contributions import Contributions
 from svdtrace.method.edges import choose_edges
 from svdtrace.method.slices import choose_slices
 
@@ -18,7 +17,7 @@ many = settings(max_examples=15, deadline=None, derandomize=True, database=None,
 numbers = seeds.map(lambda seed: np.random.default_rng(seed).integers(-6, 7, (ROWS, VALUES)).astype(np.float32))
 shares = st.tuples(*[st.sampled_from([0.125, 0.25, 0.5, 0.625, 0.75, 1.0])] * 2).map(sorted)
 slices_of = jax.jit(choose_slices)
-edges_of = jax.jit(lambda weight, share: choose_edges(Contributions(weight, weight[:, 0] * 0), share).chosen)
+edges_of = jax.jit(lambda weight, share: choose_edges(weight, weight[:, 0] * 0, share).chosen)
 
 
 @many

@@ -35,8 +35,10 @@ def test_one_object_alone(capsys: pytest.CaptureFixture[str], model_folder: Path
 def test_tables(capsys: pytest.CaptureFixture[str], model_folder: Path):
     assert main(["bench", "--model", str(model_folder)]) == 0
     shown = capsys.readouterr().out
-    for name in ("trace_ratio", "cores", "stages, seconds", "targets", "≤ 1.3", "growth", "roofline", "arithmetic"):
+    for name in ("trace_ratio", "cores", "stages, seconds", "targets", "≤ 1.3", "growth", "roofline"):
         assert name in shown
+    # Which of the two bounds a model as small as this one is the machine's affair.
+    assert "arithmetic" in shown or "memory" in shown
 
 
 def test_a_folder_of_somebodys_is_refused_before_anything_is_measured(

@@ -194,15 +194,15 @@ def test_a_folder_that_cannot_be_written(
     capsys: pytest.CaptureFixture[str],
 ):
     """The super-user may write anywhere, so a refusal stands in where permissions do not refuse."""
-    out, real = tmp_path / "out", Path.open
+    out, real = tmp_path / "out", os.open
 
-    def refuse(self: Path, mode: str = "r", *args: Any, **options: Any) -> Any:
-        if out in self.parents and "w" in mode:
+    def refuse(path: Any, flags: int, *args: Any, **options: Any) -> int:
+        if out in Path(os.fsdecode(path)).parents and flags & (os.O_WRONLY | os.O_RDWR):
             raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
-        return real(self, mode, *args, **options)
+        return real(path, flags, *args, **options)
 
     with monkeypatch.context() as patched:
-        patched.setattr(Path, "open", refuse)
+        patched.setattr(os, "open", refuse)
         error = refused(arguments, capsys)
     assert "out: cannot be written to (Permission denied)" in error
     assert_ends_well(arguments, out, expected)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import io
 import json
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -108,7 +109,7 @@ def test_a_process_whose_streams_are_closed(tmp_path: Path):
     code = "; main(['--version']); file = open('file', 'w'); file.write(str(file.fileno() > 2)); file.close(); "
     (tmp_path / "run.py").write_text(COMMAND.replace("; sys.exit", f"{code}sys.exit"))
     environment = {"PYTHONPATH": str(Path(__file__).resolve().parents[3])}
-    script = f"cd {tmp_path}; {sys.executable} run.py --help <&- >&- 2>&-; echo $?"
+    script = f"cd {shlex.quote(str(tmp_path))}; {shlex.quote(sys.executable)} run.py --help <&- >&- 2>&-; echo $?"
     done = subprocess.run(["bash", "-c", script], capture_output=True, text=True, env=environment, check=False)
     assert done.stdout == "0\n"
     assert (tmp_path / "file").read_text() == "True"

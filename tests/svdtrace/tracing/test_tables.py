@@ -169,7 +169,7 @@ def test_what_root_heads_write() -> None:
         target=jnp.asarray([4, 7, 0]),
         probability=jnp.asarray([0.5, 0.25, 0.0]),
     )
-    written = tables.Written.of(heads, 2, ORDER, None)
+    written = tables.Written.of(heads, np.arange(2), ORDER, None)
     table = tables.prompts_table(TWO, np.zeros(2), None, written)
     assert table.select(list(tables.WRITTEN)).to_pylist() == [
         {"root_effects": [("2.1", 5.0)], "target": 4, "target_string": "4", "target_probability": 0.5},

@@ -40,6 +40,7 @@ def test_it_writes_every_table_with_its_columns(written: Path):
     assert manifest["counts"]["firings"] == manifest["data_sets"]["contrast"]["firings"] > 0
 
 
+@pytest.mark.full
 def test_it_closes_with_a_table_or_one_object(
     given: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str], prompt_file: Path
 ):

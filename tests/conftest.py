@@ -74,3 +74,14 @@ def shared() -> Path:
     if not folder.is_dir():
         pytest.skip("needs ../shared, the paper's files beside the project")
     return folder
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A home folder, and another folder to stand in, which must stay empty."""
+    folder, here = tmp_path / "home", tmp_path / "here"
+    folder.mkdir()
+    here.mkdir()
+    monkeypatch.setenv("HOME", str(folder))
+    monkeypatch.chdir(here)
+    return folder

@@ -11,13 +11,11 @@ from threading import Event, Thread
 from typing import TYPE_CHECKING
 
 from svdtrace.cli.options import Voice
+from svdtrace.cli.terminal import LINE_EVERY
 from svdtrace.surroundings.streams import on_terminal
 
 if TYPE_CHECKING:
     from svdtrace.sweeping.telling import Progress, Start, Told
-
-LINE_EVERY = 60.0
-"""Seconds between lines where standard error is no terminal."""
 
 
 @contextmanager

@@ -16,17 +16,6 @@ from svdtrace.cli import main
 pytestmark = pytest.mark.filterwarnings("default::ResourceWarning")
 
 
-@pytest.fixture
-def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A home folder, and another folder to stand in, which must stay empty."""
-    folder, here = tmp_path / "home", tmp_path / "here"
-    folder.mkdir()
-    here.mkdir()
-    monkeypatch.setenv("HOME", str(folder))
-    monkeypatch.chdir(here)
-    return folder
-
-
 def test_commands_read_and_write_in_the_home_folder(home: Path, model_folder: Path, prompt_file: Path):
     (home / "p.jsonl").write_bytes(prompt_file.read_bytes())
     (home / "settings.json").write_text(json.dumps({"threshold": 0.3}))

@@ -117,9 +117,8 @@ def test_no_number_is_further_off_than_its_bound(kind: str, processing: str) -> 
     assert kind == "clustered" or worst.bounds <= 1, worst
 
 
-@pytest.mark.parametrize(
-    "method", [pytest.param("paper", marks=pytest.mark.full), pytest.param("all", marks=pytest.mark.full)]
-)
+@pytest.mark.full
+@pytest.mark.parametrize("method", ["paper", "all"])
 def test_the_bounds_hold_where_coefficients_are_signs(method: str) -> None:
     """Catches a bound without the 1 that these methods append."""
     for model in (random_model(8), clustered(8)):

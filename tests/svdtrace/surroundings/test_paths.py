@@ -11,17 +11,6 @@ from svdtrace.results.caches import cache_folder
 from svdtrace.surroundings.paths import path_of
 
 
-@pytest.fixture
-def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A home folder, and another folder to stand in, which must stay empty."""
-    folder, here = tmp_path / "home", tmp_path / "here"
-    folder.mkdir()
-    here.mkdir()
-    monkeypatch.setenv("HOME", str(folder))
-    monkeypatch.chdir(here)
-    return folder
-
-
 def test_a_tilde_is_the_home_folder(home: Path):
     assert path_of("~/x") == home / "x"
     assert path_of(Path("~")) == home

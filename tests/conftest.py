@@ -24,7 +24,12 @@ NUMERICS = [
 install_import_hook(["gpt2jax", *NUMERICS], "beartype.beartype")
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 
+from svdtrace.errors import SettingError  # noqa: E402
+from svdtrace.surroundings.jax_settings import check_flags  # noqa: E402
+
 UNOPTIMISED, COMPILED = "JAX_DISABLE_MOST_OPTIMIZATIONS", "JAX_COMPILATION_CACHE_DIR"
+# The older of XLA's two ways to machine code, in one piece a program: a third of the time.
+QUICK_FLAGS = "--xla_cpu_use_fusion_emitters=false --xla_cpu_parallel_codegen_split_count=1"
 KEPT_GIB = 0.9
 
 
@@ -34,7 +39,14 @@ def pytest_configure(config: pytest.Config) -> None:
     The full tests compile as users do, and the quick ones where `JAX_DISABLE_MOST_OPTIMIZATIONS=0` asks for it.
     """
     if config.option.markexpr == "not full":
-        jax.config.update("jax_disable_most_optimizations", os.environ.setdefault(UNOPTIMISED, "1") == "1")
+        unoptimised = os.environ.setdefault(UNOPTIMISED, "1") == "1"
+        jax.config.update("jax_disable_most_optimizations", unoptimised)
+        if unoptimised and "XLA_FLAGS" not in os.environ:
+            os.environ["XLA_FLAGS"] = QUICK_FLAGS
+            try:
+                check_flags()
+            except SettingError:  # of a release that has other flags
+                del os.environ["XLA_FLAGS"]
     if COMPILED not in os.environ:
         # Workers and the commands that tests start inherit it.
         folder = tempfile.mkdtemp(prefix="svdtrace-tests-")

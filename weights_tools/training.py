@@ -18,7 +18,7 @@ from gpt2jax import GPT2Config, Model, Params
 from svdtrace.prompts import language
 from weights_tools.packing import Rows, packed_rows
 from weights_tools.recipe import Recipe
-from weights_tools.vocabulary import build_tokenizer
+from weights_tools.vocabulary import language_tokenizer
 
 OnStep = Callable[[int, float, Model], None]
 
@@ -29,7 +29,7 @@ def train(recipe: Recipe, on_step: OnStep | None = None) -> Model:
     Args:
         on_step: called after every update with its number (from 1), its loss, and the model as it is then.
     """
-    tokenizer = build_tokenizer(language.surface_words())
+    tokenizer = language_tokenizer()
     model = start(recipe, tokenizer)
     # The optimiser's own trees (one norm a leaf, say) are no parameters of a model: it gets a plain list.
     leaves, structure = jax.tree.flatten(model.params)

@@ -9,15 +9,23 @@ from __future__ import annotations
 import itertools
 from collections import Counter
 from collections.abc import Iterable
+from functools import cache
 
 import tokenizers
 from tokenizers import AddedToken, decoders, models, pre_tokenizers
 
 from gpt2jax.tokenizer import Tokenizer
+from svdtrace.prompts import language
 
 END_OF_TEXT = "<|endoftext|>"
 
 Merge = tuple[str, str]
+
+
+@cache
+def language_tokenizer() -> Tokenizer:
+    """The bundled model's own: that of the words of `svdtrace.prompts.language`."""
+    return build_tokenizer(language.surface_words())
 
 
 def build_tokenizer(words: Iterable[str]) -> Tokenizer:

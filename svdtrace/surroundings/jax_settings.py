@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from functools import cache
 from typing import Any
 
 from svdtrace.errors import SettingError
@@ -32,7 +33,7 @@ def settle() -> None:
     Raises:
         SettingError: flags of XLA at which it would end the process.
     """
-    _check_flags()
+    check_flags()
     import jax
 
     for name, value in _OWN.items():
@@ -78,14 +79,26 @@ def _refusal() -> str | None:
     return None
 
 
-def _check_flags() -> None:
-    """Try flags of XLA in a process of their own, since it ends one at flags that it does not know."""
-    if not os.environ.get(_FLAGS):
-        return
-    tried = "from jaxlib import xla_client; xla_client.CompileOptions()"
-    ended = subprocess.run([sys.executable, "-c", tried], capture_output=True, text=True, check=False)
-    said = [line.partition("] ")[2].rstrip(".") for line in ended.stderr.splitlines() if _FLAGS in line]
-    if ended.returncode and said:
+def check_flags() -> None:
+    """Try flags of XLA in a process of their own, since it ends one at flags that it does not know.
+
+    Raises:
+        SettingError: there are some.
+    """
+    flags = os.environ.get(_FLAGS)
+    refused = _refused(flags) if flags else None
+    if refused is not None:
         raise SettingError(
-            f"{_given([_FLAGS])}, which XLA does not take ({said[0]}); unset it, or leave out what it names"
+            f"{_given([_FLAGS])}, which XLA does not take ({refused}); unset it, or leave out what it names"
         )
+
+
+@cache
+def _refused(flags: str) -> str | None:
+    """What XLA says of flags that it does not take."""
+    tried = "from jaxlib import xla_client; xla_client.CompileOptions()"
+    ended = subprocess.run(
+        [sys.executable, "-c", tried], env={**os.environ, _FLAGS: flags}, capture_output=True, text=True, check=False
+    )
+    said = [line.partition("] ")[2].rstrip(".") for line in ended.stderr.splitlines() if _FLAGS in line]
+    return said[0] if ended.returncode and said else None

@@ -15,7 +15,7 @@ from weights_tools.evaluation import copying_accuracy, preference
 from weights_tools.packing import padded
 from weights_tools.recipe import Recipe
 from weights_tools.train_command import command_line
-from weights_tools.vocabulary import build_tokenizer
+from weights_tools.vocabulary import language_tokenizer
 
 BUNDLED = Path(svdtrace.__file__).parent / "bundled"
 
@@ -63,7 +63,7 @@ def test_it_is_what_the_defaults_make(model):
         *(shape.n_layers, shape.n_heads, shape.d_model),
         shape.n_ctx,
     )
-    rebuilt = build_tokenizer(language.surface_words())
+    rebuilt = language_tokenizer()
     texts = [prompt.text for prompt in language.ioi(50, rebuilt)]
     assert [model.tokenizer.encode(text) for text in texts] == [rebuilt.encode(text) for text in texts]
 

@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 
 from gpt2jax import GPT2Config, Tokenizer
 from svdtrace.prompts import language
-from weights_tools.vocabulary import build_tokenizer, learn_merges
+from weights_tools.vocabulary import language_tokenizer, learn_merges
 
-TOKENIZER = build_tokenizer(language.surface_words())
+TOKENIZER = language_tokenizer()
 
 
 def test_every_word_is_one_token():

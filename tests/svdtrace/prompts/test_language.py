@@ -15,14 +15,14 @@ from gpt2jax.errors import TokenizerError
 from svdtrace.prompts import language
 from svdtrace.prompts.language import clauses
 from svdtrace.prompts.language.words import is_held_out
-from weights_tools.vocabulary import build_tokenizer
+from weights_tools.vocabulary import build_tokenizer, language_tokenizer
 
 N = 300
 
 
 @pytest.fixture(scope="module")
 def own() -> Tokenizer:
-    return build_tokenizer(language.surface_words())
+    return language_tokenizer()
 
 
 @pytest.fixture(scope="module")

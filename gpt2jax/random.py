@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import math
+
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Key
 
 from gpt2jax.config import GPT2Config
 from gpt2jax.params import Blocks, LayerNorm, Model, Params
+
+SHARED_DRAWS = 2**20
 
 
 def random_model(config: GPT2Config, key: Key[Array, ""], *, std: float = 0.02, biases: float = 0.0) -> Model:
@@ -24,7 +29,7 @@ def random_model(config: GPT2Config, key: Key[Array, ""], *, std: float = 0.02, 
     written = std / (2 * layers) ** 0.5
 
     def normal(shape: tuple[int, ...], deviation: float) -> Array:
-        return deviation * jax.random.normal(next(keys), shape, jnp.float32)
+        return jnp.asarray(deviation * _drawn(next(keys), shape))
 
     def norm(shape: tuple[int, ...]) -> LayerNorm:
         return LayerNorm(w=1 + normal(shape, biases), b=normal(shape, biases))
@@ -49,3 +54,11 @@ def random_model(config: GPT2Config, key: Key[Array, ""], *, std: float = 0.02, 
         W_E=normal((config.d_vocab, d), std), W_pos=normal((config.n_ctx, d), std), blocks=blocks, ln_final=norm((d,))
     )
     return Model(config=config, params=params)
+
+
+def _drawn(key: Key[Array, ""], shape: tuple[int, ...]) -> np.ndarray:
+    """Standard normal numbers: `jax.random.normal`'s for this key and shape."""
+    size = math.prod(shape)
+    # A number hangs on its key and place alone, so that small shapes can share one program.
+    room = max(size, 1 << (size - 1).bit_length()) if size < SHARED_DRAWS else size
+    return np.asarray(jax.random.normal(key, (room,), jnp.float32))[:size].reshape(shape)

@@ -61,6 +61,7 @@ class Tokenizer:
         self._spelling = Spelling.of(library)
         self._added = library.get_added_tokens_decoder()
         self._lost = lost
+        self._shown: dict[int, str] = {}
         content = [(name, hashlib.sha256(files[name]).hexdigest()) for name in sorted(files)]
         self._identity = (tuple(content), d_vocab, bos_token_id)
         self.d_vocab = d_vocab
@@ -156,7 +157,9 @@ class Tokenizer:
         alike (`gpt2jax.token_text` undoes it); the marks `##` and `</w>` stay. An id without a token (vocabularies may
         be padded) shows as `[50300]`.
         """
-        return [self._string(int(i)) for i in ids]
+        # Prompts of one vocabulary show the same tokens over and over.
+        shown = self._shown
+        return [shown[i] if i in shown else shown.setdefault(i, self._string(i)) for i in map(int, ids)]
 
     def token_id(self, text: str) -> int | None:
         """The id of a text that is exactly one token, else `None`."""

@@ -30,7 +30,7 @@ from svdtrace.surroundings.jax_settings import check_flags  # noqa: E402
 UNOPTIMISED, COMPILED = "JAX_DISABLE_MOST_OPTIMIZATIONS", "JAX_COMPILATION_CACHE_DIR"
 # The older of XLA's two ways to machine code, in one piece a program: a third of the time.
 QUICK_FLAGS = "--xla_cpu_use_fusion_emitters=false --xla_cpu_parallel_codegen_split_count=1"
-KEPT_GIB = 0.9
+KEPT_GIB = 1.1
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -28,7 +28,8 @@ from svdtrace.tracing.sharding import PROMPT, replicate, spread_params
 # Composition cores of all layers are held when they fit here; beyond it (GPT-2 large and XL) each layer's are made anew
 # for every batch.
 MOST_CORE_BYTES = 2**31
-MOST_PROGRAMS = 4
+# Readers of a shallow model share a program: compiling another would take longer than all its masked writers.
+MOST_PROGRAMS, LEAST_LAYERS = 4, 2
 MOST_THREADS = 8
 
 
@@ -86,7 +87,7 @@ def writer_layers(layer: int, n_layers: int) -> int:
 
     Few different numbers, so that few programs are compiled.
     """
-    step = -(-(n_layers - 1) // MOST_PROGRAMS)
+    step = max(LEAST_LAYERS, -(-(n_layers - 1) // MOST_PROGRAMS))
     return min(n_layers - 1, -(-layer // step) * step)
 
 

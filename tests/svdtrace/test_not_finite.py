@@ -84,7 +84,9 @@ def characterised(model: gpt2jax.Model, prompts: list[Prompt]) -> tuple[Any, lis
 ROOMS = {"trace": traced, "intervene": intervened, "chance": held_against_chance, "characterise": characterised}
 
 
-@pytest.mark.parametrize("room", ROOMS)
+@pytest.mark.parametrize(
+    "room", [name if name != "characterise" else pytest.param(name, marks=pytest.mark.full) for name in ROOMS]
+)
 def test_they_are_named_and_in_no_table(model: gpt2jax.Model, room: str) -> None:
     """Catches NaN in a table, a row of such a prompt, prompts renumbered, and a batch spoilt by one of its prompts."""
     run: Callable[[gpt2jax.Model, list[Prompt]], tuple[Any, list[pa.Table]]] = ROOMS[room]

@@ -26,7 +26,7 @@ def model() -> gpt2jax.Model:
 
 
 def test_it_prefers_the_indirect_object_on_what_it_never_saw(model):
-    held_out = preference(model, "held_out", 384)
+    held_out = preference(model, "held_out", 128)
     assert held_out.prefers_io >= 0.995
     assert held_out.logit_difference > 5
 

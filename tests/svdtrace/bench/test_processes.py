@@ -33,7 +33,7 @@ def test_memory_is_the_process_own():
 @pytest.mark.parametrize(
     ("asked", "told"),
     [
-        ({"kind": "trace", "prompts": 5, "tokens": 9, "batch_size": 2}, "firings"),
+        pytest.param({"kind": "trace", "prompts": 5, "tokens": 9, "batch_size": 2}, "firings", marks=pytest.mark.full),
         ({"kind": "sweep", "prompts": [2, 4], "tokens": 9, "part_size": 2}, "seconds"),
     ],
 )

@@ -17,6 +17,7 @@ from svdtrace.tracing.trace import trace
 CONFIG = gpt2jax.GPT2Config(n_layers=3, n_heads=4, d_model=32, d_mlp=64, n_ctx=24, d_vocab=40)
 
 
+@pytest.mark.full
 def test_a_trace_is_timed_with_its_tables_written():
     prompts = bench.random_prompts(CONFIG, 120, 21)
     model = gpt2jax.random_model(CONFIG, jax.random.key(0), std=0.4)

@@ -34,6 +34,7 @@ def test_peaks_are_measured():
     assert min(peaks.flop, peaks.traffic) > 0
 
 
+@pytest.mark.full
 def test_firings_are_those_of_the_trace():
     prompts = bench.random_prompts(CONFIG, 120, 21)
     model = processed(gpt2jax.random_model(CONFIG, jax.random.key(0), std=0.4), TraceConfig())

@@ -76,6 +76,7 @@ def test_everything_is_measured():
     ]
 
 
+@pytest.mark.full
 def test_a_model_of_somebodys_is_measured_as_it_is(tmp_path, monkeypatch: pytest.MonkeyPatch):
     """What is measured in processes of its own aside."""
     inside = {"all heads' decomposition", "dense SVDs by LAPACK", "forward pass and trace", "the roof of each stage"}

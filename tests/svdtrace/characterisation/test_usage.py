@@ -46,6 +46,7 @@ def test_every_tau_has_its_own_slice(usage, pairs):
             assert usage.firings.kept_at[row, place] == pytest.approx(sum(slice_.products) / slice_.total, rel=1e-9)
 
 
+@pytest.mark.full
 @pytest.mark.usefixtures("promoted")
 def test_a_sample_of_idle_pairs_is_seeded_bounded_and_a_part(model, prompts, usage, config):
     n_heads = usage.idle.shape[0] * usage.idle.shape[1]

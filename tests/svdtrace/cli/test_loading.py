@@ -47,12 +47,18 @@ def test_texts_come_after_a_file_of_prompts(model_folder: Path, tmp_path: Path, 
     assert capsys.readouterr().err == f"note: {path}: 1 line is empty; later prompts keep the numbers of their lines\n"
 
 
+def spaced(prompt_file: Path, folder: Path) -> Path:
+    """The same prompts with an empty line between them."""
+    path = folder / "empty.jsonl"
+    path.write_text("\n".join(prompt_file.read_text().splitlines(keepends=True)))
+    return path
+
+
 def test_every_command_numbers_prompts_as_their_lines_are(
     model_folder: Path, prompt_file: Path, traced: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):
     """Catches a note that prompts keep their lines' numbers above tables in which they do not."""
-    path = tmp_path / "empty.jsonl"
-    path.write_text("\n".join(prompt_file.read_text().splitlines(keepends=True)))
+    path = spaced(prompt_file, tmp_path)
     model = ["--model", str(model_folder), "--prompts", str(path)]
 
     edit = ["--edges", "0.1:1.1@7:IO/dest", "--direction", "ablate", "--where", "local", "--quiet"]
@@ -65,18 +71,23 @@ def test_every_command_numbers_prompts_as_their_lines_are(
             within = ACTIVATION_ERROR * max(1.0, *map(abs, known))
             assert table["logit_difference_before"].to_pylist() == pytest.approx(known, abs=within)
 
+    assert json.loads((tmp_path / "edited" / "manifest.json").read_text())["prompts"]["rejected"] == 2
+    capsys.readouterr()
+    assert main(["tokens", *model, "--json"]) == 0
+    assert [each["prompt"] for each in json.loads(capsys.readouterr().out)["prompts"]] == [0, 2, 4]
+
+
+@pytest.mark.full
+def test_characterise_numbers_prompts_as_their_lines_are(model_folder: Path, prompt_file: Path, tmp_path: Path):
+    path = spaced(prompt_file, tmp_path)
+    model = ["--model", str(model_folder), "--prompts", str(path)]
     beside = ["--threshold", "0.3", "--contrast", str(prompt_file), "--most-pairs", "0", "--quiet"]
     assert main(["characterise", *model, *beside, "--out", str(tmp_path / "heads")]) == 0
     rows = pq.read_table(tmp_path / "heads" / "vectors_by_prompt.parquet").to_pylist()
     own, other = ([row for row in rows if row["data_set"] == name] for name in ("prompts", "contrast"))
     assert own
     assert [row | {"data_set": "prompts", "prompt": 2 * row["prompt"]} for row in other] == own
-    for folder in ("edited", "heads"):
-        assert json.loads((tmp_path / folder / "manifest.json").read_text())["prompts"]["rejected"] == 2
-
-    capsys.readouterr()
-    assert main(["tokens", *model, "--json"]) == 0
-    assert [each["prompt"] for each in json.loads(capsys.readouterr().out)["prompts"]] == [0, 2, 4]
+    assert json.loads((tmp_path / "heads" / "manifest.json").read_text())["prompts"]["rejected"] == 2
 
 
 def test_a_manifest_names_prompts_by_their_lines():

@@ -75,7 +75,10 @@ def test_pictures_of_a_trace(name, seen):
     assert seen == [{}] * 5
 
 
-@pytest.mark.parametrize("name", TRACES)
+@pytest.mark.parametrize(
+    "name",
+    ["small", *(pytest.param(name, marks=pytest.mark.full) for name in ("large", "without roles")), "long names"],
+)
 def test_pictures_of_a_graph(name, seen):
     trace = TRACES[name]()
     ours, heads = circuit_graph.ours([trace]), circuit_graph.heads([trace])

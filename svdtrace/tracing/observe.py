@@ -53,7 +53,7 @@ class Observed:
     z: Float[Array, "layer prompt tok head d_head"]
     scale: Float[Array, "layer prompt tok"]
     read: Float[Array, "layer prompt tok"] | None
-    written: Float[Array, "layer gain prompt tok head"] | None
+    written: Float[Array, "gain prompt tok layer head"] | None
     mlp_out: Float[Array, "layer prompt tok d_model"] | None
     embed: Float[Array, "prompt tok d_model"] | None
     pos: Float[Array, "prompt tok d_model"] | None
@@ -69,7 +69,7 @@ class Room:
     q: Float[Array, "layer prompt tok head d_head"]
     k: Float[Array, "layer prompt tok head d_head"]
     z: Float[Array, "layer prompt tok head d_head"]
-    written: Float[Array, "layer gain prompt tok head"] | None
+    written: Float[Array, "gain prompt tok layer head"] | None
     mlp_out: Float[Array, "layer prompt tok d_model"] | None
 
     @classmethod
@@ -129,10 +129,11 @@ def observe(
         values = {"q": seen["attn.hook_q"], "k": seen["attn.hook_k"], "z": seen["attn.hook_z"]}
         if all_writers:
             values["mlp_out"] = seen["hook_mlp_out"]
+        kept = {name: _at_layer(getattr(room, name), value, layer) for name, value in values.items()}
         if grams is not None:
             own = jax.lax.dynamic_index_in_dim(grams, layer, keepdims=False)
-            values["written"] = written_norms(values["z"], own)
-        return replace(room, **{name: _at_layer(getattr(room, name), value, layer) for name, value in values.items()})
+            kept["written"] = _at_layer(room.written, written_norms(values["z"], own), layer, axis=3)
+        return replace(room, **kept)
 
     resid, seen, room = run_blocks(config, params.blocks, resid, allowed, observe=look, keep=write, kept=room)
     read = final_read(config, params, resid, last, stem)
@@ -162,7 +163,7 @@ def new_room(config: GPT2Config, dtype: jnp.dtype, shape: tuple[int, ...], all_w
     by_head = (n_layers, *shape, n_heads, config.d_head)
     return Room(
         **{name: jnp.zeros(by_head, dtype) for name in ("q", "k", "z")},
-        written=jnp.zeros((n_layers, n_gains, *shape, n_heads), dtype) if n_gains else None,
+        written=jnp.zeros((n_gains, *shape, n_layers, n_heads), dtype) if n_gains else None,
         mlp_out=jnp.zeros((n_layers, *shape, config.d_model), dtype) if all_writers else None,
     )
 
@@ -175,8 +176,8 @@ def _of_finite(candidates: Candidates, finite: Bool[Array, " prompt"]) -> Candid
     )
 
 
-def _at_layer(whole: Array, value: Array, layer: Array) -> Array:
-    return jax.lax.dynamic_update_index_in_dim(whole, value, layer, axis=0)
+def _at_layer(whole: Array, value: Array, layer: Array, axis: int = 0) -> Array:
+    return jax.lax.dynamic_update_index_in_dim(whole, value, layer, axis=axis)
 
 
 def _norm(vectors: Float[Array, "*axes d_head"]) -> Float[Array, "*axes"]:

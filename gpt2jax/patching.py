@@ -102,7 +102,7 @@ def patch(
 _FIRST, _LAST = ("hook_embed", "hook_pos_embed"), ("ln_final.hook_scale", "ln_final.hook_normalized")
 
 
-def _measured(metric: Any) -> tuple[Metric, Any]:
+def _measured(metric: Any) -> tuple[Any, Any]:
     """The metric's function, and its arrays, `()` where it has none.
 
     Raises:
@@ -110,8 +110,9 @@ def _measured(metric: Any) -> tuple[Metric, Any]:
     """
     if callable(metric):
         return metric, ()
-    if isinstance(metric, tuple) and has_arrays(metric):
-        return metric
+    if has_arrays(metric):
+        function, arrays = metric
+        return function, arrays
     raise InputError(f"the metric is a {type(metric).__name__}; give a function of logits, or (function, arrays)")
 
 

@@ -26,7 +26,7 @@ ROOMS = [
     "graphs report",
     "sweeping",
     "folders",
-    "interventions nulls faithfulness characterisation",
+    "interventions nulls faithfulness characterisation patching",
     "reproduction bench",
     "cli",
 ]

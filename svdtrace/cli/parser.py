@@ -24,6 +24,7 @@ COMMANDS = (
     "circuit",
     "characterise",
     "intervene",
+    "patch",
     "reproduce",
     "sweep",
     "query",

@@ -97,8 +97,8 @@ def _show(console: Any, content: dict[str, Any]) -> None:
 
     ends = content["logit_difference"]
     console.print(
-        f"Logit difference, answer − distractor: {ends['clean']:.3f} on the clean prompts, {ends['corrupt']:.3f} on the "
-        f"corrupted ones ({content['prompts']['count']:,} of each)"
+        f"Logit difference, answer − distractor: {ends['clean']:.3f} on the clean prompts, {ends['corrupt']:.3f} on "
+        f"the corrupted ones ({content['prompts']['count']:,} of each)"
     )
     if content["divisor"] is None:
         console.print(

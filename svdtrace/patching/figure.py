@@ -23,7 +23,7 @@ def patching_picture(table: pa.Table, path: str | Path) -> None:
 
     Args:
         table: of patches.
-        path: ends in `.svg` or `.png`.
+        path: ends in `.svg`, `.png` or `.pdf`.
 
     Raises:
         OutputError: another ending, or a place that cannot be written.

@@ -22,7 +22,7 @@ from svdtrace.errors import SettingError
 NODES, NODE_WEIGHTS = np.polynomial.legendre.leggauss(16)
 """Of Gauss and Legendre, on [-1, 1]."""
 PANELS = 5
-"""[0, 1/16], [1/16, 1/8], [1/8, 1/4], [1/4, 1/2], [1/2, 1]: each after the second has its predecessor's nodes doubled."""
+"""[0, 1/16], [1/16, 1/8], [1/8, 1/4], [1/4, 1/2], [1/2, 1]: from the third on the one before with its nodes doubled."""
 QUADRATURE = 1e-6
 """An error of the rule above this is flagged (section 14.9)."""
 

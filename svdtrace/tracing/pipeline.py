@@ -22,9 +22,19 @@ from gpt2jax.numerics import einsum
 from gpt2jax.params import Params
 from gpt2jax.residual import unembedding
 from gpt2jax.tokenizer import Tokenizer
-from svdtrace.config import TraceConfig
-from svdtrace.method.firings import Candidates, FiringList, candidates_per_destination, list_firings, near_threshold
+from svdtrace.config import RELATIVE, TraceConfig
+from svdtrace.method.firings import (
+    Candidates,
+    FiringList,
+    candidates_per_destination,
+    fired,
+    least_score,
+    near_threshold,
+    reaches,
+    thresholds,
+)
 from svdtrace.tracing import tables
+from svdtrace.tracing.attended import with_through
 from svdtrace.tracing.attribute import BLOCKS_PER_CALL, Attributed, Blocks, Collected, attribute, collect
 from svdtrace.tracing.batching import Batch, block_size
 from svdtrace.tracing.devices import precision
@@ -32,6 +42,7 @@ from svdtrace.tracing.near_ties import UndecidedPairs, undecided_pairs
 from svdtrace.tracing.observe import Observed, Room, Sizes, new_room, observe
 from svdtrace.tracing.paths import count_paths, saturated
 from svdtrace.tracing.prepare import Prepared, writer_layers
+from svdtrace.tracing.relative import RelativeFound, attribute_relative, in_groups
 from svdtrace.tracing.roots import ALL, LOGIT, Root, RootHeads, named_roots, root_heads
 from svdtrace.tracing.rows import SIDES, Chunk, Rows, WriterOrder, gather_rows
 from svdtrace.tracing.sharding import attribute_by_device, by_prompt, collect_by_device, in_blocks_by_device
@@ -85,18 +96,19 @@ def watch(prepared: Prepared, batch: Batch, config: TraceConfig, before: Observe
         # Made here, so that the first batch of a shape is compiled as the later ones; over several devices XLA decides
         # how it lies.
         shape, writers, n_gains = batch.tokens.shape, all_writers(config), prepared.grams.shape[1]
-        new = partial(new_room, prepared.model.config, prepared.dtype, shape, writers, n_gains)
+        new = partial(new_room, prepared.model.config, prepared.dtype, shape, writers, n_gains, is_relative(config))
         room = new() if prepared.mesh is None else None
-    least = config.threshold - near_threshold(config.threshold)
+    every = thresholds(config, batch.tokens.shape[1])
     return observe(
         prepared.model.config,
         prepared.model.params,
         *(by_prompt(each, prepared.mesh) for each in (batch.tokens, batch.length, batch.last)),
         room=room,
         grams=prepared.grams,
-        count=candidates_per_destination(least, batch.tokens.shape[1]),
+        count=candidates_per_destination(every - near_threshold(every), batch.tokens.shape[1]),
         skip_first=config.skip_first,
         all_writers=all_writers(config),
+        values=is_relative(config),
     )
 
 
@@ -104,7 +116,8 @@ def watch(prepared: Prepared, batch: Batch, config: TraceConfig, before: Observe
 class Following:
     """A batch whose firings are being attributed: all calls are dispatched, their results still to come.
 
-    `candidates` and `sizes` say which pairs rounding decides; `root_heads` are there for roots from the output alone.
+    `candidates` and `sizes` say which pairs rounding decides; `rows` are made already where edges are followed through
+    what their writers attended, which the forward pass knows; `root_heads` are there for roots from the output alone.
     """
 
     batch: Batch
@@ -112,6 +125,7 @@ class Following:
     candidates: Candidates
     sizes: Sizes
     chunks: list[Chunk]
+    rows: Rows | None
     finite: Array
     logit_difference: Array | None
     root_heads: RootHeads | None
@@ -119,15 +133,22 @@ class Following:
 
 def follow(prepared: Prepared, batch: Batch, observed: Observed, config: TraceConfig) -> Following:
     """Stage 2; waits for stage 1, then returns at once, the device computes on."""
-    firings = list_firings(observed.candidates, config.threshold, config.score_min)
-    chunks = _all_layers(prepared, observed, firings, config)
+    firings = fired(observed.candidates, config)
+    chunks, rows = _all_layers(prepared, observed, firings, config), None
+    if is_relative(config):
+        shape = prepared.model.config
+        order = WriterOrder.of(shape.n_layers, shape.n_heads)
+        rows = gather_rows(firings, chunks, order, sides_of(config), relative=True)
+        rows = with_through(prepared, observed, rows, order, config.coverage)
     params, asked = prepared.model.params, (batch.answer, batch.distractor)
     heads = None
     if config.roots == LOGIT:
         heads = root_heads(params, observed, batch.last, *asked, np.asarray(config.coverage, prepared.dtype))
     # A body without a head has no logits at all.
     difference = logit_difference(params, observed.final_read, *asked) if params.has_unembedding else None
-    return Following(batch, firings, observed.candidates, observed.sizes, chunks, observed.finite, difference, heads)
+    return Following(
+        batch, firings, observed.candidates, observed.sizes, chunks, rows, observed.finite, difference, heads
+    )
 
 
 def finish(
@@ -136,7 +157,7 @@ def finish(
     """Stage 3."""
     shape, batch, firings = prepared.model.config, following.batch, following.firings
     order = WriterOrder.of(shape.n_layers, shape.n_heads)
-    rows = gather_rows(firings, following.chunks, order, sides_of(config))
+    rows = following.rows or gather_rows(firings, following.chunks, order, sides_of(config))
     if keep is not None:
         rows = replace(rows, edges=rows.edges.take(np.flatnonzero(keep(batch, rows))))
     start = _root_firings(following, config, roots)
@@ -169,8 +190,7 @@ def finish(
 def _of_layer_0(candidates: Candidates, config: TraceConfig) -> int:
     """How many heads of layer 0 fire, so that an empty trace can say whether nothing fired or nothing above."""
     pattern, score = np.asarray(candidates.pattern)[0], np.asarray(candidates.score)[0]
-    # In the model's own precision, as `list_firings` has it.
-    fires = (pattern >= pattern.dtype.type(config.threshold)) & (score >= score.dtype.type(config.score_min))
+    fires = reaches(pattern, thresholds(config, pattern.shape[-2])) & (score >= score.dtype.type(least_score(config)))
     return int(np.count_nonzero(fires))
 
 
@@ -270,6 +290,8 @@ def _explained(
 ) -> Chunk:
     """Stage 2 for one call: the firings of one layer that stand in `blocks`, `row` -1 in empty slots."""
     n_layers, sides = writer_layers(layer, prepared.model.config.n_layers), sides_of(config)
+    if is_relative(config):
+        return Chunk(row, n_layers, _relatively(prepared, observed, blocks, row, layer, config))
     gather: Callable[..., Collected] = collect
     explain: Callable[..., Attributed] = attribute
     if prepared.mesh is not None:
@@ -293,6 +315,30 @@ def _explained(
     return Chunk(row=row, writer_layers=n_layers, result=result)
 
 
+def _relatively(
+    prepared: Prepared, observed: Observed, blocks: Blocks, row: np.ndarray, layer: int, config: TraceConfig
+) -> RelativeFound:
+    """The same by section 14. Over several devices XLA decides what lies where."""
+    every = thresholds(config, observed.scale.shape[-1])
+    return attribute_relative(
+        observed,
+        blocks,
+        in_groups(row, np.asarray(blocks.prompt)),
+        row >= 0,
+        np.int32(layer),
+        prepared.readers[layer - 1],
+        prepared.cores(layer),
+        prepared.model.params.blocks.b_O,
+        prepared.score_scale[layer],
+        *(np.asarray(each, prepared.dtype) for each in (config.tau, config.coverage, every)),
+        n_layers=writer_layers(layer, prepared.model.config.n_layers),
+        sides=sides_of(config),
+        all_writers=all_writers(config),
+        select=config.select,
+        keys=config.keys,
+    )
+
+
 def _root_firings(following: Following, config: TraceConfig, roots: Sequence[Root]) -> np.ndarray:
     """Mark the firings that tracing starts from, [firing]."""
     firings, batch = following.firings, following.batch
@@ -306,7 +352,12 @@ def _root_firings(following: Following, config: TraceConfig, roots: Sequence[Roo
 
 def all_writers(config: TraceConfig) -> bool:
     """In `paper` and `all` the writers are heads alone, whatever the setting says (METHOD.md, section 5)."""
-    return config.writers == "all" and config.method == "exact"
+    return config.writers == "all" and config.method in ("exact", RELATIVE)
+
+
+def is_relative(config: TraceConfig) -> bool:
+    """Whether section 14 decides."""
+    return config.method == RELATIVE
 
 
 def sides_of(config: TraceConfig) -> tuple[str, ...]:

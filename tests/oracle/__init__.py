@@ -6,7 +6,8 @@ those of a folded model. A config is a mapping with n_layers, n_heads, d_model, 
 it) and, where they differ from GPT-2's, scale_attn_weights and scale_attn_by_inverse_layer_idx.
 
 `model` is section 1, `heads` sections 2 to 4, `signals` sections 5, 6 and 11, `circuit` sections 7 and 8, `tracing`
-puts them together into the rows of the tables; `relative` is section 14. What METHOD.md leaves open is said in the docstrings of `choose_slice`,
+puts them together into the rows of the tables; `relative` is section 14. What METHOD.md leaves open is said in the
+docstrings of `choose_slice`,
 `turns`, `contribution_bound`, `coverage_cut`, `matches`, `graph` and `paper_graph`.
 """
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -61,7 +62,7 @@ def path_weights(scores: np.ndarray, j: int, panels: int = 64) -> np.ndarray:
     nodes, node_weights = np.polynomial.legendre.leggauss(16)
     edges = np.concatenate([[0.0], np.geomspace(2.0**-8, 1.0, panels)])
     total = np.zeros(len(scores))
-    for low, high in zip(edges[:-1], edges[1:], strict=True):
+    for low, high in pairwise(edges):
         for node, weight in zip(nodes, node_weights, strict=True):
             p = softmax((low + (node + 1) / 2 * (high - low)) * scores)
             total += weight / 2 * (high - low) * p[j] * ((np.arange(len(scores)) == j) - p)
@@ -216,7 +217,8 @@ def choose(head: Head, found: Sequence[Candidate], settings: Mapping[str, Any], 
 def parts_by_attended(head: Head, side: str, members: Sequence[int], chosen: Candidate) -> np.ndarray:
     """c_{w,b} or c_{w,t,b} of a head writer, for every b it attends to (section 14.5)."""
     writer, t, S, acts = chosen.writer, chosen.token, list(members), head.acts
-    assert writer.layer is not None and writer.head is not None
+    assert writer.layer is not None
+    assert writer.head is not None
     mean = head.row(writer, side, members).mean()
     found = []
     for b in range(t + 1):

@@ -88,9 +88,10 @@ def tables_of(trace: Trace, places: Sequence[int]) -> dict[str, pa.Table]:
     return {name: tables.at_places(getattr(trace, name), places) for name in SCHEMAS}
 
 
-def empty_tables() -> dict[str, pa.Table]:
-    """The tables of a window without a single prompt."""
-    return {name: schema.empty_table() for name, schema in SCHEMAS.items()}
+def empty_tables(*, relative: bool) -> dict[str, pa.Table]:
+    """The tables of a window without a single prompt; `relative` has columns of its own."""
+    own = {"edges": tables.edges_schema(relative=relative), "firings": tables.firings_schema(relative=relative)}
+    return {name: schema.empty_table() for name, schema in (SCHEMAS | own).items()}
 
 
 def write(folder: Path, number: int, content: dict[str, pa.Table], part: Part) -> None:

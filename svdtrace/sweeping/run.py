@@ -10,7 +10,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from svdtrace.config import TraceConfig
+from svdtrace.config import RELATIVE, TraceConfig
 from svdtrace.errors import OutputError
 from svdtrace.output.writing import MANIFEST
 from svdtrace.prompts.prompt import Prompt
@@ -162,7 +162,7 @@ class Run:
     def _traced(self, window: Window, show: Callable[[int, int], None], *, compared: bool) -> Part:
         if not window.prompts:
             part = Part(window.digest, Tally(rejected=len(window.rejected)), {})
-            parts.write(self.folder, window.number, parts.empty_tables(), part)
+            parts.write(self.folder, window.number, parts.empty_tables(relative=self.config.method == RELATIVE), part)
             return part
         trace = trace_settled(self.prepared, window.prompts, self.config, self.settled, progress=show)
         changed = self.changed(trace, window.prompts) if compared else None

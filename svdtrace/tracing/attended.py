@@ -20,7 +20,7 @@ from svdtrace.tracing.observe import Observed
 from svdtrace.tracing.prepare import Prepared
 from svdtrace.tracing.rows import Ragged, Rows, WriterOrder
 
-KEYS_PER_CALL = 2**15
+KEYS_PER_CALL = 2**14
 """How many keys the edges of a call attend to, at most: their values are gathered."""
 
 
@@ -105,9 +105,8 @@ def _by_layer(rows: Rows, order: WriterOrder, size: int) -> Iterator[tuple[int, 
         mine = np.flatnonzero(from_head & (layer == each))
         for start in range(0, len(mine), size):
             part = mine[start : start + size]
-            # A power of two, so that few programs are compiled.
-            full = min(size, 1 << (len(part) - 1).bit_length())
-            yield int(each), part, np.concatenate([part, np.repeat(part[-1:], full - len(part))])
+            # Of one size, so that one program is compiled.
+            yield int(each), part, np.concatenate([part, np.repeat(part[-1:], size - len(part))])
 
 
 def _attending(rows: Rows, order: WriterOrder, mine: np.ndarray) -> Attending:

@@ -8,6 +8,7 @@ for the firings of a prompt, so that no firing gathers the keys' outputs.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -55,9 +56,9 @@ class SideFound:
     Candidates are writers, or under `keys = all` writers' outputs at each key, numbered w · T + t.
     """
 
-    weight: Float[Array, "block slot candidate"]
+    weight: Float[Array, "*firing candidate"]
     choice: Chosen
-    own: Float[Array, "block slot writer"] | None
+    own: Float[Array, "*firing writer"] | None
 
 
 @struct.dataclass
@@ -97,6 +98,24 @@ class Firings:
     root: Float[Array, "*firing sv"]
     error: Float[Array, "*firing"]
     moved: Float[Array, "*firing"]
+
+
+class Plain:
+    """A function for a loop whose shapes are asked for beforehand: it gives arrays alone, since shapes in their place
+    would not pass the checks of our own pytrees.
+    """
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        self._function, self._tree = function, jax.tree.structure(None)
+
+    def __call__(self, *given: Any) -> list[Array]:
+        """What comes of it, flattened."""
+        leaves, self._tree = jax.tree.flatten(self._function(*given))
+        return leaves
+
+    def whole(self, leaves: list[Array]) -> Any:
+        """The same put together, once it was called."""
+        return self._tree.unflatten(leaves)
 
 
 def in_groups(row: Int[np.ndarray, "block slot"], prompt: Int[np.ndarray, "block slot"]) -> Groups:
@@ -246,7 +265,8 @@ def _destination(
         after = after_rows(row.scores, rows, falling(weight), row.src, row.allowed)
         return SideFound(weight, take_until(weight, after, firings.pattern, threshold, bound), None)
 
-    return head_by_head(read_by, weigh, (given, rule.threshold), head, jnp.any(filled, axis=-1))
+    plain = Plain(weigh)
+    return plain.whole(head_by_head(read_by, plain, (given, rule.threshold), head, jnp.any(filled, axis=-1)))
 
 
 def _of_present(weight: Float[Array, "*block writer slot"], present: Bool[Array, " writer"]) -> Array:
@@ -320,20 +340,22 @@ def _sources(
     """The source side, prompt by prompt; arrays of all slots, one axis."""
     n_slots = len(firings.dest)
 
-    def of_group(group: Array) -> SideFound:
+    def choose(group: Array) -> SideFound:
         slot = jnp.maximum(groups.slot[group], 0)
         mine, its, threshold = jax.tree.map(lambda each: each[slot], (firings, asked, rule.threshold))
         rows, sizes = read(groups.prompt[group], its)
         return choose_sources(mine, replace(rule, threshold=threshold), rows, sizes, present)
 
-    def step(group: Array, found: SideFound) -> SideFound:
+    def step(group: Array, found: list[Array]) -> list[Array]:
         # What is beyond the end is not written.
         at = jnp.where(groups.slot[group] < 0, n_slots, groups.slot[group])
         return jax.tree.map(lambda whole, each: whole.at[at].set(each, mode="drop"), found, of_group(group))
 
+    of_group = Plain(choose)
     shapes = jax.eval_shape(lambda: of_group(jnp.int32(0)))
     empty = jax.tree.map(lambda each: jnp.zeros((n_slots, *each.shape[1:]), each.dtype), shapes)
-    return jax.lax.fori_loop(0, jnp.sum(jnp.any(groups.slot >= 0, axis=-1), dtype=jnp.int32), step, empty)
+    n_groups = jnp.sum(jnp.any(groups.slot >= 0, axis=-1), dtype=jnp.int32)
+    return of_group.whole(jax.lax.fori_loop(0, n_groups, step, empty))
 
 
 def choose_sources(

@@ -213,8 +213,8 @@ def _edge_rows(
     token = np.where(side == 0, firings.dest[firing], firings.src[firing])
     if len(columns) == n_plain:
         edges = EdgeRows(*columns, token)
-    else:
-        edges = EdgeRows(*columns[: n_plain + 1], relative=RelativeEdges(*columns[n_plain + 1 :]))
+        return edges.take(np.lexsort((edges.writer, edges.side, edges.firing)))
+    edges = EdgeRows(*columns[: n_plain + 1], relative=RelativeEdges(*columns[n_plain + 1 :]))
     return edges.take(np.lexsort((edges.token, edges.writer, edges.side, edges.firing)))
 
 

@@ -43,7 +43,9 @@ from .heads import (
     whole_slice,
 )
 from .model import ACTIVATIONS, attn_scale, fold, forward, is_folded, random_model
-from .relative import RELATIVE, path_weights, relative_firings, relative_trace, threshold_at
+from .relative import RELATIVE, Head, path_weights, relative_firings, relative_trace, threshold_at
+from .relative import candidates as relative_candidates
+from .relative import choose as relative_choice
 from .signals import (
     Contribution,
     Cut,
@@ -65,6 +67,7 @@ __all__ = [
     "Contribution",
     "Cut",
     "Decomposition",
+    "Head",
     "Key",
     "Model",
     "Slice",
@@ -99,6 +102,8 @@ __all__ = [
     "product_bounds",
     "products",
     "random_model",
+    "relative_candidates",
+    "relative_choice",
     "relative_firings",
     "relative_trace",
     "running_sums",

@@ -23,6 +23,7 @@ Precision = Literal["float32", "bfloat16", "float64"]
 
 
 DYNAMIC = "dynamic"
+ANSWER = "answer"
 RELATIVE = "relative"
 
 
@@ -65,7 +66,11 @@ class TraceConfig:
     """Who may be the source of an edge: heads alone, or all (MLPs, embeddings, biases too), which is what relative has
     where nothing is said (section 5)."""
     roots: str = "all"
-    """Where tracing starts: all, logit, or firings LAYER.HEAD@DEST:SRC joined by commas (sections 7, 11)."""
+    """Where tracing starts: all, logit, probability, or firings LAYER.HEAD@DEST:SRC joined by commas (sections 7, 11,
+    14.7)."""
+    targets: str = ANSWER
+    """Of roots probability, the tokens that the roots raise: texts of one token each (" Mary, John") or ids, joined by
+    commas; top-p 0.9 or top-k 3, the likeliest; or answer, the prompt's own, else the top token (section 14.7)."""
     sides: Sides = "both"
     """Sides of the attention traced: destination (query), source (key), or both (section 6)."""
     skip_first: bool = True
@@ -86,6 +91,8 @@ class TraceConfig:
             object.__setattr__(self, name, _checked(name, kind, getattr(self, name)))
         if isinstance(self.writers, Unsaid):
             object.__setattr__(self, "writers", Unsaid("all" if self.method == RELATIVE else "heads"))
+        if self.roots != "probability" and self.targets != ANSWER:
+            raise SettingError(f"targets are {_shown(self.targets)}, which roots probability alone has; add it")
         for name, default in (("select", "cover"), ("keys", "summed")):
             if self.method != RELATIVE and getattr(self, name) != default:
                 raise SettingError(f'{name} is "{getattr(self, name)}", which method relative alone has; add it')
@@ -148,7 +155,8 @@ def _checked(name: str, kind: Any, value: Any) -> Any:
     if kind is bool and not isinstance(value, bool):
         raise SettingError(f"{name} is {_shown(value)}; give true or false")
     if kind is str and (not isinstance(value, str) or not value.strip()):
-        raise SettingError(f"{name} is {_shown(value)}; give all, logit, or firings such as 9.6@end:IO")
+        ways = "all, logit, probability, or firings such as 9.6@end:IO" if name == "roots" else "tokens, or answer"
+        raise SettingError(f"{name} is {_shown(value)}; give {ways}")
     if get_origin(kind) is Literal and value not in get_args(kind):
         raise SettingError(f"{name} is {_shown(value)}; choose one of {', '.join(get_args(kind))}")
     if name == "batch_size" and value != "auto" and not _is_count(value):

@@ -25,6 +25,7 @@ from svdtrace.results.versions import versions
 from svdtrace.tracing.devices import precision
 from svdtrace.tracing.finite import NAMED, prompt_name, refuse_nothing_finite
 from svdtrace.tracing.manifest import device_facts, model_facts
+from svdtrace.tracing.pipeline import all_writers
 from svdtrace.tracing.prepare import Prepared
 from svdtrace.tracing.rows import WriterOrder
 from svdtrace.tracing.trace import Clock, Trace, prepare_cached

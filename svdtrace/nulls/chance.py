@@ -104,8 +104,8 @@ def chance(
     check(nulls, fdr, seed)
     if config.method == RELATIVE:
         raise SettingError(
-            "chance holds contributions to the score against its nulls, and relative has contributions to the attention "
-            "probability; ask it with method exact, or ask for the stability of relative edges"
+            "chance holds contributions to the score against its nulls, and relative has contributions to the "
+            "attention probability; ask it with method exact, or ask for the stability of relative edges"
         )
     prompts = check_prompts(model, prompts)
     device, clock = computing_device(config), Clock()

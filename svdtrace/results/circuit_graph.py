@@ -46,9 +46,9 @@ def ours(parts: Iterable[Tables]) -> nx.MultiDiGraph:
     likewise (`mlp.3@IO`); with roots from the output also `output`. A token without a role is labelled `other`.
     An edge's key is its side, `dest`, `src` or `output`. Its attributes: `side`, `prompts` (distinct ones), `weight`
     (mean over its occurrences), `total`, `share` (mean), where the edges have a stability its mean, and `reads`, the
-    roles of the tokens that the reader attends to, most frequent first, ties by name, joined by commas; under `relative`
-    likewise `through`, the roles of what the writer attended to and passed on. An edge into `output` weighs its direct
-    effect, in logits. Layers rise along every edge, so that there is no cycle.
+    roles of the tokens that the reader attends to, most frequent first, ties by name, joined by commas; under
+    `relative` likewise `through`, the roles of what the writer attended to and passed on. An edge into `output` weighs
+    its direct effect, in logits. Layers rise along every edge, so that there is no cycle.
 
     Nodes are listed role by role in reading order, then by layer; edges by their nodes, then by side.
 

@@ -40,10 +40,11 @@ from svdtrace.tracing.batching import Batch, block_size
 from svdtrace.tracing.devices import precision
 from svdtrace.tracing.near_ties import UndecidedPairs, undecided_pairs
 from svdtrace.tracing.observe import Observed, Room, Sizes, new_room, observe
+from svdtrace.tracing.output_roots import parse_targets, probability_roots, split_root_heads
 from svdtrace.tracing.paths import count_paths, saturated
 from svdtrace.tracing.prepare import Prepared, writer_layers
 from svdtrace.tracing.relative import RelativeFound, attribute_relative, in_groups
-from svdtrace.tracing.roots import ALL, LOGIT, Root, RootHeads, named_roots, root_heads
+from svdtrace.tracing.roots import ALL, LOGIT, PROBABILITY, Root, RootHeads, named_roots, root_heads
 from svdtrace.tracing.rows import SIDES, Chunk, Rows, WriterOrder, gather_rows
 from svdtrace.tracing.sharding import attribute_by_device, by_prompt, collect_by_device, in_blocks_by_device
 
@@ -95,8 +96,8 @@ def watch(prepared: Prepared, batch: Batch, config: TraceConfig, before: Observe
     else:
         # Made here, so that the first batch of a shape is compiled as the later ones; over several devices XLA decides
         # how it lies.
-        shape, writers, n_gains = batch.tokens.shape, all_writers(config), prepared.grams.shape[1]
-        new = partial(new_room, prepared.model.config, prepared.dtype, shape, writers, n_gains, is_relative(config))
+        shape, writers, n_gains = batch.tokens.shape, keeps_all(config), prepared.grams.shape[1]
+        new = partial(new_room, prepared.model.config, prepared.dtype, shape, writers, n_gains, keeps_values(config))
         room = new() if prepared.mesh is None else None
     every = thresholds(config, batch.tokens.shape[1])
     return observe(
@@ -107,8 +108,8 @@ def watch(prepared: Prepared, batch: Batch, config: TraceConfig, before: Observe
         grams=prepared.grams,
         count=candidates_per_destination(every - near_threshold(every), batch.tokens.shape[1]),
         skip_first=config.skip_first,
-        all_writers=all_writers(config),
-        values=is_relative(config),
+        all_writers=keeps_all(config),
+        values=keeps_values(config),
     )
 
 
@@ -141,14 +142,26 @@ def follow(prepared: Prepared, batch: Batch, observed: Observed, config: TraceCo
         rows = gather_rows(firings, chunks, order, sides_of(config), relative=True)
         rows = with_through(prepared, observed, rows, order, config.coverage)
     params, asked = prepared.model.params, (batch.answer, batch.distractor)
-    heads = None
-    if config.roots == LOGIT:
-        heads = root_heads(params, observed, batch.last, *asked, np.asarray(config.coverage, prepared.dtype))
+    heads = _written_roots(prepared, batch, observed, config)
     # A body without a head has no logits at all.
     difference = logit_difference(params, observed.final_read, *asked) if params.has_unembedding else None
     return Following(
         batch, firings, observed.candidates, observed.sizes, chunks, rows, observed.finite, difference, heads
     )
+
+
+def _written_roots(prepared: Prepared, batch: Batch, observed: Observed, config: TraceConfig) -> RootHeads | None:
+    """The heads that roots from the output are; none for other roots."""
+    model, scales = prepared.model, prepared.score_scale
+    coverage, asked = np.asarray(config.coverage, prepared.dtype), (batch.answer, batch.distractor)
+    if config.roots == PROBABILITY:
+        targets = parse_targets(config.targets, model.tokenizer, model.config)
+        return probability_roots(model.params, observed, batch.last, scales, batch.answer, targets=targets)
+    if config.roots != LOGIT:
+        return None
+    if is_relative(config):
+        return split_root_heads(model.params, observed, batch.last, scales, *asked, coverage)
+    return root_heads(model.params, observed, batch.last, *asked, coverage)
 
 
 def finish(
@@ -346,13 +359,25 @@ def _root_firings(following: Following, config: TraceConfig, roots: Sequence[Roo
         return np.ones(len(firings), bool)
     if following.root_heads is None:
         return named_roots(firings, roots, batch.prompts)
-    heads = np.asarray(following.root_heads.chosen)
-    return heads[firings.prompt, firings.layer, firings.head] & (firings.dest == batch.last[firings.prompt])
+    heads, at_last = following.root_heads, firings.dest == batch.last[firings.prompt]
+    if heads.attended is not None:
+        return np.asarray(heads.attended)[firings.prompt, firings.layer, firings.head, firings.src] & at_last
+    return np.asarray(heads.chosen)[firings.prompt, firings.layer, firings.head] & at_last
 
 
 def all_writers(config: TraceConfig) -> bool:
     """In `paper` and `all` the writers are heads alone, whatever the setting says (METHOD.md, section 5)."""
     return config.writers == "all" and config.method in ("exact", RELATIVE)
+
+
+def keeps_all(config: TraceConfig) -> bool:
+    """Whether the pass keeps what every writer wrote: for edges, or for roots, which may be others than heads."""
+    return all_writers(config) or config.roots == PROBABILITY
+
+
+def keeps_values(config: TraceConfig) -> bool:
+    """Whether the pass keeps v: edges or roots are split by what heads attended to."""
+    return is_relative(config) or config.roots == PROBABILITY
 
 
 def is_relative(config: TraceConfig) -> bool:

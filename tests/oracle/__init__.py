@@ -43,7 +43,17 @@ from .heads import (
     whole_slice,
 )
 from .model import ACTIVATIONS, attn_scale, fold, forward, is_folded, random_model
-from .relative import RELATIVE, Head, path_weights, relative_firings, relative_trace, threshold_at
+from .relative import (
+    RELATIVE,
+    Head,
+    logit_roots,
+    path_weights,
+    probability_roots,
+    relative_firings,
+    relative_trace,
+    threshold_at,
+    wanted_tokens,
+)
 from .relative import candidates as relative_candidates
 from .relative import choose as relative_choice
 from .signals import (
@@ -91,6 +101,7 @@ __all__ = [
     "led_to",
     "logit_difference",
     "logit_root_heads",
+    "logit_roots",
     "matches",
     "named_roots",
     "paper_graph",
@@ -99,6 +110,7 @@ __all__ = [
     "paths_by_recursion",
     "pattern_bound",
     "prepare",
+    "probability_roots",
     "product_bounds",
     "products",
     "random_model",
@@ -115,6 +127,7 @@ __all__ = [
     "top_layers",
     "trace",
     "turns",
+    "wanted_tokens",
     "whole_slice",
     "writers",
     "written",

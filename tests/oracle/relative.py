@@ -335,7 +335,7 @@ def wanted_tokens(p: np.ndarray, prompt: Any, targets: str) -> list[int]:
     if targets.startswith("top-p"):
         sums = running_sums(p[v] for v in likeliest)
         return likeliest[: next(n for n in range(1, len(sums) + 1) if sums[n] >= float(targets.split()[1]))]
-    return [int(each) for each in targets.split(",")]
+    return list(dict.fromkeys(int(each) for each in targets.split(",")))
 
 
 def probability_roots(

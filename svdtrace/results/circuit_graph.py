@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 import networkx as nx
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 from jaxtyping import Float, Int
 
 from svdtrace.prompts.edge_names import OUTPUT, writer_layer
@@ -137,14 +136,16 @@ class _RolesOf:
         found: dict[int, list[tuple[int, str]]] = {}
         for key, count in zip(self._keys.all().tolist(), self._count.tolist(), strict=True):
             group, role = divmod(key, 1 << _NODE)
-            found.setdefault(group, []).append((-count, names[role]))
+            found.setdefault(group, []).append((-count, str(names[role])))
         return {group: ",".join(name for _, name in sorted(each)) for group, each in found.items()}
 
 
 def _listed(lists: pa.ChunkedArray) -> tuple[Int[np.ndarray, " value"], Int[np.ndarray, " value"]]:
     """Rows and values of lists of whole numbers."""
-    size = pc.fill_null(pc.list_value_length(lists), 0).to_numpy()
-    return np.repeat(np.arange(len(size)), size), integers(pc.list_flatten(lists))
+    whole = lists.combine_chunks()
+    # Nothing where the list is null.
+    size = np.nan_to_num(whole.value_lengths().to_numpy(zero_copy_only=False)).astype(int)
+    return np.repeat(np.arange(len(size)), size), np.asarray(whole.flatten().to_numpy(), int)
 
 
 class _Counts:

@@ -161,23 +161,23 @@ def attribute_relative(
         n_layers: writers of so many layers are gathered; those from `layer` on are masked.
         thresholds: θ of every destination.
     """
-    head = blocks.head[:, None]
-    q = jax.lax.dynamic_index_in_dim(observed.q, layer, keepdims=False)[blocks.prompt, blocks.dest, head]
-    every_k = jax.lax.dynamic_index_in_dim(observed.k, layer, keepdims=False)[blocks.prompt, :, head]
-    row = row_of(q, every_k, blocks.dest, blocks.src, attn_scale)
+    prompt, dest, src, head = (jnp.asarray(each) for each in (blocks.prompt, blocks.dest, blocks.src, blocks.head))
+    q = jax.lax.dynamic_index_in_dim(observed.q, layer, keepdims=False)[prompt, dest, head[:, None]]
+    every_k = jax.lax.dynamic_index_in_dim(observed.k, layer, keepdims=False)[prompt, :, head[:, None]]
+    row = row_of(q, every_k, dest, src, attn_scale)
     products = q * row.kappa
-    root, turn = (jnp.broadcast_to(each[blocks.head][:, None], q.shape) for each in reader_scale(reader))
+    root, turn = (jnp.broadcast_to(each[head][:, None], q.shape) for each in (reader.scale.root, reader.scale.turn))
     slices = choose_slices(products, products_bounds(q, row, root, turn), tau)
     members = slices.members & filled[..., None]
     pattern = pattern_at(row.scores, row.src, row.allowed)
     quadrature = quadrature_error(jnp.sum(products, axis=-1), pattern, row.allowed)
     moved = score_bound(q, every_k, row, root, attn_scale) / 4
-    rule = Rule(coverage, thresholds[blocks.dest], select, keys)
+    rule = Rule(coverage, thresholds[dest], select, keys)
     coefficients = {"dest": jnp.where(members, row.kappa, 0), "src": jnp.where(members, attn_scale * q, 0)}
 
     def of(side: str) -> Firings:
         error = turning_error(turn, members)
-        return Firings(row, blocks.dest, pattern, coefficients[side], root, error, moved)
+        return Firings(row, dest, pattern, coefficients[side], root, error, moved)
 
     present = present_writers(n_layers, cores.shape[3], layer, all_writers)
     found = []
@@ -186,11 +186,11 @@ def attribute_relative(
             written = collect(observed, blocks, layer, n_layers=n_layers, sides=("dest",)).written[0]
             keys_in = attn_scale * jnp.where(members[..., None, :], every_k, 0) if select == "until" else None
             given = (of(side), written, keys_in)
-            found.append(_destination(given, rule, blocks.head, filled, reader, cores, b_O, present, all_writers))
+            found.append(_destination(given, rule, head, filled, reader, cores, b_O, present, all_writers))
         else:
             # The constant's row is the same at every key.
             rivals = present.at[-1].set(False) if all_writers else present
-            asked = _asked(coefficients[side], blocks.head, filled, reader, cores, all_writers)
+            asked = _asked(coefficients[side], head, filled, reader, cores, all_writers)
             flat = jax.tree.map(lambda each: each.reshape(-1, *each.shape[2:]), (of(side), asked))
             flat_rule = replace(rule, threshold=rule.threshold.reshape(-1))
             read = partial(_keys_read, observed, reader=reader, b_O=b_O, layer=layer, n_layers=n_layers)
@@ -207,11 +207,6 @@ def attribute_relative(
         coefficients=tuple(coefficients[side] for side in sides),
         sides=sided,
     )
-
-
-def reader_scale(reader: Reader) -> tuple[Float[Array, "head sv"], Float[Array, "head sv"]]:
-    """√σ and θ of a layer's heads."""
-    return reader.scale.root, reader.scale.turn
 
 
 def products_bounds(q: Array, row: Row, root: Array, turn: Array) -> Float[Array, "*firing sv"]:

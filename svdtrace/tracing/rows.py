@@ -207,14 +207,16 @@ def _edge_rows(
         if relative:
             further = RelativeEdges(no_number, no_number, none.astype(bool), no_number[:, None], no_number, no_number)
         return EdgeRows(none, none, none, no_number, no_number, none.astype(bool), none, further)
-    columns = [np.concatenate(column) for column in zip(*parts, strict=True)]
-    firing, side = columns[:2]
-    n_plain = len(fields(EdgeRows)) - 2
-    token = np.where(side == 0, firings.dest[firing], firings.src[firing])
-    if len(columns) == n_plain:
-        edges = EdgeRows(*columns, token)
+    firing, side, writer, weight, total, near_tie, *further = (
+        np.concatenate(column) for column in zip(*parts, strict=True)
+    )
+    if not further:
+        token = np.where(side == 0, firings.dest[firing], firings.src[firing])
+        edges = EdgeRows(firing, side, writer, weight, total, near_tie, token)
         return edges.take(np.lexsort((edges.writer, edges.side, edges.firing)))
-    edges = EdgeRows(*columns[: n_plain + 1], relative=RelativeEdges(*columns[n_plain + 1 :]))
+    token, own, drop, unreached, coefficient, path, there = further
+    its = RelativeEdges(own, drop, unreached, coefficient, path, there)
+    edges = EdgeRows(firing, side, writer, weight, total, near_tie, token, its)
     return edges.take(np.lexsort((edges.token, edges.writer, edges.side, edges.firing)))
 
 

@@ -131,7 +131,7 @@ class Head:
         """√σ_k u_k·[x_w, 0] (or v_k) of every k, x_w of what a writer, or the part y of it, wrote at a token."""
         vectors, params = self.A if side == "dest" else self.B, self.model.params
         if writer.kind == "const":
-            return with_one(norm_parameters(params, "ln1", self.layer)[1]) @ vectors
+            return np.concatenate([norm_parameters(params, "ln1", self.layer)[1], [1.0]]) @ vectors
         y = written(params, self.acts, writer, token) if y is None else y
         return share_of_x(params, "ln1", self.layer, y, self.acts["ln1_scale"][self.layer, token]) @ vectors[:-1]
 
@@ -151,10 +151,10 @@ class Head:
         for writer in allowed:
             if side == "dest":
                 spread = self.scale * np.abs(self.M) @ np.abs(self.k - self.k[self.src])
-                amounts.append(np.abs(self.alpha(writer, side, self.dest)[S]) @ spread[S])
+                amounts.append(float(np.abs(self.alpha(writer, side, self.dest)[S]) @ spread[S]))
             else:
                 each = [np.abs(self.q * self.alpha(writer, side, t))[S].sum() for t in range(self.dest + 1)]
-                amounts.append(self.scale * np.abs(self.M) @ each)
+                amounts.append(float(self.scale * np.abs(self.M) @ each))
             ranges.append(np.ptp(self.row(writer, side, members)))
         return max(amounts) * e + self.score_bound() / 4 * max(ranges)
 
@@ -340,7 +340,7 @@ def wanted_tokens(p: np.ndarray, prompt: Any, targets: str) -> list[int]:
 
 def probability_roots(
     model: Model, acts: Acts, prompt: Any, targets: str
-) -> tuple[list[tuple[int, int, int]], dict[str, float], float]:
+) -> tuple[list[tuple[int | None, int | None, int]], dict[str, float], float]:
     """The heads and what they attended to that are roots (section 14.7), each head's value, and Σ values − J(z)."""
     last = last_traced(prompt)
     W_U, z = model.params["W_U"], acts["logits"][last]
@@ -357,7 +357,7 @@ def probability_roots(
     parts = output_parts(model, acts, last)
     values = [float(r @ W_U @ (q - mean)) for *_, r in parts]
     worth = likelihood(z) - likelihood(z_0)
-    roots: list[tuple[int, int, int]] = []
+    roots: list[tuple[int | None, int | None, int]] = []
     effects: dict[str, float] = {}
     left = z.copy()
     for c in sorted(range(len(parts)), key=lambda c: (-values[c], c)) if worth > 0 else []:
@@ -373,7 +373,7 @@ def probability_roots(
     return roots, effects, sum(values) - worth
 
 
-def logit_roots(model: Model, acts: Acts, prompt: Any, coverage: float) -> list[tuple[int, int, int]]:
+def logit_roots(model: Model, acts: Acts, prompt: Any, coverage: float) -> list[tuple[int | None, int | None, int]]:
     """Section 11's root heads, split by b."""
     last = last_traced(prompt)
     a, _ = direction(model.params, acts, last, get(prompt, "answer"), get(prompt, "distractor"))

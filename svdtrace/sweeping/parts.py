@@ -18,6 +18,7 @@ from svdtrace.results.columns import described
 from svdtrace.results.emptiness import LAYER_0
 from svdtrace.sweeping.windows import Rejected, Window
 from svdtrace.tracing import tables
+from svdtrace.tracing.manifest import inexact
 from svdtrace.tracing.near_ties import NAMED, renumbered
 
 if TYPE_CHECKING:
@@ -50,6 +51,7 @@ class Tally:
     paths_saturated: int = 0
     of_layer_0: int = 0
     not_finite: int = 0
+    inexact: int = 0
 
     def __add__(self, other: Tally) -> Tally:
         """The counts of both."""
@@ -248,6 +250,7 @@ def part_of(trace: Trace, window: Window, rounding: dict[str, Any] | None = None
         paths_saturated=manifest["paths_saturated"],
         of_layer_0=manifest["counts"][LAYER_0],
         not_finite=manifest["not_finite"]["prompts"],
+        inexact=inexact(trace.firings),
     )
     named = [tuple(renumbered(manifest[each]["named"], window.places)) for each in ("near_ties", "not_finite")]
     return Part(window.digest, tally, manifest["counts"]["firings_per_head"], rounding, *named)

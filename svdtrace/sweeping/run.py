@@ -26,7 +26,7 @@ from svdtrace.sweeping.processes import Processes
 from svdtrace.sweeping.telling import Count, Progress, Start, Told
 from svdtrace.sweeping.windows import Cut, Window
 from svdtrace.tracing.finite import refuse_nothing_finite
-from svdtrace.tracing.manifest import device_facts, model_facts
+from svdtrace.tracing.manifest import device_facts, model_facts, quadrature
 from svdtrace.tracing.prepare import Prepared
 from svdtrace.tracing.rounding import ROUNDED, ROUNDING
 from svdtrace.tracing.trace import Settled, Trace, trace_settled
@@ -196,6 +196,7 @@ class Run:
             },
             "not_finite": parts.not_finite(done),
             "near_ties": parts.near_ties(done),
+            **quadrature(tally.inexact, self.config),
             "paths_saturated": tally.paths_saturated,
             **({} if done.rounding is None else {ROUNDING: done.rounding}),
             "sweep": {

@@ -42,15 +42,21 @@ PROMPTS = described(
             (
                 "root_effects",
                 pa.map_(pa.string(), pa.float32()),
-                "direct effect of each root head on the direction, in logits (METHOD.md, section 11)",
+                "direct effect of each root head on the direction, in logits (METHOD.md, section 11); of its parts that"
+                " are roots, under roots probability in nats of the targets' log-probability (section 14.7)",
             ),
             (
                 "target",
                 pa.int32(),
-                "token id whose logit the direction raises: the answer, or without it or the distractor the top token",
+                "token id whose logit the direction raises: the answer, or without it or the distractor the top token; "
+                "under roots probability the likeliest target",
             ),
             ("target_string", pa.string(), "the target's own text"),
-            ("target_probability", pa.float32(), "probability of the target at the last traced token"),
+            (
+                "target_probability",
+                pa.float32(),
+                "probability of the target at the last traced token; under roots probability of all targets together",
+            ),
         )
     ),
 )

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -13,7 +15,10 @@ from oracle_model import oracle_model
 
 import gpt2jax
 import svdtrace
+from svdtrace.method.firings import FiringList
 from svdtrace.prompts import Prompt
+from svdtrace.tracing import tables
+from svdtrace.tracing.rows import SIDES, Ragged, WriterOrder, gather_rows
 
 FIRING = ("prompt", "layer", "head", "dest", "src")
 EDGE = (*FIRING, "side", "writer", "token")
@@ -116,10 +121,88 @@ def test_a_rank_deficient_model() -> None:
     assert compare(replace(model, params=params), small_prompts(3), {}).edges
 
 
-def test_float32_stays_within_its_bounds() -> None:
+@pytest.fixture(scope="module")
+def ours() -> svdtrace.Trace:
+    """In float32, of six prompts."""
+    return svdtrace.trace(small_model(), small_prompts(6, seed=4), svdtrace.TraceConfig(method="relative"))
+
+
+def test_the_graph_says_what_edges_go_through(ours: svdtrace.Trace) -> None:
+    """Catches roles of another prompt, of the readers' tokens, and lists taken for one value."""
+    roles = {row["prompt"]: {place: name for name, place in row["roles"]} for row in ours.prompts.to_pylist()}
+    counts: dict[tuple[str, str, str], Counter[str]] = {}
+    for edge in ours.edges.to_pylist():
+        at = roles[edge["prompt"]]
+        writer = f"{edge['writer']}@{at.get(edge['token'], 'other')}"
+        name = writer, f"{edge['layer']}.{edge['head']}@{at.get(edge['dest'], 'other')}", edge["side"]
+        counts.setdefault(name, Counter()).update(at.get(b, "other") for b in edge["through"] or ())
+    graph, several = ours.graph(), 0
+    assert set(graph.edges(keys=True)) == counts.keys()
+    for *name, attributes in graph.edges(keys=True, data=True):
+        found = counts[tuple(name)]
+        ranked = sorted(found, key=lambda role: (-found[role], role))
+        assert attributes.get("through") == (",".join(ranked) if ranked else None)
+        several += len(ranked) > 1
+    assert several > 5
+
+
+def test_folders_hold_a_relative_trace(ours: svdtrace.Trace, tmp_path: Path) -> None:
+    """Catches columns lost on disk, and parts of a sweep without them."""
+    ours.save(tmp_path / "trace")
+    again = svdtrace.read(tmp_path / "trace")
+    assert again.firings.equals(ours.firings)
+    assert again.edges.equals(ours.edges)
+    assert again.manifest["quadrature"] == {"above": 1e-6, "firings": 0}
+    config = svdtrace.TraceConfig(method="relative", batch_size=8)
+    svdtrace.sweep(small_model(), small_prompts(6, seed=4), tmp_path / "sweep", config, part_size=8)
+    swept = svdtrace.read(tmp_path / "sweep")
+    assert swept.edges.schema.equals(ours.edges.schema)
+    assert swept.firings.schema.equals(ours.firings.schema)
+    assert swept.manifest["quadrature"] == again.manifest["quadrature"]
+    assert swept.edges.num_rows == ours.edges.num_rows
+
+
+def test_nothing_fires(ours: svdtrace.Trace) -> None:
+    """Catches tables that lose their columns with their rows."""
+    order, none = WriterOrder.of(3, 2), np.zeros(0, np.int32)
+    rows = gather_rows(
+        FiringList(*[none] * 5, none.astype(np.float32), none.astype(np.float32)), [], order, SIDES, relative=True
+    )
+    through = Ragged(np.zeros(1, np.int64), none)
+    rows = replace(rows, edges=replace(rows.edges, relative=replace(rows.edges.relative, through=through)))
+    empty = none, none.astype(bool), none, []
+    assert tables.edges_table(rows, *empty, order).schema.equals(ours.edges.schema)
+    assert tables.firings_table(rows, *empty).schema.equals(ours.firings.schema)
+
+
+@pytest.mark.full
+def test_edits_take_the_slices_of_the_trace(ours: svdtrace.Trace) -> None:
+    """Catches the score's slice in place of the probability's, and firings by the score."""
+    edges = [row for row in ours.edges.to_pylist() if row["writer_head"] is not None and row["side"] == "dest"]
+    edge = max(edges, key=lambda row: row["weight"])
+    name = "{writer}:{layer}.{head}@{dest}:{src}/dest".format(**edge)
+    config = svdtrace.TraceConfig(method="relative")
+    settings = svdtrace.InterventionConfig(method="exact", where="local", direction="ablate", reads="side")
+    found = svdtrace.intervene(small_model(), small_prompts(6, seed=4), [name], settings, tracing=config)
+    wanted = {name: edge[name] for name in ("layer", "head", "dest", "src")}
+    there = {row["prompt"]: row for row in ours.firings.to_pylist() if wanted.items() <= row.items()}
+    edited = {row["prompt"]: row for row in found.table.to_pylist() if row["edited"]}
+    assert edited.keys() == there.keys()
+    truth = oracle.prepare(*oracle_model(small_model()), "folded")
+    for prompt, row in edited.items():
+        acts = oracle.forward(truth.params, truth.config, small_prompts(6, seed=4)[prompt].tokens)
+        head = oracle.Head(truth, acts, tuple(wanted.values()))
+        writer = oracle.Writer(edge["writer"], "head", edge["writer_layer"], edge["writer_head"])
+        along = oracle.signal_projector(truth.svd, head.firing, there[prompt]["slice"], "dest")
+        signal = oracle.written(truth.params, acts, writer, head.dest) @ along
+        signal = (signal - signal.mean()) / acts["ln1_scale"][head.layer, head.dest]
+        after = head.scale * (head.q - signal @ head.A[:-1]) @ head.k[head.src]
+        assert abs(row["score_after"] - after) <= 2 * head.score_bound()
+
+
+def test_float32_stays_within_its_bounds(ours: svdtrace.Trace) -> None:
     """Decisions that are not flagged are float64's; contributions lie within section 14.4's bound."""
     model, prompts = small_model(), small_prompts(6, seed=4)
-    ours = svdtrace.trace(model, prompts, svdtrace.TraceConfig(method="relative"))
     truth = oracle.relative_trace(*oracle_model(model), prompts, {})
     tied = {tuple(row[name] for name in FIRING) for row in ours.firings.to_pylist() if row["near_tie"]}
     sides = {tuple(row[name] for name in (*FIRING, "side")) for row in ours.edges.to_pylist() if row["near_tie"]}

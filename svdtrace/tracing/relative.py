@@ -309,10 +309,9 @@ def _keys_read(
     scale = jax.lax.dynamic_index_in_dim(observed.scale, layer, keepdims=False)[prompt]
     by_head = einsum("fmah,mtah->fmat", of_heads, own(observed.z, n_layers))
     assert observed.written is not None
-    gain = jnp.minimum(layer, observed.written.shape[1] - 1)
-    norm = own(jax.lax.dynamic_index_in_dim(observed.written, gain, 1, keepdims=False), n_layers)
+    norm = observed.written[jnp.minimum(layer, len(observed.written) - 1), prompt, :, :n_layers]
     rows = [by_head.reshape(len(by_head), -1, len(scale))]
-    sizes = [jnp.moveaxis(norm, -1, 1).reshape(-1, len(scale))]
+    sizes = [jnp.moveaxis(norm, 0, -1).reshape(-1, len(scale))]
     if rest is not None and observed.mlp_out is not None and observed.embed is not None and observed.pos is not None:
         stem = jnp.stack([observed.embed[prompt], observed.pos[prompt]])
         others = jnp.concatenate([own(observed.mlp_out, n_layers), stem])

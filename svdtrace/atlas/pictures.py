@@ -110,7 +110,7 @@ def heads(table: pa.Table) -> Figure:
             for (row, place), value in np.ndenumerate(grid):
                 dark = abs(value) > 0.55 * most
                 text = "" if np.isnan(value) else form.format(value).replace("0.", ".").replace("-", "−")
-                axes.text(place, row, text, ha="center", va="center", size=5.8, color=PAPER if dark else INK)
+                axes.text(place, row, text, ha="center", va="center", size=6, color=PAPER if dark else INK)
             axes.set(xticks=range(shape[1]), yticks=range(shape[0]))
         axes.set_title(title, size=9)
         axes.set(xlabel="head")

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     import gpt2jax
     from svdtrace.atlas import Atlas
 
-STRONGEST = 5
+STRONGEST = 4
 PARTS: tuple[tuple[str, ...] | None, ...] = (None, ("heads", "embed"), ("heads", "positions"), ("heads",))
 """What is loaded: the first of these that the folder holds."""
 
@@ -57,7 +57,7 @@ def run(options: Options) -> int:
     if options.token_vectors < 0:
         raise OptionError(f"--token-vectors is {options.token_vectors}; give 0 or more")
     trace = None if options.trace is None else opened(options.trace)
-    model = _load(options)
+    model = load_heads(options)
     with progress("layers", options.voice) as advance:
         found = write_atlas(model, options.out, trace=trace, token_vectors=options.token_vectors, progress=advance)
     seconds = count_seconds(options.out, began)
@@ -69,7 +69,7 @@ def run(options: Options) -> int:
     return 0
 
 
-def _load(options: Options) -> gpt2jax.Model:
+def load_heads(options: Options) -> gpt2jax.Model:
     """The whole model, whose fingerprint a trace has too; where the folder does not hold it, what there is."""
     from gpt2jax.errors import MissingTensorsError
     from svdtrace.cli.loading import load_model
@@ -88,9 +88,8 @@ def summary(found: Atlas) -> dict[str, Any]:
     strongest = []
     for side in ("q", "k", "v"):
         mine = [row for row in rows if row["side"] == side]
-        for name in ("score", "beyond"):
-            first = sorted(mine, key=lambda row: -row[name])[:STRONGEST]
-            strongest += [{"side": side, "by": name, **_pair(row)} for row in first]
+        first = [each for name in ("score", "beyond") for each in sorted(mine, key=lambda row: -row[name])[:STRONGEST]]
+        strongest += [_pair(row) for place, row in enumerate(first) if row not in first[:place]]
     facts = {name: found.manifest[name] for name in ("model", "counts", "near")}
     facts["strongest"] = strongest
     if "position_directions" in found.manifest:
@@ -110,6 +109,7 @@ def _ranked() -> Any:
 
 def _pair(row: dict[str, Any]) -> dict[str, Any]:
     return {
+        "side": row["side"],
         "writer": row["writer"],
         "reader": f"{row['layer']}.{row['head']}",
         **{name: round(row[name], 4) for name in ("score", "null_mean", "null_sd", "beyond")},
@@ -120,12 +120,10 @@ def _show(terminal: Any, content: dict[str, Any]) -> None:
     from svdtrace.cli.terminal import counted, table
     from svdtrace.output.seconds import spent
 
-    model = content["model"]
-    columns = ("side", "by", "writer", "reader", "score", "by chance", "beyond medians")
+    columns = ("side", "writer", "reader", "score", "by chance", "beyond medians")
     rows = [
         (
             each["side"],
-            each["by"],
             each["writer"],
             each["reader"],
             f"{each['score']:.3f}",
@@ -134,8 +132,9 @@ def _show(terminal: Any, content: dict[str, Any]) -> None:
         )
         for each in content["strongest"]
     ]
-    title = f"Strongest of {counted(content['counts']['composition'] // 3, 'pair')} of {model['n_layers']} layers"
-    terminal.print(table(title, columns, rows, left=columns[:4]))
+    many = counted(content["counts"]["composition"] // 3, "pair")
+    title = f"Strongest by score and beyond medians, of {many} of a head and a later one"
+    terminal.print(table(title, columns, rows, left=columns[:3]))
     if "prediction" in content:
         names = ("measure", "side", "edges", "median_rank", "auc", "auc_edges")
         said = [tuple(_shown(row[name]) for name in names) for row in content["prediction"]]

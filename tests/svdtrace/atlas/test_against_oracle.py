@@ -22,7 +22,7 @@ LAYERS, HEADS = 3, 2
 @pytest.fixture(scope="module")
 def model() -> tuple[dict, dict]:
     """Folded, three layers; in one head singular values are equal two by two, with bias rows; one reads nothing."""
-    params, config = small_model(3, n_layers=LAYERS, n_heads=HEADS)
+    params, config = small_model(3, n_layers=LAYERS, n_heads=HEADS, d_model=16)
     params = {name: value.astype(np.float32) for name, value in oracle.fold(params).items()}
     rng, (d_model, d_head) = np.random.default_rng(1), params["W_Q"].shape[2:]
     for name in "QK":

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ast
 from pathlib import Path
 
+import networkx as nx
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -12,6 +14,7 @@ import pytest
 
 import gpt2jax
 from svdtrace.atlas import Atlas, write_atlas
+from svdtrace.atlas.prediction import prediction_tables
 
 pytestmark = pytest.mark.full
 
@@ -108,3 +111,16 @@ def test_every_pair_side_and_vector_is_there(atlas: tuple):
     first = vectors.read_row_group(1)
     assert first["null_mean"].type == pa.float32()
     assert pc.min(first["share"]).as_py() > 0
+
+
+def test_weights_alone_half_predict_the_published_circuit(atlas: tuple, shared: Path):
+    counts = np.zeros((2, 144, 144), np.int64)
+    for writer, reader, edge in nx.read_graphml(shared / "paper" / "graph.graphml").edges(data=True):
+        (m, a), (layer, head) = (ast.literal_eval(name)[:2] for name in (writer, reader))
+        counts["ds".index(edge["type"]), 12 * layer + head, 12 * m + a] += edge["count"]
+    prediction, _ = prediction_tables(counts, atlas[0].pairs, 12)
+    whole = prediction.filter(pc.field("layer").is_null() & (pc.field("measure") == "score")).to_pylist()
+    assert [round(row["auc"], 2) for row in whole] == [0.68, 0.71]
+    assert [round(row["auc_edges"], 2) for row in whole] == [0.74, 0.79]
+    of_8_6 = prediction.filter((pc.field("layer") == 8) & (pc.field("head") == 6) & (pc.field("measure") == "score"))
+    assert all(auc < 0.56 for auc in of_8_6["auc"].to_pylist())

@@ -26,9 +26,9 @@ class Tokenizer:
 
 @pytest.fixture(scope="module")
 def page(tmp_path_factory: pytest.TempPathFactory) -> str:
-    model = jax_model(*small_model(5, n_layers=2, n_heads=2))
+    model = jax_model(*small_model(5, n_layers=3, n_heads=2, d_model=16))
     folder = tmp_path_factory.mktemp("page") / "atlas"
-    write_atlas(replace(model, tokenizer=Tokenizer()), folder, token_vectors=1)
+    write_atlas(replace(model, tokenizer=Tokenizer()), folder, token_vectors=2)
     return (folder / "atlas.html").read_text(encoding="utf-8")
 
 
@@ -50,12 +50,12 @@ def test_what_the_page_shows_is_what_the_tables_hold(page: str):
     """Catches writers that are not in the order of their ranks, and a side or a reader exchanged."""
     data = json.loads(re.findall(r'id="data">(.*?)</script>', page, re.DOTALL)[0])
     assert {side: [len(each) for each in readers] for side, readers in data["writers"].items()} == {
-        side: [0, 0, 2, 2] for side in "qkv"
+        side: [0, 0, 2, 2, 4, 4] for side in "qkv"
     }
     for readers in data["writers"].values():
-        for rows in readers[2:]:
-            assert {row[0] for row in rows} == {0, 1}
-            assert rows[0][1] >= rows[1][1]
+        for reader, rows in enumerate(readers):
+            assert {row[0] for row in rows} == set(range(reader // 2 * 2))
+            assert [row[1] for row in rows] == sorted((row[1] for row in rows), reverse=True)
     for strongest in data["strongest"]["q"][2]:
         many = len(strongest) // 2
         assert strongest[many:] == sorted(strongest[many:], reverse=True)

@@ -90,7 +90,7 @@ def _writers(atlas: Atlas, side: int, reader: int, most: int) -> list[list[Any]]
     numbers = [values[side, reader, order] for values in (pairs.score, pairs.null_mean, pairs.null_sd, pairs.beyond)]
     columns = [
         order.tolist(),
-        *(all_rounded(each, 3) for each in numbers),
+        *(all_rounded(each) for each in numbers),
         pairs.beyond_rank[side, reader, order].tolist(),
     ]
     return [list(row) for row in zip(*columns, strict=True)]

@@ -3,6 +3,7 @@ const Reader = (() => {
   const FIRST = 12;
   const all = { writers: false, vectors: false };
   const chanceOf = (mean, sd) => `${mean.toFixed(4)} ± ${sd.toFixed(4)}`;
+  const rounded = (value) => String(Math.round(value) || 0).replace("-", "−");
   const signed = (value) => `${value < 0 ? "−" : "+"}${Math.abs(value).toFixed(4)}`;
 
   // The first rows of a table, or all of them; the button that changes this.
@@ -29,7 +30,7 @@ const Reader = (() => {
     put(
       byId("facts"),
       el("h3", {}, `Head ${nameOf(at)}`),
-      el("dl", { class: "facts" }, rows.filter(([, value]) => value !== null).map(([name, value, more]) => [el("dt", {}, name), el("dd", {}, `${short(value)} `, el("span", { class: "note" }, more))])),
+      el("dl", { class: "facts" }, rows.filter(([, value]) => value !== null).map(([name, value, more]) => [el("dt", {}, name), el("dd", {}, `${short(value).replace("-", "−")} `, el("span", { class: "note" }, more))])),
     );
   }
 
@@ -73,7 +74,7 @@ const Reader = (() => {
           number(row.score.toFixed(4)),
           el("td", {}, bar(row, most)),
           number(chanceOf(row.mean, row.sd)),
-          number(row.excess === null ? "–" : row.excess.toFixed(0)),
+          number(row.excess === null ? "–" : rounded(row.excess)),
           number(signed(row.beyond)),
           number(row.beyondRank),
         ),
@@ -85,7 +86,7 @@ const Reader = (() => {
   // A writer with its share in units of chance, and how far that lies above, in standard deviations of chance.
   function writer(head, share) {
     const times = share / DATA.chance;
-    const above = DATA.spread[head] ? ` (${((times - 1) / DATA.spread[head]).toFixed(0)} sd)` : "";
+    const above = DATA.spread[head] ? ` (${rounded((times - 1) / DATA.spread[head])} sd)` : "";
     return el("li", { class: "whole" }, nameOf(head), " ", el("span", { class: "soft" }, `${short(times)}×${above}`));
   }
 

@@ -6,8 +6,9 @@ import base64
 import hashlib
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from small_model import jax_model, small_model
@@ -59,3 +60,21 @@ def test_what_the_page_shows_is_what_the_tables_hold(page: str):
     for strongest in data["strongest"]["q"][2]:
         many = len(strongest) // 2
         assert strongest[many:] == sorted(strongest[many:], reverse=True)
+
+
+@pytest.mark.parametrize("width", [1440, 390])
+def test_a_reader_chosen_shows_its_writers(page: str, opened: Callable[..., Any], width: int):
+    """Catches scripts that fail, a choice that is not followed, a page wider than its window, and anything loaded."""
+    browser = opened(page, "#reader=2.1&side=q", width)
+    rows = "[...document.querySelectorAll('#writers-body tr')].map((row) => row.cells[1].textContent)"
+    assert len(browser.run(rows)) == 4
+    browser.run("document.querySelector('[data-key=\"1.0\"]').click()")
+    browser.settle()
+    assert sorted(browser.run(rows)) == ["0.0", "0.1"]
+    assert browser.run("location.hash") == "#reader=1.0&side=q&shade=score"
+    assert "the query of 1.0" in browser.run("document.getElementById('writers-title').textContent")
+    assert EVIL in browser.run("document.getElementById('vectors-body').textContent")
+    assert browser.run("document.images.length + document.scripts.length") == 2
+    assert browser.run("document.documentElement.scrollWidth") == width
+    assert not browser.problems
+    assert all(each.startswith(("file:", "data:", "about:")) for each in browser.requests)

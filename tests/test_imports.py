@@ -26,7 +26,7 @@ ROOMS = [
     "graphs report",
     "sweeping",
     "folders",
-    "interventions nulls faithfulness characterisation patching",
+    "interventions nulls faithfulness characterisation patching atlas",
     "reproduction bench",
     "cli",
 ]
@@ -43,7 +43,9 @@ NUMERICS = {
     "characterisation.concentration characterisation.directions characterisation.projections "
     "characterisation.slice_sizes nulls.draws nulls.edge_statistic "
     "interventions.clean interventions.edits interventions.pairs interventions.planning interventions.scene "
-    "interventions.signals interventions.windows faithfulness.agreement faithfulness.curves faithfulness.means",
+    "interventions.signals interventions.windows faithfulness.agreement faithfulness.curves faithfulness.means "
+    "atlas.chance atlas.composing atlas.directions atlas.factors atlas.medians atlas.positions atlas.positivity "
+    "atlas.surveying",
 }
 WORLD = {
     *("argparse", "builtins", "glob", "gzip", "http", "io", "json", "logging", "os", "pathlib", "pickle", "random"),

@@ -18,6 +18,7 @@ COMMANDS = (
     "demo",
     "tokens",
     "decompose",
+    "atlas",
     "trace",
     "graph",
     "report",

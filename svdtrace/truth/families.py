@@ -125,22 +125,23 @@ def superposition(drawing: Drawing, rng: np.random.Generator) -> Circuit:
 
     1.0 writes the token before, a_n, and 1.1 the one before that, b_n = cos 60° a_n + sin 60° c_n, where a and c are
     corners of regular simplices, hence at no right angles. 4.0 looks for the token after, and reads what is orthogonal
-    to all b_n, a_n − cot 60° c_n; 4.1 looks for the second after, and reads c_n / sin 60°, orthogonal to all a_n.
+    to all b_n, a_n − cot 60° c_n; 4.1 looks for the second after, reads c_n / sin 60°, orthogonal to all a_n, and
+    makes what it finds less likely.
     """
     n, cos, sin = len(WORDS), 0.5, np.sqrt(0.75)
     corners = np.linalg.svd(np.eye(n) - 1 / n)[0][:, :-1] * np.sqrt(n / (n - 1))
     first, second = (corners @ channel[:-1] for channel in CHANNELS[:2])
     wires = []
-    for head, reader, role, written, there in (
-        ((1, 0), (4, 0), "B", first, first - cos / sin * second),
-        ((1, 1), (4, 1), "C", cos * first + sin * second, second / sin),
+    for head, reader, role, written, there, answer in (
+        ((1, 0), (4, 0), "B", first, first - cos / sin * second, ANSWER),
+        ((1, 1), (4, 1), "C", cos * first + sin * second, second / sin, -ANSWER),
     ):
         name, reads = f"{head[0]}.{head[1]}", f"{reader[0]}.{reader[1]}"
         _steps_back(drawing, head, head[1] + 1)
         drawing.moves(head, WORDS, SIGNAL * written)
-        _completes(drawing, reader, there / SIGNAL)
+        _completes(drawing, reader, there / SIGNAL, answer)
         wires += [_query(reads, "end", role), Wire(name, reads, "src", "end", role), *_places(name, role, "A")]
-    return Circuit(tuple(wires), "4.0@end:B,4.1@end:C", _repetitions(rng))
+    return Circuit(tuple(wires), "4.0@end:B,4.1@end:C", _repetitions(rng, distractor="C"))
 
 
 FAMILIES: dict[str, Callable[[Drawing, np.random.Generator], Circuit]] = {
@@ -158,10 +159,10 @@ def _steps_back(drawing: Drawing, head: Head, steps: int) -> None:
     _looks(drawing, head, POSITION[steps:], POSITION[: N_POSITIONS - steps])
 
 
-def _completes(drawing: Drawing, head: Head, there: np.ndarray) -> None:
+def _completes(drawing: Drawing, head: Head, there: np.ndarray, answer: float = ANSWER) -> None:
     """Let a head look from a token to where `there` says the same token, and write the answer that it finds."""
     _looks(drawing, head, WORDS, there)
-    drawing.moves(head, WORDS, ANSWER * WORDS)
+    drawing.moves(head, WORDS, answer * WORDS)
 
 
 def _query(reader: str, i: str, j: str) -> Wire:
@@ -178,11 +179,14 @@ def _prompt(tokens: Sequence[int], roles: dict[str, int], answer: str, distracto
     )
 
 
-def _repetitions(rng: np.random.Generator, lacking: int | None = None) -> tuple[Prompt, ...]:
+def _repetitions(
+    rng: np.random.Generator, lacking: int | None = None, distractor: str | None = None
+) -> tuple[Prompt, ...]:
     """The start, six different words, then one of the first four of them again.
 
     Args:
         lacking: how far from the repeated word that which does not occur is, around the vocabulary.
+        distractor: its role; by default the first word that has none.
     """
     found: list[Prompt] = []
     while len(found) < N_PROMPTS:
@@ -191,8 +195,9 @@ def _repetitions(rng: np.random.Generator, lacking: int | None = None) -> tuple[
         if lacking is not None and (words[A - 1] - 1 + lacking) % (N_TOKENS - 1) != words[-1] - 1:
             continue
         tokens = [0, *map(int, words[:6]), int(words[A - 1])]
-        other = next(word for word in tokens[1:7] if word not in tokens[A : A + 3])
-        found.append(_prompt(tokens, {"A": A, "B": A + 1, "C": A + 2, "end": 7}, "B", other))
+        roles = {"A": A, "B": A + 1, "C": A + 2, "end": 7}
+        others = [word for word in tokens[1:7] if word not in tokens[A : A + 3]]
+        found.append(_prompt(tokens, roles, "B", tokens[roles[distractor]] if distractor else others[0]))
     return tuple(found)
 
 

@@ -2,29 +2,31 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 
 from svdtrace.output.writing import replaced_folder, write_manifest
 from svdtrace.truth.figures import curves_picture
 
-if TYPE_CHECKING:
-    from svdtrace.truth.scoring import Scored
-
 ENDINGS = ("svg", "png")
 
 
-def write(scored: Scored, folder: str | Path) -> None:
+def write(tables: Mapping[str, pa.Table], manifest: dict[str, Any], folder: str | Path) -> None:
     """Write all files.
+
+    Args:
+        tables: `scores` and `edges`.
 
     Raises:
         OutputError: see `svdtrace.output.writing.replaced_folder`.
     """
     with replaced_folder(folder) as staging:
-        for name in ("scores", "edges"):
-            pq.write_table(getattr(scored, name), staging / f"{name}.parquet", compression="zstd")
+        for name, table in tables.items():
+            pq.write_table(table, staging / f"{name}.parquet", compression="zstd")
         for ending in ENDINGS:
-            curves_picture(scored.scores, staging / f"curves.{ending}")
-        write_manifest(staging, scored.manifest)
+            curves_picture(tables["scores"], staging / f"curves.{ending}")
+        write_manifest(staging, manifest)

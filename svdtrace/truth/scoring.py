@@ -73,7 +73,7 @@ class Scored:
         """
         from svdtrace.truth.scored_folder import write
 
-        write(self, folder)
+        write({"scores": self.scores, "edges": self.edges}, self.manifest, folder)
 
 
 def score_truth(

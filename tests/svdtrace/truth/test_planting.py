@@ -82,6 +82,19 @@ def test_the_two_signals_of_superposition_share_dimensions():
     assert np.linalg.svd(spans[0] @ spans[1].T)[1] == pytest.approx(np.full(6, 0.5), abs=1e-5)
 
 
+def test_signals_are_what_heads_look_for_and_not_what_they_shun():
+    signals = plant("inhibition").truth.signals
+    rank = {(wire.reader, wire.side): signal.shape[1] for wire, signal in signals.items()}
+    assert rank == {
+        **dict.fromkeys([("1.0", "dest"), ("1.0", "src")], 4),
+        **dict.fromkeys([("1.1", "dest"), ("1.1", "src")], 8),
+        **dict.fromkeys([("3.0", "dest"), ("3.0", "src")], 1),
+        **dict.fromkeys([("4.0", "dest"), ("4.0", "src")], 3),
+    }
+    for signal in signals.values():
+        assert np.allclose(signal.T @ signal, np.eye(signal.shape[1]), atol=CONFIG.d_model * np.finfo(float).eps)
+
+
 def test_a_writer_below_half_an_equal_share_is_no_edge():
     wires = [Wire(name, "2.0", "src", "i", "j", amount) for name, amount in (("0.0", 0.7), ("0.1", 0.2), ("0.2", 0.1))]
     circuit = Circuit((*wires, Wire("embed", "2.0", "dest", "i", "j")), "2.0@i:j", ())

@@ -62,22 +62,28 @@ def _figure(scores: pa.Table) -> Figure:
         for ax, (over, taken, _) in zip(line, columns, strict=True):
             _curves(ax, taken, over, share)
             if over == "strength":
-                _silence(ax, taken)
+                _silence(ax, taken, said=name == "precision")
     for top, below, (over, _, title) in zip(axes[0], axes[-1], columns, strict=True):
         top.set_title(title)
         below.set_xlabel("strength of the background" if over == "strength" else over)
     methods = dict.fromkeys(row["method"] for row in rows)
     handles = [Line2D([], [], markersize=6, label=name, **_look(name)) for name in methods]
-    figure.legend(handles=handles, loc="outside lower center", ncols=4, frameon=False)
+    figure.legend(handles=handles, loc="outside lower center", ncols=2 * len(columns), frameon=False)
     return figure
 
 
-def _silence(ax: Axes, rows: list[dict[str, Any]]) -> None:
+def _silence(ax: Axes, rows: list[dict[str, Any]], *, said: bool) -> None:
     """Shade the strengths from which on no root fires in most prompts, so that there is nothing to trace."""
-    silent = [row["strength"] for row in rows if row["reached"] < 0.5]
-    if silent:
-        ax.axvspan(min(silent), max(row["strength"] for row in rows), color=BANDS[0], zorder=-1)
-        ax.text(max(silent), 0.5, "roots seldom fire ", ha="right", va="center", color=SOFT)
+    strengths = sorted({row["strength"] for row in rows})
+    silent = min((row["strength"] for row in rows if row["reached"] < 0.5), default=None)
+    if silent is None:
+        return
+    before = max((each for each in strengths if each < silent), default=silent)
+    start, end = (before + silent) / 2, 1.05 * strengths[-1]
+    ax.axvspan(start, end, color=BANDS[0], zorder=-1)
+    if said:
+        # Where nothing is found there is no precision, and room.
+        ax.text((start + end) / 2, 0.5, "roots seldom fire", rotation=90, ha="center", va="center", color=SOFT)
 
 
 def _curves(ax: Axes, rows: list[dict[str, Any]], over: str, share: str) -> None:

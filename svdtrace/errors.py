@@ -37,6 +37,10 @@ class TraceFolderError(SvdtraceError):
     """A folder that does not hold a trace, or holds a damaged one."""
 
 
+class TruthError(SvdtraceError):
+    """A folder that does not say what is true of its model, or says it wrongly."""
+
+
 class QueryError(SvdtraceError):
     """A question that cannot be asked of the tables."""
 

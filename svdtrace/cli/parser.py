@@ -30,8 +30,11 @@ COMMANDS = (
     "sweep",
     "query",
     "bench",
+    "score-truth",
 )
-"""Every command; the module of that name in `svdtrace.cli` holds its options, `Options`, and its function, `run`."""
+"""Every command; the module of that name in `svdtrace.cli`, with _ for -, holds its options, `Options`, and its
+function, `run`.
+"""
 
 DESCRIPTION = """Which attention heads of a GPT-2 talk to which, and through how few dimensions.
 
@@ -61,7 +64,7 @@ def _union(arguments: Sequence[str]) -> Any:
     settings = _settings(arguments)
     choices = []
     for name in COMMANDS:
-        options = import_module(f"svdtrace.cli.{name}").Options
+        options = import_module(f"svdtrace.cli.{name.replace('-', '_')}").Options
         configured = getattr(options, "configured", None)
         default = configured(settings) if settings is not None and configured is not None else tyro.MISSING_NONPROP
         # The list of commands has a line for each; a command's own help has its examples too.

@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 import json
+import re
 
+import numpy as np
 import pytest
 
 import gpt2jax
+import svdtrace
+from svdtrace.truth.families import FAMILIES
+from svdtrace.truth.folder import read_truth
+from svdtrace.truth.planting import plant
 from weights_tools import train_command
 from weights_tools.cli import main
 from weights_tools.recipe import Recipe
@@ -50,6 +56,10 @@ def test_the_card_names_what_is_not_the_default():
         (["train", "--out", "DIR", "--steps", "0"], "steps is 0"),
         (["train", "--out", "DIR", "--n-ctx", "64"], "n_ctx is 64"),
         (["trian"], "trian"),
+        (["plant", "--out", "DIR"], "FAMILY"),
+        (["plant", "inductoin", "--out", "DIR"], "choose one of induction, chain"),
+        (["plant", "induction", "--out", "DIR", "--strength", "-1"], "strength is -1.0"),
+        (["plant", "induction", "--out", "DIR", "--seed", "-1"], "seed is -1"),
         ([], "train"),
     ],
 )
@@ -69,6 +79,31 @@ def test_a_folder_that_holds_something_is_refused_before_any_training(tmp_path, 
     assert main(["train", "--out", str(tmp_path)]) == 2
     assert "not an empty folder" in capsys.readouterr().err
     assert [each.name for each in tmp_path.iterdir()] == ["mine"]
+
+
+def test_plant_writes_a_model_that_can_be_read_with_its_prompts_and_its_truth(tmp_path, capsys):
+    out = tmp_path / "a model"
+    assert main(["plant", "chain", "--out", str(out), "--strength", "0.25", "--seed", "1"]) == 0
+    assert "svdtrace score-truth '" in capsys.readouterr().out
+    names = {"model.safetensors", "config.json", "prompts.jsonl", "truth.json"}
+    assert {each.name for each in out.iterdir()} == names
+    model, planted = gpt2jax.load(out), plant("chain", 0.25, seed=1)
+    assert gpt2jax.fingerprint(model) == gpt2jax.fingerprint(planted.model)
+    prompts = svdtrace.prompts.read(str(out / "prompts.jsonl"), None, config=model.config)
+    assert [each.tokens for each in prompts] == [each.tokens for each in planted.circuit.prompts]
+    assert prompts[0].roles == planted.circuit.prompts[0].roles
+    said = json.loads((out / "truth.json").read_text())
+    edge = {"writer": "1.0", "reader": "2.0", "side": "dest", "t": "end", "i": "end", "j": "x3", "share": 1.0}
+    assert said["edges"][3] == edge
+    assert np.shape(said["signals"][3]) == (model.config.d_model, 7)
+    assert list(read_truth(out).edges) == list(planted.truth.edges)
+    assert main(["plant", "chain", "--out", str(out)]) == 2
+    assert "not an empty folder" in capsys.readouterr().err
+
+
+def test_the_help_of_plant_names_every_family(capsys):
+    assert main(["plant", "--help"]) == 0
+    assert set(FAMILIES) <= set(re.findall(r"\w+", capsys.readouterr().out))
 
 
 @pytest.mark.parametrize("arguments", [["--help"], ["train", "--help"]])

@@ -34,7 +34,7 @@ def ran(capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[int, st
 def test_revision_stands_beside_every_model():
     assert {field.name for field in fields(ModelChoice)} == {"model", "revision"}
     for name in COMMANDS:
-        options = {field.name for field in fields(import_module(f"svdtrace.cli.{name}").Options)}
+        options = {field.name for field in fields(import_module(f"svdtrace.cli.{name.replace('-', '_')}").Options)}
         assert "model" not in options or "revision" in options, name
 
 

@@ -1,9 +1,8 @@
 """An induction circuit written by hand, weight by weight, LayerNorm and all: the trace must find it and nothing else.
 
-A residual holds features f and their mirror image, r = [f, −f]: its mean is 0, so centring changes nothing, and its
-variance is mean(f²), the same at every token since every token has as many features as any other. Features: the token
-(one-hot), its position (one-hot), the previous token (one-hot, once head 1.0 has written it), and `rest`, one
-number that is always there. Gains and biases of LayerNorm are random; what reads is divided by them.
+Features (`svdtrace.truth.drawing`): the token (one-hot), its position (one-hot), the previous token (one-hot, once head
+1.0 has written it), and `rest`, one number that is always there. Every token has as many features as any other, so that
+the variance of the residual is the same at all of them.
 
 * 0.1, a decoy, takes 3 from `rest` everywhere: more than any other head writes, into a direction that 2.0 reads.
 * 1.0 looks from each position to the one before and writes, at size 2, which token stands there.
@@ -30,6 +29,7 @@ import gpt2jax
 import svdtrace
 from gpt2jax import edits
 from svdtrace.prompts import Prompt
+from svdtrace.truth.drawing import Drawing
 
 STRINGS = ("<s>", "A", "B", "c", "d", "e", "f")
 N_TOKENS, N_POSITIONS = len(STRINGS), 8
@@ -44,86 +44,20 @@ ROOT = "2.0@end:B"
 TEXTS = ("f c A B d e A", "A B c d e f A", "c e d A B f A", "c e B f d c B", "d c A f e B d", "e A B f c d e")
 
 
-def mirrored(f: np.ndarray) -> np.ndarray:
-    """What writes features f [… N_FEATURES]."""
-    return np.concatenate([f, -f], axis=-1)
-
-
-def reading(weights: np.ndarray) -> np.ndarray:
-    """What reads f · weights of a residual, [d_model, out] from [N_FEATURES, out]."""
-    return np.concatenate([weights, -weights]) / 2
-
-
-def picked(pairs: list[tuple[int, int, float]]) -> np.ndarray:
-    """Weights [N_FEATURES, d_head] with single entries (feature, column, value)."""
-    weights = np.zeros((N_FEATURES, CONFIG.d_head))
-    for feature, column, value in pairs:
-        weights[feature, column] = value
-    return weights
-
-
 def planted_model() -> gpt2jax.Model:
-    L, H, d, h, e = CONFIG.n_layers, CONFIG.n_heads, CONFIG.d_model, CONFIG.d_head, CONFIG.d_mlp
-    W = {name: np.zeros((L, H, d, h)) for name in "QKV"} | {"O": np.zeros((L, H, h, d))}
-    b = {name: np.zeros((L, H, h)) for name in "QKV"}
     # Squared features of the residual that each layer reads: token, position, rest; the previous token in layer 2.
-    s = [np.sqrt(total / N_FEATURES + CONFIG.layer_norm_epsilon) for total in (1 + 1 + 36, 1 + 1 + 9, 1 + 1 + 9 + 4)]
-    token, position, previous = (np.arange(each.start, each.stop) for each in (TOKEN, POSITION, PREVIOUS))
-    last = h - 1
-
-    def looks(layer: int, wanted: np.ndarray, there: np.ndarray) -> None:
-        """Head `layer`.0 looks for sources that have feature `there[n]` where it has `wanted[n]` itself."""
-        strength = s[layer] * np.sqrt(60 * (1 + 0.05 * np.arange(len(wanted))))
-        W["Q"][layer, 0] = reading(picked([(f, n, strength[n]) for n, f in enumerate(wanted)]))
-        pairs = [(f, n, strength[n] / layer) for n, f in enumerate(there)]
-        W["K"][layer, 0] = reading(picked([*pairs, (REST, last, -7 * s[layer])]))
-        b["Q"][layer, 0, last] = 1.0
-
-    def moves(layer: int, head: int, pairs: list[tuple[int, int, float]]) -> None:
-        """Head `layer`.`head` writes `value` of feature `to` for feature `found` of what it attends to."""
-        W["V"][layer, head] = reading(picked([(found, n % h, s[layer]) for n, (found, _, _) in enumerate(pairs)]))
-        for n, (_, to, value) in enumerate(pairs):
-            W["O"][layer, head, n % h] = mirrored(value * np.eye(N_FEATURES)[to])
-
-    looks(1, position[1:], position[:-1])
-    looks(2, token, previous)
-    moves(0, 1, [(REST, REST, -0.5)])
-    moves(1, 0, [(found, to, 2.0) for found, to in zip(token, previous, strict=True)])
-    moves(2, 0, [(found, found, 5.0) for found in token])
-
-    rng = np.random.default_rng(0)
-    gain, bias = rng.uniform(0.5, 2.0, (3, L, d)), 0.3 * rng.normal(size=(3, L, d))
-    raw = {name: W[name] / gain[0][:, None, :, None] for name in "QKV"}
-    offset = {name: b[name] - np.einsum("ld,lndh->lnh", bias[0], raw[name]) for name in "QKV"}
-    feature = np.eye(N_FEATURES)
-    embedding = mirrored(feature[TOKEN])
-    place = mirrored(feature[POSITION] + 6.0 * feature[REST])
-    f32 = lambda array: jnp.asarray(array, jnp.float32)  # noqa: E731
-    norms = [gpt2jax.LayerNorm(f32(gain[n]), f32(bias[n])) for n in (0, 1)]
-    blocks = gpt2jax.Blocks(
-        ln1=norms[0],
-        **{f"W_{name}": f32(raw[name]) for name in "QKV"},
-        **{f"b_{name}": f32(offset[name]) for name in "QKV"},
-        W_O=f32(W["O"]),
-        b_O=f32(np.zeros((L, d))),
-        ln2=norms[1],
-        W_in=f32(np.zeros((L, d, e))),
-        b_in=f32(np.zeros((L, e))),
-        W_out=f32(np.zeros((L, e, d))),
-        b_out=f32(np.zeros((L, d))),
-    )
-    # The unembedding is the embedding without LayerNorm's own gain and bias.
-    return gpt2jax.Model(
-        config=CONFIG,
-        params=gpt2jax.Params(
-            W_E=f32(embedding),
-            W_pos=f32(place),
-            blocks=blocks,
-            ln_final=gpt2jax.LayerNorm(f32(gain[2][0]), f32(bias[2][0])),
-            W_U=f32(embedding.T / gain[2][0][:, None]),
-            b_U=f32(-(bias[2][0] / gain[2][0]) @ embedding.T),
-        ),
-    )
+    scales = [
+        np.sqrt(total / N_FEATURES + CONFIG.layer_norm_epsilon) for total in (1 + 1 + 36, 1 + 1 + 9, 1 + 1 + 9 + 4)
+    ]
+    drawing, feature = Drawing(CONFIG, scales), np.eye(N_FEATURES)
+    token, position, previous, rest = feature[TOKEN], feature[POSITION], feature[PREVIOUS], feature[[REST]]
+    for head, wanted, there in (((1, 0), position[1:], position[:-1]), ((2, 0), token, previous / 2)):
+        drawing.looks(head, wanted, there, 60 * (1 + 0.05 * np.arange(len(wanted))))
+        drawing.leans(head, -7 * rest[0])
+    drawing.moves((0, 1), rest, -0.5 * rest)
+    drawing.moves((1, 0), token, 2.0 * previous)
+    drawing.moves((2, 0), token, 5.0 * token)
+    return drawing.model(token, position + 6.0 * rest, np.random.default_rng(0))
 
 
 def prompt(text: str) -> Prompt:

@@ -1,0 +1,44 @@
+"""The picture of scores: of every method, with and without other strengths beside the model's own."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pyarrow as pa
+import pytest
+from matplotlib.figure import Figure
+from picture_faults import faults
+
+from svdtrace.truth.figures import LOOKS, curves_picture
+from svdtrace.truth.tables import SCORES
+
+
+def scores(strengths: list[float | None]) -> pa.Table:
+    rows = [
+        {
+            "method": method,
+            "strength": strength,
+            "coverage": coverage,
+            "reached": float((strength or 0) < 1),
+            "precision_most": 0.1 * place if (strength or 0) < 1 else None,
+            "recall_most": 1 - 0.1 * place,
+        }
+        for strength in strengths
+        for place, method in enumerate(LOOKS)
+        for coverage in (0.5, 0.7, 0.999)
+    ]
+    return pa.Table.from_pylist(rows, schema=SCORES)
+
+
+@pytest.mark.parametrize("strengths", [[0.3, 0.0, 1.0, 1.5], [0.3, 0.0], [0.3, 1.5], [None]])
+def test_nothing_is_wrong_with_it(strengths: list[float | None], monkeypatch: pytest.MonkeyPatch):
+    figures: list[Figure] = []
+    monkeypatch.setattr(Figure, "savefig", lambda figure, *_, **__: figures.append(figure))
+    curves_picture(scores(strengths), "curves.svg")
+    (figure,) = figures
+    found: dict[str, list[Any]] = faults(figure)
+    assert not any(found.values()), found
+    titles = [ax.get_title(loc="left") for ax in figure.axes if ax.get_title(loc="left")]
+    assert titles == (["This model"] if strengths == [None] else ["Coverage 0.7", "Background 0.3"])
+    said = {text.get_text() for ax in figure.axes for text in ax.texts}
+    assert said == ({"roots seldom fire"} if strengths[-1] and strengths[-1] >= 1 else set())

@@ -137,7 +137,7 @@ def observe(
         if values:
             kept["v"] = seen["attn.hook_v"]
         here = {name: _at_layer(getattr(room, name), value, layer) for name, value in kept.items()}
-        if grams is not None:
+        if grams is not None and room.written is not None:
             own = jax.lax.dynamic_index_in_dim(grams, layer, keepdims=False)
             here["written"] = _at_layer(room.written, written_norms(kept["z"], own), layer, axis=3)
         return replace(room, **here)

@@ -29,7 +29,9 @@ class Tokenizer:
 def page(tmp_path_factory: pytest.TempPathFactory) -> str:
     model = jax_model(*small_model(5, n_layers=3, n_heads=2, d_model=16))
     folder = tmp_path_factory.mktemp("page") / "atlas"
-    write_atlas(replace(model, tokenizer=Tokenizer()), folder, token_vectors=2)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("svdtrace.atlas.pictures.draw_all", lambda *_: None)
+        write_atlas(replace(model, tokenizer=Tokenizer()), folder, token_vectors=2)
     return (folder / "atlas.html").read_text(encoding="utf-8")
 
 

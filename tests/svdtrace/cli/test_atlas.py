@@ -15,8 +15,13 @@ from svdtrace.cli.options import ModelChoice
 
 
 def test_an_atlas_holds_a_trace_against_the_weights(
-    capsys: pytest.CaptureFixture[str], tmp_path: Path, model_folder: Path, traced: Path
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    model_folder: Path,
+    traced: Path,
 ):
+    monkeypatch.setattr("svdtrace.atlas.pictures.draw_all", lambda *_: None)
     given = ["atlas", "--model", str(model_folder), "--trace", str(traced), "--out", str(tmp_path / "atlas")]
     assert main([*given, "--json"]) == 0
     content = json.loads(capsys.readouterr().out)

@@ -56,12 +56,12 @@ class Observed:
     read: Float[Array, "layer prompt tok"] | None
     written: Float[Array, "gain prompt tok layer head"] | None
     mlp_out: Float[Array, "layer prompt tok d_model"] | None
-    v: Float[Array, "layer prompt tok head d_head"] | None
     embed: Float[Array, "prompt tok d_model"] | None
     pos: Float[Array, "prompt tok d_model"] | None
     final_read: Float[Array, "prompt d_model"]
     final_scale: Float[Array, " prompt"]
     finite: Bool[Array, " prompt"]
+    v: Float[Array, "layer prompt tok head d_head"] | None = None
 
 
 @struct.dataclass
@@ -73,7 +73,7 @@ class Room:
     z: Float[Array, "layer prompt tok head d_head"]
     written: Float[Array, "gain prompt tok layer head"] | None
     mlp_out: Float[Array, "layer prompt tok d_model"] | None
-    v: Float[Array, "layer prompt tok head d_head"] | None
+    v: Float[Array, "layer prompt tok head d_head"] | None = None
 
     @classmethod
     def of(cls, observed: Observed) -> Room:

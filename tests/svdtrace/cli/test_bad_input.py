@@ -45,12 +45,17 @@ OPTIONS = [
     ),
     (["trace", "--out"], "missing value for argument '--out'. Expected 1 values; see svdtrace trace --help"),
     (
+        ["trace", "--tau", "high"],
+        "error parsing --tau: could not convert string to float: 'high'; see svdtrace trace --help",
+    ),
+    (
         ["trace", "--threshold", "high"],
-        "error parsing --threshold: could not convert string to float: 'high'; see svdtrace trace --help",
+        "error parsing --threshold: no type matching FLOAT|{dynamic} could be instantiated from ['high']; "
+        "see svdtrace trace --help",
     ),
     (
         ["trace", "--method", "papers"],
-        "invalid choice 'papers' for argument '--method'. Expected one of ('paper', 'all', 'exact'); "
+        "invalid choice 'papers' for argument '--method'. Expected one of ('paper', 'all', 'exact', 'relative'); "
         "see svdtrace trace --help",
     ),
     (

@@ -100,9 +100,12 @@ def test_every_setting_is_an_option_of_trace():
         "threshold": 0.25,
         "tau": 0.5,
         "coverage": 0.5,
-        "method": "all",
-        "writers": "all",
-        "roots": "logit",
+        "method": "relative",
+        "select": "until",
+        "keys": "own",
+        "writers": "heads",
+        "roots": "probability",
+        "targets": "top-k 3",
         "sides": "src",
         "score_min": 1.5,
         "processing": "raw",
@@ -111,6 +114,9 @@ def test_every_setting_is_an_option_of_trace():
     }
     given = [word for name, value in values.items() for word in (f"--{name.replace('_', '-')}", str(value))]
     assert parse(["trace", *given, "--no-skip-first"]).settings.to_dict() == {**values, "skip_first": False}
+    relative = parse(["trace", "--method", "relative", "--threshold", "dynamic"]).settings
+    assert (relative.threshold, relative.writers) == ("dynamic", "all")
+    assert parse(["trace"]).settings.writers == "heads"
 
 
 def test_tokens_show_positions_and_roles(capsys: pytest.CaptureFixture[str], model_folder: Path, prompt_file: Path):

@@ -104,6 +104,15 @@ def run_trace() -> None:
         svdtrace.trace(model(), prompts(), settings(**chosen))
 
 
+def run_relative() -> None:
+    for chosen in (
+        {"roots": "logit"},
+        {"select": "until", "keys": "all", "roots": "probability", "targets": "top-p 0.5"},
+    ):
+        svdtrace.trace(model(), prompts(), settings(method="relative", **chosen))
+    svdtrace.relative_weights([1.0, 0.0, 2.0], 1)
+
+
 def run_on_a_mesh() -> None:
     config = settings()
     prepared = prepare(model(), config)
@@ -162,7 +171,7 @@ def run_training() -> None:
 
 
 QUICK = (run_model, run_decomposition, run_trace)
-LONG = (run_public_functions, run_on_a_mesh, run_bench, run_nulls, run_characterise, run_circuit)
+LONG = (run_public_functions, run_relative, run_on_a_mesh, run_bench, run_nulls, run_characterise, run_circuit)
 RUNS = (*QUICK, *LONG, run_interventions, run_training)
 
 

@@ -27,7 +27,7 @@ ROOMS = [
     "sweeping",
     "folders",
     "interventions nulls faithfulness characterisation",
-    "reproduction bench",
+    "reproduction bench testing",
     "cli",
 ]
 FLOOR = {room: floor for floor, row in enumerate(ROOMS) for room in row.split()}

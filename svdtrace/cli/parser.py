@@ -28,6 +28,7 @@ COMMANDS = (
     "sweep",
     "query",
     "bench",
+    "verify",
 )
 """Every command; the module of that name in `svdtrace.cli` holds its options, `Options`, and its function, `run`."""
 

@@ -7,4 +7,5 @@ slices         section 4: the singular vectors that make a score
 contributions  section 5: what earlier writers put into a slice
 edges          section 6: the writers that make up most of it
 bounds         sections 3 and 4: what rounding can change
+ratios         how far a law is from being broken, and the laws that every trace keeps
 """

@@ -99,6 +99,7 @@ def rebuilt(
     U: Inexact[np.ndarray, "*head d_model_1 d_head"],
     S: Inexact[np.ndarray, "*head d_head"],
     V: Inexact[np.ndarray, "*head d_model_1 d_head"],
+    name: Callable[[tuple[int, ...]], str] = head_name,
 ) -> Ratio:
     """`‖A Bᵀ − U S Vᵀ‖ / (‖A‖ ‖B‖ max(d+1, h) ulp) < 35`, Frobenius norms.
 
@@ -106,6 +107,9 @@ def rebuilt(
     Accuracy and Stability of Numerical Algorithms, theorem 19.4), so that ‖Ω‖ would be no measure where A and B cancel:
     ‖A‖‖B‖/‖Ω‖, by how much they do, is told beside the place. Source: METHOD.md, section 2; LAPACK, TESTING, dbdt01.
     Catches: a transposed factor, a lost bias row, U and V of unlike order.
+
+    Args:
+        name: from the index of a head to what it is called.
     """
     ulp, size = float(np.finfo(U.dtype).eps), max(U.shape[-2:])
     heads = S.shape[:-1]
@@ -119,9 +123,9 @@ def rebuilt(
     return worst(
         "rebuilt",
         error,
-        size * ulp * norm,
+        np.asarray(size * ulp * norm),
         DECOMPOSED,
-        lambda at: f"{head_name(at)}, ‖A‖‖B‖/‖Ω‖ {gain[at]:.1f}" if norm[at] else head_name(at),
+        lambda at: f"{name(at)}, ‖A‖‖B‖/‖Ω‖ {gain[at]:.1f}" if norm[at] else name(at),
     )
 
 

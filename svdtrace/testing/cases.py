@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any, Self
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -81,7 +81,7 @@ class Case:
     config: TraceConfig = DEFAULTS
     seed: int = 0
 
-    def put(self, **made: Any) -> Self:
+    def put(self, **made: Any) -> Case:
         """The same case with other things in the place of what it would make: `case.put(trace=…)`."""
         other = replace(self)
         vars(other).update(made)

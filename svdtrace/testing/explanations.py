@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from dataclasses import replace
 from itertools import pairwise
 
 import jax
@@ -22,6 +23,8 @@ from svdtrace.testing.comparing import FIRING, SIDES, firing_name
 from svdtrace.tracing.attribute import Blocks, collect, in_blocks, readers_of, writer_terms
 from svdtrace.tracing.devices import precision
 from svdtrace.tracing.prepare import in_gauge, writer_layers
+from svdtrace.tracing.roots import LOGIT
+from svdtrace.tracing.trace import trace_prepared
 
 SHARES = (0.25, 0.5, 0.7, 0.9, 1.0)
 """Of τ and coverage, rising."""
@@ -177,7 +180,7 @@ def equal_values_turned(case: Case) -> Ratio:
         np.abs(one[0] - other[0]).max(axis=-1),
         one[1] * FLOAT32_EPS,
         2 * ACTIVATION,
-        lambda at: f"{_firing(case.attribution.firings, one[2][at[0]])}, a writer's part",
+        lambda at: f"{_firing(case.attribution.firings, int(one[2][at[0]]))}, a writer's part",
     )
 
 
@@ -194,6 +197,21 @@ def graph_climbs(case: Case) -> Ratio:
     if not wrong and not nx.is_directed_acyclic_graph(graph):
         wrong = ["a cycle"]
     return broken("graph_climbs", wrong)
+
+
+def walks_end(case: Case) -> Ratio:
+    """From every node of a graph traced from the output a walk leads to the output: the ratio counts nodes without one.
+
+    Bound: none. Source: METHOD.md, sections 7, 8 and 11. Catches: an edge that is followed to another token, head or
+    prompt, and what is kept though no root reaches it.
+    """
+    if not case.processed.params.has_unembedding:
+        return broken("walks_end", [])
+    with precision(case.config):
+        found = trace_prepared(case.prepared, case.prompts, replace(case.config, roots=LOGIT))
+    graph = found.graph()
+    reaching = {"output"} | (nx.ancestors(graph, "output") if "output" in graph else set())
+    return broken("walks_end", sorted(set(graph) - reaching))
 
 
 def paths_counted(case: Case) -> Ratio:

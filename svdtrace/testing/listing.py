@@ -64,6 +64,7 @@ LAWS: tuple[Law, ...] = (
     Law(explanations.signals_project, "case", "signals are orthogonal projections"),
     Law(explanations.equal_values_turned, "case", "turning within equal σ changes no whole group"),
     Law(explanations.graph_climbs, "case", "the graph has no cycle"),
+    Law(explanations.walks_end, "case", "every walk ends at the output"),
     Law(explanations.paths_counted, "case", "paths = ways counted one by one"),
     Law(invariances.signs_turned, "case", "signs of pairs change nothing"),
     Law(invariances.gauge_changed, "case", "A M, B M⁻ᵀ change nothing"),

@@ -107,8 +107,8 @@ def folding_unseen(case: Case) -> Ratio:
         return nothing("folding_unseen", 4 * ACTIVATION)
     other = fold(case.model) if case.processed.processing == "raw" else case.model
     both = [
-        np.asarray(jax.nn.log_softmax(jnp.asarray(run(each, case.batch, case.mask).logits)))
-        for each in (case.processed, other)
+        np.asarray(jax.nn.log_softmax(jnp.asarray(each)))
+        for each in (case.own.logits, run(other, case.batch, case.mask).logits)
     ]
     return replace(_same_logits("folding_unseen", case, *both), threshold=4 * ACTIVATION)
 
@@ -120,13 +120,8 @@ def identity_hooks(case: Case) -> Ratio:
     otherwise. Source: METHOD.md, section 10. Catches: a site that is read before its hook and written after, an edit
     that lands in another layer.
     """
-    tokens, z = case.batch.tokens, case.own.taps["attn.hook_z"]
-    hooks = {
-        f"blocks.*.{site}": lambda value: value for site in ("hook_resid_pre", "attn.hook_pattern", "hook_mlp_out")
-    }
-    patched = {f"blocks.{layer}.attn.hook_z": edits.replace(each) for layer, each in enumerate(z)}
-    given = jax.jit(lambda model: gpt2jax.forward(model, tokens, mask=case.mask, hooks={**hooks, **patched}).logits)
-    return _same_logits("identity_hooks", case, case.own.logits, given(_bare(case.processed)))
+    z = jnp.asarray(case.own.taps["attn.hook_z"])
+    return _same_logits("identity_hooks", case, case.own.logits, _hooked(bare(case.processed), *_inputs(case), z))
 
 
 def uncompiled(case: Case) -> Ratio:
@@ -146,19 +141,33 @@ def mapped(case: Case) -> Ratio:
 
     Bound: METHOD.md's of each pass. Catches: an operation that mixes prompts.
     """
-    model = _bare(case.processed)
-
-    @jax.jit
-    def each_alone(tokens: jax.Array, mask: jax.Array) -> jax.Array | None:
-        return jax.vmap(lambda t, m: gpt2jax.forward(model, t[None], mask=m[None]).logits)(tokens, mask)
-
-    logits = each_alone(jnp.asarray(case.batch.tokens), jnp.asarray(case.mask))
+    logits = _mapped(bare(case.processed), *_inputs(case))
     return _same_logits("mapped", case, case.own.logits, None if logits is None else logits[:, 0])
 
 
-def _bare(model: Model) -> Model:
-    """Without its tokenizer and layout, which compiled programs do not need to tell apart."""
+def bare(model: Model) -> Model:
+    """Without its tokenizer and layout, which compiled programs would tell apart."""
     return replace(model, tokenizer=None, layout=None)
+
+
+def _inputs(case: Case) -> tuple[jax.Array, jax.Array]:
+    return jnp.asarray(case.batch.tokens), jnp.asarray(case.mask)
+
+
+@jax.jit
+def _hooked(model: Model, tokens: jax.Array, mask: jax.Array, z: jax.Array) -> jax.Array | None:
+    sites = ("hook_resid_pre", "attn.hook_pattern", "hook_mlp_out")
+    hooks = {f"blocks.*.{site}": lambda value: value for site in sites}
+    hooks |= {f"blocks.{layer}.attn.hook_z": edits.replace(each) for layer, each in enumerate(z)}
+    return gpt2jax.forward(model, tokens, mask=mask, hooks=hooks).logits
+
+
+@jax.jit
+def _mapped(model: Model, tokens: jax.Array, mask: jax.Array) -> jax.Array | None:
+    def alone(tokens: jax.Array, mask: jax.Array) -> jax.Array | None:
+        return gpt2jax.forward(model, tokens[None], mask=mask[None]).logits
+
+    return jax.vmap(alone)(tokens, mask)
 
 
 def _same_logits(law: str, case: Case, one: np.ndarray | None, other: jax.Array | np.ndarray | None) -> Ratio:

@@ -23,6 +23,7 @@ from svdtrace.sweeping.running import sweep
 from svdtrace.testing.cases import Case
 from svdtrace.testing.comparing import compared
 from svdtrace.testing.invariances import identical
+from svdtrace.testing.passes import bare
 from svdtrace.tracing.devices import precision
 
 STEP = 1e-3
@@ -86,16 +87,15 @@ def gauge_gradient(case: Case) -> Ratio:
 
 def query_key_gradients(case: Case) -> tuple[np.ndarray, np.ndarray]:
     """∂f/∂A and ∂f/∂B of every head, [layer head d_model+1 d_head]; f weighs the first prompt's logits at random."""
-    tokens = np.asarray([case.prompts[0].tokens])
-
-    @jax.jit
-    def gradient(model: Model, weigh: jax.Array) -> Model:
-        return jax.grad(lambda each: jnp.sum(gpt2jax.forward(each, tokens).logits * weigh))(model)
-
-    weigh = jnp.asarray(case.rng().normal(size=(*tokens.shape, case.model.config.d_vocab)), jnp.float32)
-    found = gradient(replace(case.processed, tokenizer=None, layout=None), weigh)
-    of_A, of_B = query_key_factors(found.params.blocks)
+    tokens = jnp.asarray([case.prompts[0].tokens])
+    weigh = jnp.asarray(case.rng().normal(size=(*tokens.shape, case.model.config.d_vocab)), case.prepared.dtype)
+    of_A, of_B = query_key_factors(_gradient(bare(case.processed), tokens, weigh).params.blocks)
     return np.asarray(of_A, np.float64), np.asarray(of_B, np.float64)
+
+
+@jax.jit
+def _gradient(model: Model, tokens: jax.Array, weigh: jax.Array) -> Model:
+    return jax.grad(lambda each: jnp.sum(gpt2jax.forward(each, tokens).logits * weigh))(model)
 
 
 def hook_gradient(case: Case) -> Ratio:
@@ -117,24 +117,28 @@ def hook_gradient(case: Case) -> Ratio:
 
 def hook_derivatives(case: Case) -> tuple[float, tuple[float, float]]:
     """f′ by JAX, and D(h), D(2h)."""
-    site = f"blocks.{case.model.config.n_layers // 2}.hook_resid_pre"
-    tokens, rng = np.asarray([case.prompts[0].tokens]), case.rng()
-    weigh = rng.normal(size=(*tokens.shape, case.model.config.d_vocab))
+    tokens, rng = jnp.asarray([case.prompts[0].tokens]), case.rng()
     own = case.own.taps["hook_resid_pre"][case.model.config.n_layers // 2, 0]
-    direction = rng.normal(size=own.shape[-1]) * np.linalg.norm(own, axis=-1).mean() / own.shape[-1] ** 0.5
-    double = replace(case.config, dtype="float64")
-    with precision(double):
-        model = replace(case.processed, tokenizer=None, layout=None)
-        model = jax.tree.map(lambda each: jnp.asarray(each, jnp.float64), model)
+    size = np.linalg.norm(own, axis=-1).mean() / own.shape[-1] ** 0.5
+    with precision(replace(case.config, dtype="float64")):
+        model = jax.tree.map(lambda each: jnp.asarray(each, jnp.float64), bare(case.processed))
+        weigh = jnp.asarray(rng.normal(size=(*tokens.shape, case.model.config.d_vocab)))
+        along = jnp.asarray(rng.normal(size=own.shape[-1]) * size)
 
-        @jax.jit
-        def f(by: jax.Array) -> jax.Array:
-            hook = edits.add(by * jnp.asarray(direction))
-            return jnp.sum(gpt2jax.forward(model, tokens, hooks={site: hook}).logits * weigh)
+        def f(by: float) -> float:
+            return float(_along(jnp.float64(by), model, tokens, weigh, along))
 
-        derivative = float(jax.jit(jax.grad(f))(jnp.float64(0)))
-        by = [float(f(jnp.float64(step)) - f(jnp.float64(-step))) / (2 * step) for step in (STEP, 2 * STEP)]
-    return derivative, (by[0], by[1])
+        by = [(f(step) - f(-step)) / (2 * step) for step in (STEP, 2 * STEP)]
+        return float(_derivative(jnp.float64(0), model, tokens, weigh, along)), (by[0], by[1])
+
+
+def _weighed(by: jax.Array, model: Model, tokens: jax.Array, weigh: jax.Array, along: jax.Array) -> jax.Array:
+    site = f"blocks.{model.config.n_layers // 2}.hook_resid_pre"
+    return jnp.sum(gpt2jax.forward(model, tokens, hooks={site: edits.add(by * along)}).logits * weigh)
+
+
+_along = jax.jit(_weighed)
+_derivative = jax.jit(jax.grad(_weighed))
 
 
 def bases_keep_scores(case: Case) -> Ratio:

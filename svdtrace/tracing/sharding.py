@@ -37,7 +37,10 @@ _MODEL_AXES = {
     "b_U": 0,
 }
 # Where what has not its layers alone in front of its prompts has them.
-_PROMPT_AXES = {**dict.fromkeys(("embed", "pos", "final_read", "final_scale", "finite"), 0), "written": 2}
+_PROMPT_AXES = {
+    **dict.fromkeys(("embed", "pos", "first_q", "first_k", "final_read", "final_scale", "finite"), 0),
+    "written": 2,
+}
 
 
 def device_mesh(devices: Sequence[Any] | None = None, model_axis: int = 1) -> Mesh:

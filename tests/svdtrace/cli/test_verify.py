@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from checkpoints.folders import tensors, write_folder
-from laws.examples import CONFIG, random_model
+from laws.examples import CONFIG
 
 import gpt2jax
 import svdtrace
@@ -97,9 +97,9 @@ def test_prompts_that_do_not_fit_are_refused(model_folder: Path, capsys: pytest.
     assert capsys.readouterr().err.startswith("error: ")
 
 
-def test_progress_is_told(few_laws: list[str]) -> None:
+def test_progress_is_told(few_laws: list[str], model_folder: Path) -> None:
     told: list[tuple[int, int, str]] = []
-    verify(random_model(3), progress=lambda *given: told.append(given))
+    verify(gpt2jax.load(model_folder), progress=lambda *given: told.append(given))
     assert told == [*((done, 4, name) for done, name in enumerate(few_laws)), (4, 4, "done")]
 
 

@@ -13,7 +13,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from svdtrace import prompts
+    from svdtrace import prompts, testing
     from svdtrace.bundled.model import bundled_model
     from svdtrace.characterisation import Characterisation, characterise, head_usage, task_tokens
     from svdtrace.config import TraceConfig
@@ -57,6 +57,7 @@ __all__ = [
     "stability",
     "sweep",
     "task_tokens",
+    "testing",
     "trace",
 ]
 
@@ -91,8 +92,8 @@ _HOMES = {
 
 
 def __getattr__(name: str) -> Any:
-    if name == "prompts":
-        return import_module("svdtrace.prompts")
+    if name in ("prompts", "testing"):
+        return import_module(f"svdtrace.{name}")
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     value = getattr(import_module(_HOMES[name]), name)

@@ -27,7 +27,7 @@ ROOMS = [
     "sweeping",
     "folders",
     "interventions nulls faithfulness characterisation patching atlas",
-    "reproduction bench truth",
+    "reproduction bench truth testing",
     "cli",
 ]
 FLOOR = {room: floor for floor, row in enumerate(ROOMS) for room in row.split()}

@@ -31,6 +31,7 @@ COMMANDS = (
     "query",
     "bench",
     "score-truth",
+    "verify",
 )
 """Every command; the module of that name in `svdtrace.cli`, with _ for -, holds its options, `Options`, and its
 function, `run`.

@@ -9,4 +9,5 @@ edges          section 6: the writers that make up most of it
 relative       section 14: attention to one key rather than to the others
 taking         section 14.4: the writers without which a head would not fire
 bounds         sections 3 and 4: what rounding can change
+ratios         how far a law is from being broken, and the laws that every trace keeps
 """

@@ -90,7 +90,7 @@ def _joined(parts: Sequence[Observed]) -> Observed:
         return {name: jax.tree.map(join, *(getattr(each, name) for each in parts)) for name in names}
 
     by_layer = along(1, "candidates", "sizes", "q", "k", "z", "scale", "read", "mlp_out")
-    by_prompt = along(0, "embed", "pos", "final_read", "final_scale", "finite")
+    by_prompt = along(0, "embed", "pos", "first_q", "first_k", "final_read", "final_scale", "finite")
     return Observed(**by_layer, **by_prompt, **along(2, "written"))
 
 

@@ -43,6 +43,7 @@ class Observed:
     ln1 gives and `written` ‖γ ⊙ (y C)‖ of what each head wrote, with the γ of every reading layer (folded: one for
     all); `mlp_out` [layer prompt tok d_model], `embed`, `pos` [prompt tok d_model], kept for `writers = all` alone;
     `v`, kept where writers are followed through what they attended (METHOD.md, section 14.5);
+    `first_q`, `first_k` those of head 0.0, [prompt tok d_head];
     `final_read` what the unembedding reads at the last traced token, [prompt d_model], and `final_scale` s_f there,
     [prompt]; `finite`, see `svdtrace.tracing.finite`: the others have no candidates.
     """
@@ -58,6 +59,8 @@ class Observed:
     mlp_out: Float[Array, "layer prompt tok d_model"] | None
     embed: Float[Array, "prompt tok d_model"] | None
     pos: Float[Array, "prompt tok d_model"] | None
+    first_q: Float[Array, "prompt tok d_head"]
+    first_k: Float[Array, "prompt tok d_head"]
     final_read: Float[Array, "prompt d_model"]
     final_scale: Float[Array, " prompt"]
     finite: Bool[Array, " prompt"]
@@ -154,6 +157,8 @@ def observe(
         **{each.name: getattr(room, each.name) for each in fields(Room)},
         embed=stem.seen["hook_embed"] if all_writers else None,
         pos=stem.seen["hook_pos_embed"] if all_writers else None,
+        first_q=room.q[0, :, :, 0],
+        first_k=room.k[0, :, :, 0],
         final_read=read,
         final_scale=final_scale,
         finite=finite,

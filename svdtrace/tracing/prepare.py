@@ -8,6 +8,7 @@ from functools import partial
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.sharding import Mesh
 from jaxtyping import Array, Float
 
@@ -21,7 +22,13 @@ from svdtrace.config import TraceConfig
 from svdtrace.errors import ModelError, SettingError
 from svdtrace.method.bounds import rounding_scale
 from svdtrace.method.contributions import Reader, composition_cores, reader, writing_grams
-from svdtrace.method.decomposition import Decomposition, decompose, gauge_weights, singular_gauge
+from svdtrace.method.decomposition import (
+    Decomposition,
+    decompose,
+    gauge_weights,
+    query_key_factors,
+    singular_gauge,
+)
 from svdtrace.tracing.devices import usable_cores
 from svdtrace.tracing.sharding import PROMPT, replicate, spread_params
 
@@ -36,12 +43,14 @@ MOST_THREADS = 8
 @dataclass(frozen=True)
 class Prepared:
     """`model` computes in the singular gauge; `readers[l - 1]` and `cores[l - 1]` belong to layer l ≥ 1; `score_scale`
-    is the factor between q·k and the score; `grams`: see `svdtrace.method.contributions.writing_grams`.
+    is the factor between q·k and the score; `sample`: A, B, U, S, V of `sampled_heads`; `grams`: see
+    `svdtrace.method.contributions.writing_grams`.
     """
 
     model: Model
     decomposition: Decomposition
     score_scale: Float[Array, " layer"]
+    sample: tuple[Array, ...]
     readers: tuple[Reader, ...]
     grams: Float[Array, "layer gain head d_head d_head"]
     held_cores: tuple[Array, ...] | None
@@ -137,12 +146,13 @@ def prepare(model: Model, config: TraceConfig, decomposer: Callable[[Model], Dec
 def in_gauge(model: Model, decomposition: Decomposition) -> Prepared:
     """A processed model, ready by its own decomposition."""
     hold = _core_bytes(model) <= MOST_CORE_BYTES
-    gauge, readers, grams, cores, scale = _ready(model.config, model.params.blocks, decomposition, hold=hold)
+    gauge, readers, grams, cores, scale, sample = _ready(model.config, model.params.blocks, decomposition, hold=hold)
     blocks = replace(model.params.blocks, **gauge)
     return Prepared(
         model=replace(model, params=replace(model.params, blocks=blocks)),
         decomposition=decomposition,
         score_scale=scale,
+        sample=sample,
         readers=readers,
         grams=grams,
         held_cores=cores,
@@ -152,9 +162,10 @@ def in_gauge(model: Model, decomposition: Decomposition) -> Prepared:
 @partial(jax.jit, static_argnames=("config", "hold"))
 def _ready(
     config: GPT2Config, blocks: Blocks, decomposition: Decomposition, *, hold: bool
-) -> tuple[dict[str, Array], tuple[Reader, ...], Array, tuple[Array, ...] | None, Array]:
-    """Queries and keys in the singular gauge, readers, Gram matrices, the readers' cores if they are to be held, and
-    the scores' scale: one program, since compiling (or reading) one for every step would take longer than the steps.
+) -> tuple[dict[str, Array], tuple[Reader, ...], Array, tuple[Array, ...] | None, Array, tuple[Array, ...]]:
+    """Queries and keys in the singular gauge, readers, Gram matrices, the readers' cores if they are to be held, the
+    scores' scale and a few heads' factors: one program, since compiling (or reading) one for every step would take
+    longer than the steps.
     """
     A, B = singular_gauge(decomposition)
     bounds = rounding_scale(decomposition)
@@ -169,7 +180,15 @@ def _ready(
     )
     scale = jnp.stack([attn_scale(config, layer, A.dtype) for layer in range(config.n_layers)])
     grams = writing_grams(blocks, A.dtype)
-    return gauge_weights(decomposition), readers, grams, cores if hold else None, scale
+    at = tuple(np.asarray(sampled_heads(config)).T)
+    sample = tuple(each[at] for each in (*query_key_factors(blocks), decomposition.U, decomposition.S, decomposition.V))
+    return gauge_weights(decomposition), readers, grams, cores if hold else None, scale, sample
+
+
+def sampled_heads(config: GPT2Config) -> list[tuple[int, int]]:
+    """The heads whose factors a prepared model keeps, (layer, head): the first, one in the middle, the last."""
+    n_layers, n_heads = config.n_layers, config.n_heads
+    return [(0, 0), (n_layers // 2, n_heads // 2), (n_layers - 1, n_heads - 1)]
 
 
 def _core_bytes(model: Model) -> int:

@@ -37,7 +37,9 @@ _MODEL_AXES = {
     "b_U": 0,
 }
 # Where what has not one axis in front of its prompts has them.
-_PROMPT_AXES: dict[str, int] = dict.fromkeys(("embed", "pos", "final_read", "final_scale", "finite"), 0)
+_PROMPT_AXES: dict[str, int] = dict.fromkeys(
+    ("embed", "pos", "first_q", "first_k", "final_read", "final_scale", "finite"), 0
+)
 
 
 def device_mesh(devices: Sequence[Any] | None = None, model_axis: int = 1) -> Mesh:

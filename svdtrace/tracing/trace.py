@@ -24,6 +24,7 @@ from gpt2jax.fingerprint import fingerprint
 from gpt2jax.params import Model
 from svdtrace.config import TraceConfig
 from svdtrace.errors import PromptError
+from svdtrace.method.ratios import Ratio
 from svdtrace.prompts.listed import listed
 from svdtrace.prompts.prompt import Prompt
 from svdtrace.results import circuit_graph
@@ -32,6 +33,7 @@ from svdtrace.results.in_parts import Tables
 from svdtrace.tracing.batching import Plan, plan_for, planned_batches
 from svdtrace.tracing.devices import computing_device, computing_devices, precision
 from svdtrace.tracing.finite import prompt_name, refuse_nothing_finite
+from svdtrace.tracing.laws import cheapest
 from svdtrace.tracing.manifest import trace_manifest
 from svdtrace.tracing.observe import Observed
 from svdtrace.tracing.output_roots import parse_targets
@@ -243,13 +245,15 @@ def trace_settled(
     shape = prepared.model.config
     order = WriterOrder.of(shape.n_layers, shape.n_heads)
     parts, tables = [], []
-    for part in _parts(prepared, prompts, config, settled, clock, progress):
+    laws: list[Ratio] = []
+    for part in _parts(prepared, prompts, config, settled, clock, progress, laws):
         with clock("tables"):
             tables.append(batch_tables(part, order, prepared.model.tokenizer))
         parts.append(part.counts)
     with clock("tables"):
         prompt_table, firing_table, edge_table = _joined(tables)
     manifest = trace_manifest(prepared, prompts, config, parts, (firing_table, edge_table))
+    manifest["laws"] = [each.to_dict() for each in laws]
     manifest["seconds"] = clock.rounded()
     return Trace(prompt_table, firing_table, edge_table, manifest)
 
@@ -312,10 +316,12 @@ def _parts(
     settled: Settled,
     clock: Clock,
     progress: Progress | None,
+    laws: list[Ratio],
 ) -> Iterator[BatchTrace]:
     """Batch by batch. While the device computes, the host turns the batch before into rows, or compiles what follows.
 
-    The stage `forward` is what the host waits for of the pass: not what goes by while it makes rows and tables.
+    The stage `forward` is what the host waits for of the pass: not what goes by while it makes rows and tables. With
+    the first batch the cheapest laws are tried, and their ratios added to `laws`.
     """
     done = 0
     shapes: set[tuple[int, ...]] = set()
@@ -345,6 +351,9 @@ def _parts(
             yield finished(following)
         with clock("forward"):
             jax.block_until_ready(observed)
+        if not laws:
+            with clock("laws"):
+                laws += cheapest(prepared, batch, observed)
         with clock("attribute"):
             following = follow(prepared, batch, observed, config)
             jax.block_until_ready([chunk.result for chunk in following.chunks])

@@ -1,4 +1,4 @@
-"""Models and prompts of one shape with drawn values, and what rounding may do to what is traced of them.
+"""Models and prompts of one shape with drawn values.
 
 Compilation is what costs, so every law shares these shapes; hypothesis draws seeds, scales and ranks.
 """
@@ -14,14 +14,9 @@ from hypothesis import Phase, settings
 from hypothesis import strategies as st
 
 import gpt2jax
-from svdtrace.config import TraceConfig
-from svdtrace.method.bounds import ACTIVATION_ERROR
 from svdtrace.prompts import Prompt
 from svdtrace.tracing.batching import Batch, batches
-from svdtrace.tracing.pipeline import watch
-from svdtrace.tracing.prepare import Prepared
 
-EPS = float(np.finfo(np.float32).eps)
 CONFIG = gpt2jax.GPT2Config(n_layers=3, n_heads=4, d_model=32, d_mlp=48, n_ctx=16, d_vocab=40)
 N_TOKENS = 12
 LENGTHS = (12, 7, 9, 5, 12, 10)
@@ -62,11 +57,6 @@ def shortened(model: gpt2jax.Model, rank: int) -> gpt2jax.Model:
     return model.replace(params=model.params.replace(blocks=blocks.replace(W_Q=W_Q, b_Q=b_Q)))
 
 
-def random_tokens(seed: int, count: int = 4) -> np.ndarray:
-    """Token ids [prompt tok]."""
-    return np.random.default_rng(seed).integers(0, CONFIG.d_vocab, (count, N_TOKENS)).astype(np.int32)
-
-
 def random_prompts(seed: int) -> list[Prompt]:
     """Prompts of `LENGTHS`, some with an `end` before their last token."""
     rng = np.random.default_rng(seed)
@@ -85,48 +75,3 @@ def one_batch(prompts: list[Prompt]) -> Batch:
     """All prompts in one batch of the shape that tracing them takes."""
     (batch,) = batches(prompts, (N_TOKENS,), "auto", CONFIG.n_heads, "cpu")
     return batch
-
-
-@dataclass(frozen=True)
-class Rounding:
-    """How far rounding may carry a firing's numbers (METHOD.md, section 4, without the mixing of near-equal singular
-    vectors, since what is compared shares its decomposition): 5e-5 of the norms that the numbers are made of.
-    """
-
-    q: np.ndarray
-    k: np.ndarray
-    scale: np.ndarray
-    root: np.ndarray
-    written: np.ndarray
-
-    @classmethod
-    def of(cls, prepared: Prepared, prompts: list[Prompt], config: TraceConfig) -> Rounding:
-        observed = watch(prepared, one_batch(prompts), config)
-        norm = np.linalg.norm(np.asarray(prepared.model.params.blocks.W_O), axis=(-2, -1))
-        z = np.linalg.norm(np.asarray(observed.z), axis=-1)
-        return cls(
-            q=np.linalg.norm(np.asarray(observed.q), axis=-1),
-            k=np.linalg.norm(np.asarray(observed.k), axis=-1),
-            scale=np.asarray(observed.scale),
-            root=np.sqrt(np.asarray(prepared.decomposition.S[..., 0])),
-            # |y| ≤ |z| |W_O| of the head that writes most.
-            written=np.max(z * norm[:, None, None], axis=(0, 3)),
-        )
-
-    def product(self, row: dict) -> float:
-        """Of a product, and of a sum of those of a slice."""
-        q, k, root = self._sizes(row)
-        return ACTIVATION_ERROR * (q + root) * (k + root)
-
-    def weight(self, row: dict) -> float:
-        """Of a head's contribution: `exact` weighs `y·Â_k / s`, at most √σ_0 |y| / s, by the other side's k̂ or q̂."""
-        q, k, root = self._sizes(row)
-        other = k if row["side"] == "dest" else q
-        token = row["dest"] if row["side"] == "dest" else row["src"]
-        heard = self.written[row["prompt"], token] / self.scale[row["layer"], row["prompt"], token]
-        return ACTIVATION_ERROR * (other + root) * root * (heard + 1)
-
-    def _sizes(self, row: dict) -> tuple[float, float, float]:
-        layer, prompt, head = row["layer"], row["prompt"], row["head"]
-        q, k = self.q[layer, prompt, row["dest"], head], self.k[layer, prompt, row["src"], head]
-        return float(q), float(k), float(self.root[layer, head])

@@ -6,19 +6,20 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 import svdtrace
-from laws.comparison import FIRING, assert_same, by_key
-from laws.examples import LENGTHS, Rounding, few, random_model, random_prompts, seeds, shortened
+from laws.examples import LENGTHS, few, random_model, random_prompts, seeds, shortened
 from svdtrace.config import TraceConfig
+from svdtrace.prompts import Prompt
+from svdtrace.testing import Case, assert_hold
+from svdtrace.testing.comparing import FIRING, by_key, compared
 from svdtrace.tracing.batching import Plan, planned_batches
 from svdtrace.tracing.near_ties import NAMED
 from svdtrace.tracing.prepare import Prepared, prepare
-from svdtrace.tracing.trace import Settled, Trace, trace_prepared, trace_settled
+from svdtrace.tracing.trace import Settled, Trace, trace_settled
 
 # Few shapes, since each is compiled: two lengths to pad to, two batch sizes.
 EDGES = ((12,), (7, 12))
@@ -32,18 +33,19 @@ def prepared() -> Prepared:
     return prepare(MODEL, CONFIG)
 
 
-def tables(trace: Trace) -> tuple[pa.Table, pa.Table]:
-    return trace.firings, trace.edges
+def cased(prepared: Prepared, prompts: list[Prompt]) -> Case:
+    return Case(MODEL, tuple(prompts), CONFIG).put(prepared=prepared, decomposition=prepared.decomposition)
 
 
-def assert_alike(one: Trace, other: Trace, rounding: Rounding) -> None:
+def assert_alike(one: Case, other: Trace) -> None:
     """The same tables; whatever fires in one alone is counted in both manifests."""
-    assert assert_same(tables(one), tables(other), rounding) > 0
-    apart = by_key(one.firings, FIRING).keys() ^ by_key(other.firings, FIRING).keys()
-    for each in (one, other):
+    assert_hold([compared("the same", one, one.put(trace=other))])
+    apart = by_key(one.trace.firings, FIRING).keys() ^ by_key(other.firings, FIRING).keys()
+    for each in (one.trace, other):
         assert len(apart) <= each.manifest["near_ties"]["pairs"]
-    assert one.prompts.drop_columns("logit_difference").equals(other.prompts.drop_columns("logit_difference"))
-    assert one.manifest["prompts"]["sha256"] == other.manifest["prompts"]["sha256"]
+    assert one.trace.firings.num_rows
+    assert one.trace.prompts.drop_columns("logit_difference").equals(other.prompts.drop_columns("logit_difference"))
+    assert one.trace.manifest["prompts"]["sha256"] == other.manifest["prompts"]["sha256"]
 
 
 @few
@@ -60,7 +62,7 @@ def test_batches_and_buckets_change_nothing(
                 "svdtrace.tracing.trace.planned_batches", lambda *given: reversed(list(planned_batches(*given)))
             )
         other = trace_settled(prepared, prompts, CONFIG, Settled(roots=(), plan=plan))
-    assert_alike(trace_prepared(prepared, prompts, CONFIG), other, Rounding.of(prepared, prompts, CONFIG))
+    assert_alike(cased(prepared, prompts), other)
 
 
 class StoppedError(Exception):
@@ -98,7 +100,7 @@ def test_parts_and_restarts_change_nothing(
         svdtrace.sweep(MODEL, prompts, folder, config, part_size=part_size)
         swept = svdtrace.read(folder)
         assert len(list((Path(folder) / "prompts").iterdir())) == -(-len(LENGTHS) // part_size)
-    assert_alike(trace_prepared(prepared, prompts, CONFIG), swept, Rounding.of(prepared, prompts, CONFIG))
+    assert_alike(cased(prepared, prompts), swept)
     ties = swept.manifest["near_ties"]
     assert ties["firings"] == sum(swept.firings["near_tie"].to_pylist())
     slices = [row for row in swept.firings.to_pylist() if row["near_tie"]]

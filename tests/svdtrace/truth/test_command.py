@@ -36,7 +36,7 @@ def test_a_folder_is_scored_and_the_result_is_whole(folder: Path, tmp_path: Path
         save(figure, *args, **named)
 
     monkeypatch.setattr(Figure, "savefig", watched)
-    out, given = tmp_path / "out", ("--no-rivals", "--strength", "0", "1.5")
+    out, given = tmp_path / "out", ("--no-rivals", "--strength", "1.5")
     assert main(["score-truth", str(folder), "--out", str(out), "--json", *given, *QUICKLY]) == 0
     names = {"scores.parquet", "edges.parquet", "curves.svg", "curves.png", "manifest.json"}
     assert {path.name for path in out.iterdir()} == names
@@ -47,9 +47,9 @@ def test_a_folder_is_scored_and_the_result_is_whole(folder: Path, tmp_path: Path
     assert said["scores"] == scores.to_pylist()
     assert said["truth"] == {"family": "induction", "strength": 0.3, "seed": 0, "roots": "4.0@end:B"}
     by = by_run(said)
-    assert len(by) == 2 * 3 * 2
+    assert len(by) == 2 * 2 * 2
     # What embeds write has no head to be found.
-    assert by["paper", 0.0, 0.999]["nameless"] == 16 * 3
+    assert by["paper", 0.3, 0.999]["nameless"] == 16 * 3
     assert by["exact", 0.3, 0.999]["precision"] < by["exact", 0.3, 0.7]["precision"]
     assert by["exact", 1.5, 0.7]["reached"] < 0.5
     assert seen

@@ -42,7 +42,8 @@ NUMERICS = {
     "characterisation.concentration characterisation.directions characterisation.projections "
     "characterisation.slice_sizes nulls.draws nulls.edge_statistic "
     "interventions.clean interventions.edits interventions.pairs interventions.planning interventions.scene "
-    "interventions.signals interventions.windows faithfulness.agreement faithfulness.curves faithfulness.means",
+    "interventions.signals interventions.windows faithfulness.agreement faithfulness.curves faithfulness.means "
+    "truth.background truth.drawing",
 }
 WORLD = {
     *("argparse", "builtins", "glob", "gzip", "http", "io", "json", "logging", "os", "pathlib", "pickle", "random"),

@@ -94,11 +94,11 @@ def _tell(terminal: Console, found: Scored) -> None:
 
     truth, rows = found.manifest["truth"], found.scores.to_pylist()
     own = [row for row in rows if row["strength"] == rows[0]["strength"]]
-    strength = "" if truth["strength"] is None else f" of strength {truth['strength']:g}"
-    terminal.print(
-        f"{truth['family'] or 'A circuit'} among a background{strength}: {found.manifest['counts']['edges']} edges "
-        f"from {truth['roots']}, {found.manifest['prompts']['count']} prompts"
-    )
+    what = "A circuit planted elsewhere"
+    if truth["strength"] is not None:
+        what = f"{truth['family']} among a background of strength {truth['strength']:g}"
+    counts = f"{found.manifest['counts']['edges']} edges, {found.manifest['prompts']['count']} prompts"
+    terminal.print(f"{what}: {counts}, from {truth['roots']}")
     coverages = sorted({row["coverage"] for row in own})
     for coverage in sorted({shown_coverage(coverages), coverages[-1]}):
         terminal.print(_scores([row for row in own if row["coverage"] == coverage], coverage))

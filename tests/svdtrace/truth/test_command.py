@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from shutil import copytree
 from typing import Any
 
 import pyarrow.parquet as pq
@@ -13,7 +14,7 @@ from picture_faults import faults
 from undescribed_columns import undescribed
 
 from svdtrace.cli import main
-from svdtrace.truth.folder import write
+from svdtrace.truth.folder import TRUTH, write
 from svdtrace.truth.planting import plant
 from svdtrace.truth.rivals import RIVALS
 from svdtrace.truth.tables import EDGES, SCORES
@@ -82,6 +83,17 @@ def test_the_tables_fit_80_columns(folder: Path, tmp_path: Path, capsys):
     tables = [line for line in said.splitlines() if line.startswith(" ")]
     assert tables
     assert max(map(len, tables)) <= 80
+
+
+def test_a_model_made_elsewhere_is_scored_alone(folder: Path, tmp_path: Path, capsys):
+    mine = tmp_path / "mine"
+    copytree(folder, mine)
+    truth = json.loads((mine / TRUTH).read_text())
+    (mine / TRUTH).write_text(json.dumps({name: truth[name] for name in ("roots", "edges", "signals")}))
+    arguments = ["score-truth", str(mine), "--out", str(tmp_path / "out"), "--no-rivals", "--method", "exact"]
+    assert main([*arguments, "--coverage", "0.7"]) == 0
+    assert "A circuit planted elsewhere: 4 edges, 16 prompts, from 4.0@end:B" in capsys.readouterr().out
+    assert pq.read_table(tmp_path / "out" / "scores.parquet")["strength"].to_pylist() == [None]
 
 
 @pytest.mark.parametrize(

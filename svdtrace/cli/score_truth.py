@@ -30,7 +30,7 @@ class Options:
 
     One method at one coverage: `svdtrace score-truth planted --method exact --coverage 0.9`
 
-    Recall and precision of whole graphs over prompts, angles between signals; where DIR is as it was planted, the same
+    Precision and recall of whole graphs over prompts, angles between signals; where DIR is as it was planted, the same
     circuit among weaker and stronger backgrounds too. What it all means: docs/truth.md.
     """
 
@@ -39,7 +39,7 @@ class Options:
     method: Annotated[
         tuple[Method, ...], tyro.conf.arg(metavar="METHOD …", help_behavior_hint="(default: all of them)")
     ] = ()
-    """Methods of a trace."""
+    """Methods of a trace, see `svdtrace trace --help`."""
     coverage: Annotated[tuple[float, ...], tyro.conf.arg(metavar="SHARE …", help_behavior_hint="")] = ()
     """Shares of the contributions that edges must exceed; 0.5, 0.7, 0.9, 0.97 and 0.999 by default."""
     strength: Annotated[tuple[float, ...], tyro.conf.arg(metavar="X …", help_behavior_hint="")] = ()

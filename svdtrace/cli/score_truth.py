@@ -30,7 +30,7 @@ class Options:
 
     One method at one coverage: `svdtrace score-truth planted --method exact --coverage 0.9`
 
-    Recall and precision of whole graphs over prompts, angles between signals; where DIR is as it was planted, the same
+    Precision and recall of whole graphs over prompts, angles between signals; where DIR is as it was planted, the same
     circuit among weaker and stronger backgrounds too. What it all means: docs/truth.md.
     """
 
@@ -39,7 +39,7 @@ class Options:
     method: Annotated[
         tuple[Method, ...], tyro.conf.arg(metavar="METHOD …", help_behavior_hint="(default: all of them)")
     ] = ()
-    """Methods of a trace."""
+    """Methods of a trace, see `svdtrace trace --help`."""
     coverage: Annotated[tuple[float, ...], tyro.conf.arg(metavar="SHARE …", help_behavior_hint="")] = ()
     """Shares of the contributions that edges must exceed; 0.5, 0.7, 0.9, 0.97 and 0.999 by default."""
     strength: Annotated[tuple[float, ...], tyro.conf.arg(metavar="X …", help_behavior_hint="")] = ()
@@ -94,11 +94,11 @@ def _tell(terminal: Console, found: Scored) -> None:
 
     truth, rows = found.manifest["truth"], found.scores.to_pylist()
     own = [row for row in rows if row["strength"] == rows[0]["strength"]]
-    strength = "" if truth["strength"] is None else f" of strength {truth['strength']:g}"
-    terminal.print(
-        f"{truth['family'] or 'A circuit'} among a background{strength}: {found.manifest['counts']['edges']} edges "
-        f"from {truth['roots']}, {found.manifest['prompts']['count']} prompts"
-    )
+    what = "A circuit planted elsewhere"
+    if truth["strength"] is not None:
+        what = f"{truth['family']} among a background of strength {truth['strength']:g}"
+    counts = f"{found.manifest['counts']['edges']} edges, {found.manifest['prompts']['count']} prompts"
+    terminal.print(f"{what}: {counts}, from {truth['roots']}")
     coverages = sorted({row["coverage"] for row in own})
     for coverage in sorted({shown_coverage(coverages), coverages[-1]}):
         terminal.print(_scores([row for row in own if row["coverage"] == coverage], coverage))

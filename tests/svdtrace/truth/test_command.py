@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from shutil import copytree
 from typing import Any
 
 import pyarrow.parquet as pq
@@ -13,7 +14,7 @@ from picture_faults import faults
 from undescribed_columns import undescribed
 
 from svdtrace.cli import main
-from svdtrace.truth.folder import write
+from svdtrace.truth.folder import TRUTH, write
 from svdtrace.truth.planting import plant
 from svdtrace.truth.rivals import RIVALS
 from svdtrace.truth.tables import EDGES, SCORES
@@ -36,7 +37,7 @@ def test_a_folder_is_scored_and_the_result_is_whole(folder: Path, tmp_path: Path
         save(figure, *args, **named)
 
     monkeypatch.setattr(Figure, "savefig", watched)
-    out, given = tmp_path / "out", ("--no-rivals", "--strength", "0", "1.5")
+    out, given = tmp_path / "out", ("--no-rivals", "--strength", "1.5")
     assert main(["score-truth", str(folder), "--out", str(out), "--json", *given, *QUICKLY]) == 0
     names = {"scores.parquet", "edges.parquet", "curves.svg", "curves.png", "manifest.json"}
     assert {path.name for path in out.iterdir()} == names
@@ -47,9 +48,9 @@ def test_a_folder_is_scored_and_the_result_is_whole(folder: Path, tmp_path: Path
     assert said["scores"] == scores.to_pylist()
     assert said["truth"] == {"family": "induction", "strength": 0.3, "seed": 0, "roots": "4.0@end:B"}
     by = by_run(said)
-    assert len(by) == 2 * 3 * 2
+    assert len(by) == 2 * 2 * 2
     # What embeds write has no head to be found.
-    assert by["paper", 0.0, 0.999]["nameless"] == 16 * 3
+    assert by["paper", 0.3, 0.999]["nameless"] == 16 * 3
     assert by["exact", 0.3, 0.999]["precision"] < by["exact", 0.3, 0.7]["precision"]
     assert by["exact", 1.5, 0.7]["reached"] < 0.5
     assert seen
@@ -82,6 +83,17 @@ def test_the_tables_fit_80_columns(folder: Path, tmp_path: Path, capsys):
     tables = [line for line in said.splitlines() if line.startswith(" ")]
     assert tables
     assert max(map(len, tables)) <= 80
+
+
+def test_a_model_made_elsewhere_is_scored_alone(folder: Path, tmp_path: Path, capsys):
+    mine = tmp_path / "mine"
+    copytree(folder, mine)
+    truth = json.loads((mine / TRUTH).read_text())
+    (mine / TRUTH).write_text(json.dumps({name: truth[name] for name in ("roots", "edges", "signals")}))
+    arguments = ["score-truth", str(mine), "--out", str(tmp_path / "out"), "--no-rivals", "--method", "exact"]
+    assert main([*arguments, "--coverage", "0.7"]) == 0
+    assert "A circuit planted elsewhere: 4 edges, 16 prompts, from 4.0@end:B" in capsys.readouterr().out
+    assert pq.read_table(tmp_path / "out" / "scores.parquet")["strength"].to_pylist() == [None]
 
 
 @pytest.mark.parametrize(

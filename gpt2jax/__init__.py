@@ -14,6 +14,7 @@ from gpt2jax.forward import Output, forward
 from gpt2jax.generate import generate
 from gpt2jax.load import load, save
 from gpt2jax.params import Blocks, LayerNorm, Model, Params
+from gpt2jax.patching import patch
 from gpt2jax.random import random_model
 from gpt2jax.residual import Contributions, logit_direction, logit_effects, residual_contributions
 from gpt2jax.tokenizer import Tokenizer
@@ -35,6 +36,7 @@ __all__ = [
     "load",
     "logit_direction",
     "logit_effects",
+    "patch",
     "random_model",
     "residual_contributions",
     "save",

@@ -62,7 +62,7 @@ class Entry:
 TABLE: tuple[Entry, ...] = (
     Entry("wte.weight", "vocab d_model", ("W_E",), "vocab d_model", ("embed", "unembed")),
     Entry("lm_head.weight", "vocab d_model", ("W_U",), "d_model vocab", ("unembed",)),
-    Entry("wpe.weight", "ctx d_model", ("W_pos",), "ctx d_model", ("embed",)),
+    Entry("wpe.weight", "ctx d_model", ("W_pos",), "ctx d_model", ("embed", "positions")),
     Entry("h.{layer}.ln_1.weight", "d_model", ("blocks.ln1.w",), "d_model", ("heads",)),
     Entry("h.{layer}.ln_1.bias", "d_model", ("blocks.ln1.b",), "d_model", ("heads",)),
     Entry("h.{layer}.attn.c_attn.weight", "d_model (qkv head d_head)",
@@ -82,7 +82,7 @@ TABLE: tuple[Entry, ...] = (
 )
 # fmt: on
 TOKEN_EMBEDDING, UNEMBEDDING = TABLE[0], TABLE[1]
-PARTS: tuple[str, ...] = ("embed", "heads", "mlp", "unembed")
+PARTS: tuple[str, ...] = ("embed", "heads", "mlp", "positions", "unembed")
 
 
 def tensor_names(config: GPT2Config, entries: Collection[Entry]) -> Iterator[tuple[str, Entry, int]]:

@@ -5,8 +5,9 @@ Pure: nothing is registered anywhere, so nothing leaks; jit, vmap and grad pass 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -21,7 +22,7 @@ from gpt2jax.config import GPT2Config
 from gpt2jax.errors import CheckpointError, InputError
 from gpt2jax.numerics import aligned, compute_dtype, einsum
 from gpt2jax.params import Model, Params
-from gpt2jax.sites import Hook, Passage, SiteName, group_hooks, group_taps
+from gpt2jax.sites import Grouped, Hook, HookWithArrays, Passage, SiteName, group_hooks, group_taps, has_arrays
 
 
 @struct.dataclass
@@ -43,7 +44,7 @@ def forward(
     mask: Bool[Array | np.ndarray, "prompt tok"] | None = None,
     positions: Int[Array | np.ndarray, "prompt tok"] | None = None,
     taps: str | Iterable[str] = (),
-    hooks: Mapping[str, Hook] | None = None,
+    hooks: Mapping[str, Hook | HookWithArrays] | None = None,
 ) -> Output:
     """Run the model.
 
@@ -52,7 +53,8 @@ def forward(
         mask: True at real tokens; padding is attended to by nothing. Default: all real.
         positions: indices into W_pos. Default: 0, 1, 2, …
         taps: name or names of values to keep, e.g. `blocks.*.attn.hook_pattern` (`gpt2jax.sites` lists them).
-        hooks: pure functions by name; each gets a value and returns what takes its place.
+        hooks: pure functions by name; each gets a value and returns what takes its place. Or a function with arrays,
+            `(function, arrays)`: it gets the value and the arrays, any pytree.
 
     Returns:
         Logits and tapped values.
@@ -63,16 +65,26 @@ def forward(
         CheckpointError: the model holds only a part of its weights.
         ConfigError: an activation function that is not known.
 
-    Without hooks the pass is compiled once per shape. With hooks it is traced anew at each call, since a hook may close
-    over anything: wrap a call that is repeated in `jax.jit`.
+    Without hooks the pass is compiled once per shape; so it is if all hooks come with their arrays, once per function.
+    With other hooks it is traced anew at each call, since a function may close over anything: wrap a call that is
+    repeated in `jax.jit`.
+
+        >>> def put(value, other):
+        ...     return value.at[:, :, 6].set(other)
+        >>> forward(model, tokens, hooks={"blocks.9.attn.hook_z": (put, z[:, :, 6])})    # doctest: +SKIP
     """
     tokens, mask, positions = checked_inputs(model, tokens, mask, positions)
     names = (taps,) if isinstance(taps, str) else tuple(taps)
     wanted = group_taps(names, model.config.n_layers)
     if any(name.site == "ln_final.hook_normalized" for name in wanted):
         model.params.require_unembedding()
-    if hooks:
-        logits, values = _forward(model.config, model.params, tokens, mask, positions, wanted, hooks)
+    grouped = group_hooks(hooks, model.config.n_layers)
+    if hooks and all(map(has_arrays, hooks.values())):
+        functions, arrays = zip(*hooks.values(), strict=True)
+        named = tuple(zip(hooks, functions, strict=True))
+        logits, values = _hooked(model.config, model.params, tokens, mask, positions, wanted, named, arrays)
+    elif hooks:
+        logits, values = _forward(model.config, model.params, tokens, mask, positions, wanted, grouped)
     else:
         logits, values = _compiled(model.config, model.params, tokens, mask, positions, wanted)
     by_name = dict(zip(wanted, values, strict=True))
@@ -166,9 +178,9 @@ def _forward(
     mask: Array,
     positions: Array,
     wanted: tuple[SiteName, ...],
-    hooks: Mapping[str, Hook] | None = None,
+    grouped: Grouped | None = None,
 ) -> tuple[Array | None, list[Array]]:
-    grouped = group_hooks(hooks, config.n_layers)
+    grouped = grouped or {}
     stem = Passage(grouped)
     resid = embed(params, tokens, positions, stem)
     everywhere = [name.site for name in wanted if name.layer == "*"]
@@ -206,3 +218,19 @@ def _empty(run: partial, names: list[SiteName]) -> list[Array]:
 
 
 _compiled = jax.jit(_forward, static_argnames=("config", "wanted"))
+
+
+@partial(jax.jit, static_argnames=("config", "wanted", "named"))
+def _hooked(
+    config: GPT2Config,
+    params: Params,
+    tokens: Array,
+    mask: Array,
+    positions: Array,
+    wanted: tuple[SiteName, ...],
+    named: tuple[tuple[str, Callable[[Array, Any], Array]], ...],
+    arrays: tuple[Any, ...],
+) -> tuple[Array | None, list[Array]]:
+    """`_forward`, compiled for the functions of its hooks; their arrays are arguments."""
+    hooks = {name: (function, given) for (name, function), given in zip(named, arrays, strict=True)}
+    return _forward(config, params, tokens, mask, positions, wanted, group_hooks(hooks, config.n_layers))

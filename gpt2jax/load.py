@@ -36,8 +36,9 @@ def load(
             `HF_HUB_OFFLINE=1`, never touches the network. Pickle files are never opened.
         processing: `"raw"`, the weights as they are, or `"folded"` (METHOD.md, section 1).
         revision: branch, tag or commit of a hub id.
-        parts: what is needed: one or several of `embed`, `heads`, `mlp`, `unembed`; the rest may be absent from the
-            folder and is not read, its parameters are `None`. `heads` is `ln_1` and `attn`. Default: everything.
+        parts: what is needed: one or several of `embed`, `heads`, `mlp`, `positions`, `unembed`; the rest may be absent
+            from the folder and is not read, its parameters are `None`. `heads` is `ln_1` and `attn`, `positions` what
+            `embed` has of positions. Default: everything.
 
     Returns:
         The model, with float32 parameters; `tokenizer` is `None` for a folder without one. `origin.notes` says what of

@@ -9,6 +9,7 @@ import difflib
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -45,6 +46,10 @@ BLOCK_SITES: dict[str, str] = {
 }
 
 Hook = Callable[[Array], Array]
+HookWithArrays = tuple[Callable[[Array, Any], Array], Any]
+"""A function of a value and of arrays, and these arrays: any pytree."""
+Grouped = Mapping[str, list[tuple[int | str | None, Hook]]]
+"""Hooks by site, each with the layer it is for."""
 
 
 @dataclass(frozen=True)
@@ -77,22 +82,35 @@ def parse(name: str, n_layers: int) -> SiteName:
     raise ActivationNameError(f'no activation is named "{name}"; near names: {", ".join(near)}')
 
 
-def group_hooks(hooks: Mapping[str, Hook] | None, n_layers: int) -> dict[str, list[tuple[int | str | None, Hook]]]:
+def group_hooks(
+    hooks: Mapping[str, Hook | HookWithArrays] | None, n_layers: int
+) -> dict[str, list[tuple[int | str | None, Hook]]]:
     """Hooks by site, in the order given, each with the layer it is for.
 
     Raises:
-        InputError: no dict, or something in it that is no function.
+        InputError: no dict, or something in it that is no function, nor one with its arrays.
         ActivationNameError: a name that no activation bears.
     """
     grouped: dict[str, list[tuple[int | str | None, Hook]]] = {}
     if hooks is not None and not isinstance(hooks, Mapping):
         raise InputError(f"hooks are a {type(hooks).__name__}; give a dict from names to functions")
     for name, hook in (hooks or {}).items():
-        if not callable(hook):
-            raise InputError(f'the hook on "{name}" is a {type(hook).__name__}; give a function of the value')
+        if not callable(hook) and not has_arrays(hook):
+            raise InputError(
+                f'the hook on "{name}" is a {type(hook).__name__}; give a function of the value, or (function, arrays)'
+            )
         parsed = parse(name, n_layers)
-        grouped.setdefault(parsed.site, []).append((parsed.layer, hook))
+        grouped.setdefault(parsed.site, []).append((parsed.layer, hook if callable(hook) else _given(*hook)))
     return grouped
+
+
+def has_arrays(hook: object) -> bool:
+    """Whether a hook is a function with the arrays that it takes beside the value."""
+    return isinstance(hook, tuple) and len(hook) == 2 and callable(hook[0])
+
+
+def _given(function: Callable[[Array, Any], Array], arrays: Any) -> Hook:
+    return lambda value: function(value, arrays)
 
 
 def group_taps(taps: Iterable[str], n_layers: int) -> tuple[SiteName, ...]:
@@ -107,7 +125,7 @@ class Passage:
     Lives only while a function is traced; what nobody asks of `seen` afterwards is never computed.
     """
 
-    hooks: Mapping[str, list[tuple[int | str | None, Hook]]]
+    hooks: Grouped
     wanted: frozenset[str] = frozenset()
     layer: Array | int | None = None
     seen: dict[str, Array] = field(default_factory=dict)

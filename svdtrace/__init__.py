@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from svdtrace.interventions.intervening import Interventions, intervene
     from svdtrace.interventions.settings import InterventionConfig
     from svdtrace.method.decomposition import Decomposition, decompose
+    from svdtrace.method.relative import RelativeWeights, relative_weights
     from svdtrace.nulls.chance import Chance, chance
     from svdtrace.nulls.figure import random_bases
     from svdtrace.nulls.stability import stability
@@ -36,6 +37,7 @@ __all__ = [
     "Decomposition",
     "InterventionConfig",
     "Interventions",
+    "RelativeWeights",
     "Reproduction",
     "Sweep",
     "Trace",
@@ -50,6 +52,7 @@ __all__ = [
     "prompts",
     "random_bases",
     "read",
+    "relative_weights",
     "reproduce",
     "stability",
     "sweep",
@@ -64,6 +67,7 @@ _HOMES = {
     "Decomposition": "svdtrace.method.decomposition",
     "InterventionConfig": "svdtrace.interventions.settings",
     "Interventions": "svdtrace.interventions.intervening",
+    "RelativeWeights": "svdtrace.method.relative",
     "Reproduction": "svdtrace.reproduction.protocol",
     "Sweep": "svdtrace.sweeping.running",
     "Trace": "svdtrace.tracing.trace",
@@ -77,6 +81,7 @@ _HOMES = {
     "intervene": "svdtrace.interventions.intervening",
     "random_bases": "svdtrace.nulls.figure",
     "read": "svdtrace.folders.reading",
+    "relative_weights": "svdtrace.method.relative",
     "reproduce": "svdtrace.reproduction.protocol",
     "stability": "svdtrace.nulls.stability",
     "sweep": "svdtrace.sweeping.running",

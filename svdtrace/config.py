@@ -13,11 +13,25 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 from svdtrace.errors import SettingError
 from svdtrace.surroundings.paths import path_of
 
-Method = Literal["paper", "all", "exact"]
+Method = Literal["paper", "all", "exact", "relative"]
+Select = Literal["cover", "until"]
+Keys = Literal["summed", "own", "all"]
 Writers = Literal["heads", "all"]
 Sides = Literal["both", "dest", "src"]
 Processing = Literal["folded", "raw"]
 Precision = Literal["float32", "bfloat16", "float64"]
+
+
+DYNAMIC = "dynamic"
+ANSWER = "answer"
+RELATIVE = "relative"
+
+
+class Unsaid(str):
+    """A value that nobody gave: it may become another when other settings change."""
+
+
+_HEADS: Any = Unsaid("heads")
 
 
 @dataclass(frozen=True)
@@ -32,18 +46,31 @@ class TraceConfig:
         0.4
     """
 
-    threshold: float = 0.5
-    """Attention (pattern) from which a head counts as firing, above 0 and at most 1 (section 3)."""
+    threshold: float | Literal["dynamic"] = 0.5
+    """Attention (pattern) from which a head counts as firing, above 0 and at most 1 (section 3); dynamic: 2.5 times
+    what each of the keys would get evenly (section 14.3)."""
     tau: float = 1.0
     """Share of the score that a slice of singular vectors must exceed, above 0 and at most 1 (section 4)."""
     coverage: float = 0.7
     """Share of the contributions that the edges of a firing must exceed, above 0 and at most 1 (section 6)."""
     method: Method = "exact"
-    """How contributions are measured: exact (they sum to the score's slice), paper, or all (section 5)."""
-    writers: Writers = "heads"
-    """Who may be the source of an edge: heads alone, or all (MLPs, embeddings, biases too) (section 5)."""
+    """How contributions are measured: exact (they sum to the score's slice), paper, or all (section 5); relative: on
+    the attention probability, against the other keys (section 14)."""
+    select: Select = "cover"
+    """Under relative, which contributions are edges: those that cover most of the total, or the largest ones until the
+    head would no longer fire without them (section 14.4)."""
+    keys: Keys = "summed"
+    """Under relative, what a writer is to the source side: all that it wrote at the keys, what it wrote at the source
+    (own), or what it wrote at each key apart (all) (section 14.2)."""
+    writers: Writers = _HEADS
+    """Who may be the source of an edge: heads alone, or all (MLPs, embeddings, biases too), which is what relative has
+    where nothing is said (section 5)."""
     roots: str = "all"
-    """Where tracing starts: all, logit, or firings LAYER.HEAD@DEST:SRC joined by commas (sections 7, 11)."""
+    """Where tracing starts: all, logit, probability, or firings LAYER.HEAD@DEST:SRC joined by commas (sections 7, 11,
+    14.7)."""
+    targets: str = ANSWER
+    """Of roots probability, the tokens that the roots raise: texts of one token each (" Mary, John") or ids, joined by
+    commas; top-p 0.9 or top-k 3, the likeliest; or answer, the prompt's own, else the top token (section 14.7)."""
     sides: Sides = "both"
     """Sides of the attention traced: destination (query), source (key), or both (section 6)."""
     skip_first: bool = True
@@ -62,10 +89,17 @@ class TraceConfig:
         """Check every field, and make whole numbers given for real ones into floats."""
         for name, kind in _KINDS.items():
             object.__setattr__(self, name, _checked(name, kind, getattr(self, name)))
+        if isinstance(self.writers, Unsaid):
+            object.__setattr__(self, "writers", Unsaid("all" if self.method == RELATIVE else "heads"))
+        if self.roots != "probability" and self.targets != ANSWER:
+            raise SettingError(f"targets are {_shown(self.targets)}, which roots probability alone has; add it")
+        for name, default in (("select", "cover"), ("keys", "summed")):
+            if self.method != RELATIVE and getattr(self, name) != default:
+                raise SettingError(f'{name} is "{getattr(self, name)}", which method relative alone has; add it')
 
     def to_dict(self) -> dict[str, Any]:
         """The fields under their own names, as `manifest.json` holds them."""
-        return asdict(self)
+        return asdict(self) | {"writers": str(self.writers)}
 
     @classmethod
     def from_dict(cls, settings: dict[str, Any]) -> TraceConfig:
@@ -114,12 +148,15 @@ _OPEN_UNIT = {"threshold", "tau", "coverage"}
 
 def _checked(name: str, kind: Any, value: Any) -> Any:
     """`value` as the field `name` of type `kind` holds it."""
+    if name == "threshold":
+        return DYNAMIC if value == DYNAMIC else _checked_number(name, value)
     if kind is float:
         return _checked_number(name, value)
     if kind is bool and not isinstance(value, bool):
         raise SettingError(f"{name} is {_shown(value)}; give true or false")
     if kind is str and (not isinstance(value, str) or not value.strip()):
-        raise SettingError(f"{name} is {_shown(value)}; give all, logit, or firings such as 9.6@end:IO")
+        ways = "all, logit, probability, or firings such as 9.6@end:IO" if name == "roots" else "tokens, or answer"
+        raise SettingError(f"{name} is {_shown(value)}; give {ways}")
     if get_origin(kind) is Literal and value not in get_args(kind):
         raise SettingError(f"{name} is {_shown(value)}; choose one of {', '.join(get_args(kind))}")
     if name == "batch_size" and value != "auto" and not _is_count(value):
@@ -129,7 +166,8 @@ def _checked(name: str, kind: Any, value: Any) -> Any:
 
 def _checked_number(name: str, value: Any) -> float:
     if isinstance(value, bool) or not isinstance(value, numbers.Real) or not math.isfinite(value):
-        raise SettingError(f"{name} is {_shown(value)}; give a number")
+        or_word = f", or {DYNAMIC}" if name == "threshold" else ""
+        raise SettingError(f"{name} is {_shown(value)}; give a number{or_word}")
     number = float(value)
     if name in _OPEN_UNIT and not 0 < number <= 1:
         raise SettingError(f"{name} is {value}; it must be above 0 and at most 1")

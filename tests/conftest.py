@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 import os
 import resource
 import shutil
@@ -62,6 +64,9 @@ def _few_programs_at_once():
     yield
     if _held_gib() > KEPT_GIB:
         jax.clear_caches()
+        # Else what is freed stays with the process, and programs would go after every module from then on.
+        with contextlib.suppress(OSError, AttributeError):
+            ctypes.CDLL(None).malloc_trim(0)
 
 
 def _held_gib() -> float:

@@ -26,7 +26,7 @@ ROOMS = [
     "graphs report",
     "sweeping",
     "folders",
-    "interventions nulls faithfulness characterisation",
+    "interventions nulls faithfulness characterisation patching atlas",
     "reproduction bench truth",
     "cli",
 ]
@@ -38,12 +38,14 @@ UPWARDS = {("svdtrace.tracing.trace", "svdtrace.folders.writing")}
 NUMERICS = {
     "gpt2jax": "activations blocks edits fold forward generate numerics params random residual sites",
     "svdtrace": "statistics method.bounds method.contributions method.cuts method.decomposition method.edges "
-    "method.firings method.slices tracing.attribute tracing.observe tracing.paths tracing.prepare tracing.roots "
+    "method.firings method.relative method.slices method.taking tracing.attribute tracing.attended tracing.observe "
+    "tracing.output_roots tracing.paths tracing.prepare tracing.relative tracing.roots "
     "characterisation.concentration characterisation.directions characterisation.projections "
     "characterisation.slice_sizes nulls.draws nulls.edge_statistic "
     "interventions.clean interventions.edits interventions.pairs interventions.planning interventions.scene "
     "interventions.signals interventions.windows faithfulness.agreement faithfulness.curves faithfulness.means "
-    "truth.background truth.drawing",
+    "atlas.chance atlas.composing atlas.directions atlas.factors atlas.medians atlas.positions atlas.positivity "
+    "atlas.surveying truth.background truth.drawing",
 }
 WORLD = {
     *("argparse", "builtins", "glob", "gzip", "http", "io", "json", "logging", "os", "pathlib", "pickle", "random"),

@@ -19,7 +19,7 @@ from gpt2jax.params import Model
 from svdtrace.bench.counts import VALUE, Work, attribution_work, decomposition_work, forward_work
 from svdtrace.bench.record import seconds
 from svdtrace.config import TraceConfig
-from svdtrace.method.firings import list_firings
+from svdtrace.method.firings import fired
 from svdtrace.prompts.prompt import Prompt
 from svdtrace.tracing.batching import Batch, plan_for, planned_batches
 from svdtrace.tracing.observe import Observed
@@ -94,7 +94,7 @@ def attribution(
         for batch in batches:
             observed = jax.block_until_ready(watch(prepared, batch, config))
             taken[-1] += seconds(partial(_followed, prepared, batch, observed, config), 1)[0]
-            found = list_firings(observed.candidates, config.threshold, config.score_min)
+            found = fired(observed.candidates, config)
             firings.append(np.zeros((shape.n_layers, shape.n_heads), int))
             np.add.at(firings[-1], (found.layer, found.head), 1)
     return taken[1:], firings, batches

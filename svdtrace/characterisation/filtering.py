@@ -11,7 +11,7 @@ import numpy as np
 from svdtrace.characterisation.concentration import MEASURES, Compared, compare_contributions
 from svdtrace.characterisation.usage import at_least, observed_batches
 from svdtrace.config import TraceConfig
-from svdtrace.method.firings import FiringList, list_firings
+from svdtrace.method.firings import FiringList, fired
 from svdtrace.prompts.prompt import Prompt
 from svdtrace.tracing.attribute import Blocks, collect, in_blocks
 from svdtrace.tracing.observe import Observed
@@ -71,7 +71,7 @@ def filtering_of(
     edges: list[HeadEdges] = []
     shown = None
     for batch, observed in observed_batches(prepared, prompts, config):
-        found = list_firings(at_least(observed.candidates, config), config.threshold, config.score_min)
+        found = fired(at_least(observed.candidates, config), config)
         calls = [
             call
             for layer in range(1, prepared.model.config.n_layers)

@@ -18,9 +18,16 @@ import numpy as np
 
 from gpt2jax.params import Model
 from svdtrace.characterisation.slice_sizes import count_sizes, pairs_per_block, slices_at_taus
-from svdtrace.config import TraceConfig
+from svdtrace.config import RELATIVE, TraceConfig
 from svdtrace.errors import SettingError
-from svdtrace.method.firings import Candidates, FiringList, candidates_per_destination, list_firings
+from svdtrace.method.firings import (
+    Candidates,
+    FiringList,
+    candidates_per_destination,
+    fired,
+    list_firings,
+    thresholds,
+)
 from svdtrace.prompts.prompt import Prompt
 from svdtrace.tracing.batching import Batch, plan_for, planned_batches
 from svdtrace.tracing.devices import computing_device, precision
@@ -172,6 +179,11 @@ def usage_of(
     """The same as `head_usage`, of checked prompts and a model that is ready."""
     if config.method == "all":
         raise SettingError('method "all" has every vector in every slice; choose paper or exact')
+    if config.method == RELATIVE:
+        raise SettingError(
+            "what is counted are slices of the score, at pairs that fire and at others, and relative has slices of the "
+            "attention probability; choose paper or exact"
+        )
     shape = prepared.model.config
     sizes = np.zeros((shape.n_layers, shape.n_heads, shape.d_head + 1), np.int64)
     any_score = np.zeros(sizes.shape[:2], np.int64)
@@ -179,12 +191,11 @@ def usage_of(
     parts, done, finite = [], 0, np.ones(len(prompts), bool)
     for batch, observed in observed_batches(prepared, prompts, config):
         finite[batch.place[: len(batch.prompts)]] = np.asarray(observed.finite)[: len(batch.prompts)]
-        found = list_firings(observed.candidates, config.threshold, -np.inf, first_layer=0)
+        every = thresholds(config, batch.tokens.shape[1])
+        found = list_firings(observed.candidates, every, -np.inf, first_layer=0)
         np.add.at(any_score, (found.layer, found.head), 1)
         firing = at_least(observed.candidates, config)
-        parts.append(
-            _sliced(observed, list_firings(firing, config.threshold, config.score_min, first_layer=0), batch, config)
-        )
+        parts.append(_sliced(observed, fired(firing, config, first_layer=0), batch, config))
         if most_pairs:
             sizes += _idle_sizes(observed, firing, drawn.pairs(batch), config)
         done += len(batch.prompts)
@@ -216,7 +227,7 @@ def observed_batches(
                 batch.tokens,
                 batch.length,
                 batch.last,
-                count=candidates_per_destination(config.threshold, n_tokens),
+                count=candidates_per_destination(thresholds(config, n_tokens), n_tokens),
                 skip_first=config.skip_first,
                 all_writers=False,
             ),
@@ -225,7 +236,8 @@ def observed_batches(
 
 def at_least(candidates: Candidates, config: TraceConfig) -> Candidates:
     """The candidates that fire; pattern and source are -1 for the others."""
-    fires = (candidates.score >= config.score_min) & (candidates.pattern >= config.threshold)
+    least = jnp.asarray(thresholds(config, candidates.pattern.shape[-2]), candidates.pattern.dtype)
+    fires = (candidates.score >= config.score_min) & (candidates.pattern >= least[:, None])
     return replace(
         candidates, src=jnp.where(fires, candidates.src, -1), pattern=jnp.where(fires, candidates.pattern, -1)
     )

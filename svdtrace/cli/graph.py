@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from svdtrace.results.in_parts import InParts
 
 NAMES = ("graph.json", "graph.graphml")
-FORMS = (".json", ".graphml", ".dot", ".svg", ".png")
+FORMS = (".json", ".graphml", ".dot", ".svg", ".png", ".pdf")
 ATTRIBUTION = ".attribution.json"
 
 
@@ -57,8 +57,8 @@ class Options:
     links_max: int = 5000
     """Most links of an attribution graph: the strongest."""
     out: Annotated[tuple[Path, ...], tyro.conf.UseAppendAction, tyro.conf.arg(metavar="FILE|DIR")] = ()
-    """File that ends in .json, .graphml, .dot, .svg, .png or .attribution.json, or a folder for the first two; may be
-    given several times (default: graph)."""
+    """File that ends in .json, .graphml, .dot, .svg, .png, .pdf or .attribution.json, or a folder for the first two; may
+    be given several times (default: graph)."""
     voice: Annotated[Voice, Flat] = field(default_factory=Voice)
 
 

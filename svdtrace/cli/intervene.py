@@ -83,6 +83,11 @@ def run(options: Options) -> int:
     tracing = TraceConfig() if options.file.config is None else TraceConfig.from_file(options.file.config)
     if trace is not None and options.file.config is None:
         tracing = TraceConfig.from_dict(trace.manifest["config"])
+    if trace is not None and trace.manifest["config"].get("keys") == "all":
+        raise OptionError(
+            f"{options.chosen.folder}: holds edges of keys other than the source, which no edit takes away; trace with "
+            "--keys summed or own"
+        )
     model = load_model(options.inputs, options.voice)
     prompts, places, said = _prompts(options, model, trace)
     edges = _edges(options.chosen, trace)

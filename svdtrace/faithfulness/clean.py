@@ -31,7 +31,7 @@ def clean_run(prepared: Prepared, config: TraceConfig, source: Given) -> tuple[B
     """Run the prompts unedited, and make ready what edited runs need."""
     shape, params = prepared.model.config, prepared.model.params
     order = WriterOrder.of(shape.n_layers, shape.n_heads)
-    every = replace(config, writers="all", method="exact")
+    every = _watched(config)
     coverage = np.asarray(config.coverage, prepared.dtype)
     sums, readings, places, effects, chosen = [], [], [], [], []
     for batch in _batches(source, shape.n_heads, config):
@@ -60,9 +60,14 @@ def finite_places(prepared: Prepared, config: TraceConfig, source: Given) -> np.
     """The numbers of the prompts whose activations are finite (`svdtrace.tracing.finite`)."""
     finite = np.zeros(len(source.prompts), bool)
     for batch in _batches(source, prepared.model.config.n_heads, config):
-        observed, real = watch(prepared, batch, replace(config, writers="all", method="exact")), len(batch.prompts)
+        observed, real = watch(prepared, batch, _watched(config)), len(batch.prompts)
         finite[batch.place[:real]] = np.asarray(observed.finite)[:real]
     return source.places[finite]
+
+
+def _watched(config: TraceConfig) -> TraceConfig:
+    """Settings under which the pass keeps what every writer wrote, whatever chose the edges."""
+    return replace(config, writers="all", method="exact", select="cover", keys="summed")
 
 
 def _batches(source: Given, n_heads: int, config: TraceConfig) -> list[Batch]:

@@ -14,6 +14,7 @@ from svdtrace.faithfulness.editing import Reading
 from svdtrace.pictures.token_roles import TokenRoles, token_roles
 from svdtrace.prompts.prompt import Prompt
 from svdtrace.tracing.batching import Batch
+from svdtrace.tracing.pipeline import all_writers
 from svdtrace.tracing.rows import SIDES, WriterOrder
 
 
@@ -158,7 +159,7 @@ def _sides(config: TraceConfig) -> list[int]:
 
 def _allowed(config: TraceConfig, order: WriterOrder, layer: int) -> np.ndarray:
     """The writers that the trace allowed for readers of a layer, const aside."""
-    if config.writers == "all" and config.method == "exact":
+    if all_writers(config):
         return order.codes_below(layer)[:-1]
     return order.codes_below(layer)[: layer * order.n_heads]
 

@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from gpt2jax.params import Model
 from svdtrace.config import TraceConfig
-from svdtrace.errors import ModelError, TraceFolderError
+from svdtrace.errors import ModelError, SettingError, TraceFolderError
 from svdtrace.faithfulness import tables
 from svdtrace.faithfulness.clean import DirectEffects, clean_run, finite_places
 from svdtrace.faithfulness.editing import MEASURES, SUFFIXES
@@ -25,6 +25,7 @@ from svdtrace.results.versions import versions
 from svdtrace.tracing.devices import precision
 from svdtrace.tracing.finite import NAMED, prompt_name, refuse_nothing_finite
 from svdtrace.tracing.manifest import device_facts, model_facts
+from svdtrace.tracing.pipeline import all_writers
 from svdtrace.tracing.prepare import Prepared
 from svdtrace.tracing.rows import WriterOrder
 from svdtrace.tracing.trace import Clock, Trace, prepare_cached
@@ -74,9 +75,15 @@ def circuit(
         ModelError: another model than the traced one, or the activations of no prompt are finite.
         PromptError: no prompt with answer and distractor.
         TraceFolderError: the trace holds no edges.
+        SettingError: its edges stand at other keys than the source.
     """
     settings, clock = settings or Settings(), Clock()
     config = replace(TraceConfig.from_dict(trace.manifest["config"]), batch_size="auto")
+    if config.keys == "all":
+        raise SettingError(
+            "the trace has edges of keys other than the source, and a circuit keeps and removes signals at the source; "
+            "trace with keys summed or own"
+        )
     source = given(trace.prompts, trace.firings, trace.edges)
     with precision(config):
         with clock("prepare"):
@@ -170,12 +177,11 @@ def _results(
 def _manifest(
     prepared: Prepared, trace: Trace, source: Given, listed: Candidates, config: TraceConfig, settings: Settings
 ) -> dict[str, Any]:
-    every = config.writers == "all" and config.method == "exact"
     return {
         **versions(),
         "command": "circuit",
         "config": asdict(settings),
-        "trace": {"config": trace.manifest["config"], "writers": "all" if every else "heads"},
+        "trace": {"config": trace.manifest["config"], "writers": "all" if all_writers(config) else "heads"},
         "model": model_facts(prepared),
         "prompts": trace.manifest["prompts"] | {"used": len(source.prompts), "left_out": source.left_out},
         "counts": {

@@ -33,11 +33,12 @@ def read(folder: str | Path) -> Trace:
     found = opened(folder)
     if isinstance(found, Trace):
         return found
-    whole = {name: [schema.empty_table()] for name, schema in TABLES.items()}
+    whole: dict[str, list[pa.Table]] = {name: [] for name in TABLES}
     for part in found.parts():
         for name, tables_so_far in whole.items():
             tables_so_far.append(getattr(part, name))
-    return Trace(**{name: pa.concat_tables(each) for name, each in whole.items()}, manifest=found.manifest)
+    joined = {name: pa.concat_tables(each or [TABLES[name].empty_table()]) for name, each in whole.items()}
+    return Trace(**joined, manifest=found.manifest)
 
 
 def opened(folder: str | Path) -> Trace | Swept:

@@ -35,7 +35,7 @@ def graph_picture(graph: nx.DiGraph, path: str | Path, roles: Sequence[str] = ()
 
     Args:
         graph: ours, in the published form, or a difference.
-        path: ends in `.svg` or `.png`.
+        path: ends in `.svg`, `.png` or `.pdf`.
         roles: in the order of their columns; others follow.
         strongest: how many edges, by the size of their totals.
 

@@ -26,7 +26,7 @@ def effects_picture(summary: pa.Table, path: str | Path) -> None:
 
     Args:
         summary: of interventions.
-        path: ends in `.svg` or `.png`.
+        path: ends in `.svg`, `.png` or `.pdf`.
 
     Raises:
         OutputError: another ending, or a place that cannot be written.

@@ -297,6 +297,7 @@ def _manifest(
 ) -> dict[str, Any]:
     shape, device = ready.model.config, computing_device(ready.config)
     sizes = {name: getattr(shape, name) for name in ("n_layers", "n_heads", "d_model", "d_head", "n_ctx", "d_vocab")}
+    # Whatever chose the edges: these say what a firing and its slice are.
     defining = ("threshold", "tau", "score_min", "skip_first", "method", "processing", "dtype", "batch_size")
     return {
         **versions(),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -13,8 +14,10 @@ from jaxtyping import Array, Bool, Float, Int
 from gpt2jax.blocks import attn_scale, masked_softmax
 from gpt2jax.config import GPT2Config
 from gpt2jax.numerics import einsum
-from svdtrace.config import TraceConfig
+from svdtrace.config import RELATIVE, TraceConfig
 from svdtrace.interventions.clean import Clean
+from svdtrace.method.firings import least_score, thresholds
+from svdtrace.method.relative import path_weights
 from svdtrace.method.slices import choose_slices
 from svdtrace.prompts.edge_names import EdgeName, position
 from svdtrace.tracing.batching import Batch
@@ -54,7 +57,7 @@ def find_pairs(
     Args:
         within: which vectors are within the rank, [layer head sv].
         config: threshold, tau, score_min and skip_first say what a firing and a slice are; under the method `all` a
-            slice is the whole rank.
+            slice is the whole rank, under `relative` that of section 14.
     """
     names = tuple(dict.fromkeys(firing_of(edge) for edge in edges))
     dest, src = (_tokens([str(name[end]) for name in names], batch) for end in (2, 3))
@@ -68,10 +71,22 @@ def find_pairs(
     scales = np.asarray([attn_scale(model, layer, clean.q.dtype) for layer in range(model.n_layers)])
     tau = np.asarray(config.tau, clean.q.dtype)
     whole = np.asarray(config.method == "all")
-    found = _look(clean.q, clean.k, within, scales, *heads, *ends, batch.length, tau, whole)
+    found = _look(
+        clean.q,
+        clean.k,
+        within,
+        scales,
+        *heads,
+        *ends,
+        batch.length,
+        tau,
+        whole,
+        relative=config.method == RELATIVE,
+    )
     members, score, pattern = (np.asarray(each)[: len(names)] for each in found)
-    fires = exists & (dest <= batch.last) & (pattern >= pattern.dtype.type(config.threshold))
-    fires &= (score >= config.score_min) & (src >= int(config.skip_first)) & members.any(axis=-1)
+    least = thresholds(config, batch.tokens.shape[1]).astype(pattern.dtype)[np.maximum(dest, 0)]
+    fires = exists & (dest <= batch.last) & (pattern >= least)
+    fires &= (score >= least_score(config)) & (src >= int(config.skip_first)) & members.any(axis=-1)
     undefined = score.dtype.type(np.nan)
     return Pairs(
         names=names,
@@ -94,7 +109,7 @@ def _tokens(ends: Sequence[str], batch: Batch) -> Int[np.ndarray, "firing prompt
     return np.where(found < batch.length, found, -1).astype(np.int32)
 
 
-@jax.jit
+@partial(jax.jit, static_argnames="relative")
 def _look(
     q: Float[Array, "layer prompt tok head d_head"],
     k: Float[Array, "layer prompt tok head d_head"],
@@ -107,6 +122,8 @@ def _look(
     length: Int[Array, " prompt"],
     tau: Float[Array, ""],
     whole: Bool[Array, ""],
+    *,
+    relative: bool,
 ) -> tuple[Bool[Array, "firing prompt sv"], Float[Array, "firing prompt"], Float[Array, "firing prompt"]]:
     """Members of S, score and pattern at pairs of tokens, one named firing after another."""
     prompt = jnp.arange(q.shape[1])
@@ -119,7 +136,12 @@ def _look(
         allowed = (source <= dest[:, None]) & (source < length[:, None])
         patterns = masked_softmax(jnp.where(allowed, scores, -jnp.inf))
         key = keys[prompt, src]
-        products = query * key
+        if relative:
+            weights = path_weights(scores, src, allowed)
+            beyond = jnp.where(allowed[..., None], keys - key[:, None], 0)
+            products = query * einsum("bj,bjh->bh", weights, beyond)
+        else:
+            products = query * key
         # Whether a slice is near a tie is a trace's business.
         slices = choose_slices(products, jnp.zeros_like(products), tau)
         members = jnp.where(whole, within[layer, head][None], slices.members)

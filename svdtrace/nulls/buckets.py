@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from svdtrace.config import TraceConfig
-from svdtrace.method.firings import FiringList, list_firings
+from svdtrace.method.firings import FiringList, fired
 from svdtrace.prompts.prompt import Prompt
 from svdtrace.tracing.batching import Batch, plan_for, planned_batches
 from svdtrace.tracing.observe import Observed
@@ -73,7 +73,7 @@ def buckets(
         place = np.concatenate([batch.place for batch in its])
         yield Bucket(
             observed=observed,
-            firings=list_firings(observed.candidates, config.threshold, config.score_min),
+            firings=fired(observed.candidates, config),
             length=length,
             place=place,
             not_finite=place[~finite],

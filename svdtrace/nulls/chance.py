@@ -15,7 +15,7 @@ import numpy as np
 from jaxtyping import Float
 
 from gpt2jax.params import Model
-from svdtrace.config import TraceConfig
+from svdtrace.config import RELATIVE, TraceConfig
 from svdtrace.errors import SettingError
 from svdtrace.method.bounds import ACTIVATION_ERROR
 from svdtrace.nulls.candidates import Candidates, draw, look, question
@@ -102,6 +102,11 @@ def chance(
     """
     config = config or TraceConfig()
     check(nulls, fdr, seed)
+    if config.method == RELATIVE:
+        raise SettingError(
+            "chance holds contributions to the score against its nulls, and relative has contributions to the "
+            "attention probability; ask it with method exact, or ask for the stability of relative edges"
+        )
     prompts = check_prompts(model, prompts)
     device, clock = computing_device(config), Clock()
     with precision(config), clock("nulls"):

@@ -20,7 +20,7 @@ def random_bases(trace: Traced, path: str | Path) -> None:
 
     Args:
         trace: with `chance` in its manifest (`svdtrace trace --nulls N`).
-        path: ends in `.svg` or `.png`.
+        path: ends in `.svg`, `.png` or `.pdf`.
 
     Raises:
         OutputError: another ending, or a place that cannot be written.

@@ -18,7 +18,7 @@ import pyarrow as pa
 
 from gpt2jax.numerics import einsum
 from gpt2jax.params import Model
-from svdtrace.config import TraceConfig
+from svdtrace.config import DYNAMIC, TraceConfig
 from svdtrace.method.decomposition import Decomposition, decompose
 from svdtrace.nulls.draws import close_groups, random_rotations
 from svdtrace.prompts.prompt import Prompt
@@ -46,13 +46,15 @@ def reruns(config: TraceConfig) -> list[Rerun]:
     """The reruns of section 13, eight for most settings; roots aside, since edges are judged firing by firing.
 
     τ goes both ways by 0.02, twice downwards where it would exceed 1 (0.98 and 0.96 for τ = 1); coverage and threshold
-    both ways by 0.05 as far as they stay within 0 and 1. The method `all` has no τ.
+    both ways by 0.05 as far as they stay within 0 and 1; a dynamic threshold stays. The method `all` has no τ.
     """
     config = replace(config, roots="all")
     changed = [Rerun("float64", replace(config, dtype="float64"))] if config.dtype != "float64" else []
     up = config.tau + STEP <= 1
     steps = {"tau": (-STEP, STEP if up else -2 * STEP), "coverage": (-WIDE_STEP, WIDE_STEP)}
-    for name, by in (steps | {"threshold": (-WIDE_STEP, WIDE_STEP)}).items():
+    if config.threshold != DYNAMIC:
+        steps["threshold"] = (-WIDE_STEP, WIDE_STEP)
+    for name, by in steps.items():
         for value in (round(getattr(config, name) + each, 10) for each in by):
             if 0 < value <= 1 and not (name == "tau" and config.method == "all"):
                 changed.append(Rerun(f"{name}={value:g}", replace(config, **{name: value})))
@@ -104,16 +106,17 @@ def stability(
 
 
 def edge_keys(edges: pa.Table, order: WriterOrder, n_ctx: int) -> np.ndarray:
-    """One integer for each edge: prompt, writer, reader, both tokens, side."""
+    """One integer for each edge: prompt, writer, reader, both tokens, side, and the token at which it wrote."""
     code = {name: at for at, name in enumerate(order.labels)}
     writers = edges["writer"].combine_chunks().dictionary_encode()
     named = np.asarray([code[each] for each in writers.dictionary.to_pylist()], np.int64)
     writer = named[writers.indices.to_numpy()] if len(named) else np.zeros(0, np.int64)
     side = (edges["side"].to_numpy() == SIDES[1]).astype(np.int64)
     key = edges["prompt"].to_numpy().astype(np.int64)
-    layer, head, dest, src = (edges[name].to_numpy().astype(np.int64) for name in ("layer", "head", "dest", "src"))
-    sizes = (len(order.labels), order.n_layers, order.n_heads, n_ctx, n_ctx, 2)
-    for column, size in zip((writer, layer, head, dest, src, side), sizes, strict=True):
+    names = ("layer", "head", "dest", "src", "token")
+    layer, head, dest, src, token = (edges[name].to_numpy().astype(np.int64) for name in names)
+    sizes = (len(order.labels), order.n_layers, order.n_heads, n_ctx, n_ctx, 2, n_ctx)
+    for column, size in zip((writer, layer, head, dest, src, side, token), sizes, strict=True):
         key = key * size + column
     return key
 

@@ -46,7 +46,7 @@ def circuit_picture(trace: Traced, path: str | Path, strongest: int = 40) -> Non
 
     Args:
         trace: a trace.
-        path: ends in `.svg` or `.png`.
+        path: ends in `.svg`, `.png` or `.pdf`.
         strongest: how many connections, by total weight.
 
     Raises:
@@ -61,7 +61,7 @@ def firings_per_head(trace: Traced, path: str | Path) -> None:
 
     Args:
         trace: a trace.
-        path: ends in `.svg` or `.png`.
+        path: ends in `.svg`, `.png` or `.pdf`.
 
     Raises:
         OutputError: another ending, or a place that cannot be written.
@@ -75,7 +75,7 @@ def slice_sizes(trace: Traced, path: str | Path, head: str | None = None) -> Non
 
     Args:
         trace: a trace.
-        path: ends in `.svg` or `.png`.
+        path: ends in `.svg`, `.png` or `.pdf`.
         head: a head to draw beside all, `9.6`.
 
     Raises:

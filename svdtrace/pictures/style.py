@@ -44,9 +44,15 @@ STYLE: dict[Any, Any] = {
     "figure.facecolor": PAPER,
     "savefig.dpi": 200,
     "svg.hashsalt": "svdtrace",
-    "svg.fonttype": "path",
+    # Text stays text: it can be found, edited and read aloud.
+    "svg.fonttype": "none",
+    "pdf.fonttype": 42,
 }
-_METADATA: dict[str, dict[str, None]] = {".svg": {"Date": None, "Creator": None}, ".png": {"Software": None}}
+_METADATA: dict[str, dict[str, None]] = {
+    ".svg": {"Date": None, "Creator": None},
+    ".png": {"Software": None},
+    ".pdf": {"CreationDate": None, "Creator": None, "Producer": None},
+}
 
 
 def nothing(text: str) -> Figure:
@@ -64,14 +70,14 @@ def written(string: str) -> str:
 
 
 def save(figure: Figure, path: str | Path) -> None:
-    """Write a figure as `.svg` or `.png`, the same bytes each time.
+    """Write a figure as `.svg`, `.png` or `.pdf`, the same bytes each time.
 
     Raises:
         OutputError: another ending, or a place that cannot be written.
     """
     path = path_of(path)
     if path.suffix not in _METADATA:
-        raise OutputError(f"{path}: no picture format is named {path.suffix!r}; end the name in .svg or .png")
+        raise OutputError(f"{path}: no picture format is named {path.suffix!r}; end the name in .svg, .png or .pdf")
     try:
         figure.savefig(path, metadata=_METADATA[path.suffix])
     except OSError as error:

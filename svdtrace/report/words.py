@@ -101,14 +101,15 @@ def _lede(manifest: Mapping[str, Any], data: PageData) -> tuple[str, ...]:
     shape = ""
     if "n_layers" in model:
         shape = f"of {_plural(model['n_layers'], 'layer')} with {_plural(model['n_heads'], 'head')} each"
-    threshold = float(config.get("threshold", 0.5))
+    threshold = config.get("threshold", 0.5)
+    least = "2.5 times an even share" if threshold == "dynamic" else f"at least {float(threshold):.0%}"
     read = f"A model {shape} read {_plural(data.prompts.count, 'prompt')}.".replace("  ", " ")
     if not data.totals.firings:
         return (f"{read} No firing is traced; the line below says why.",)
     in_all, reached = _firings_in_all(manifest, data), data.totals.firings
     by_roots = f" {reached:,} of these firings are roots or lead to one: those are shown." if reached < in_all else ""
     fired = (
-        f"{read} {_plural(in_all, 'time')}, a head above the first layer gave at least {threshold:.0%} of its "
+        f"{read} {_plural(in_all, 'time')}, a head above the first layer gave {least} of its "
         f"attention to one token, as the settings below ask: it fired.{by_roots} On "
         f"average {data.totals.mean_size()} of a head's {data.d_head} singular vectors carry such a choice."
     )

@@ -20,6 +20,8 @@ OTHER = "other"
 SIDES = ("dest", "src", OUTPUT)
 MEANS = ("weight", "share", "stability")
 """What is averaged over the occurrences of an edge, where the tables have it and it is defined."""
+THROUGH = "through"
+"""The column of positions that edges' writers attended to, under the method `relative`."""
 ROWS = 2**20
 """About how many edges are counted at once, so that a trace in one piece takes no more memory than one in parts."""
 
@@ -43,8 +45,9 @@ def ours(parts: Iterable[Tables]) -> nx.MultiDiGraph:
     likewise (`mlp.3@IO`); with roots from the output also `output`. A token without a role is labelled `other`.
     An edge's key is its side, `dest`, `src` or `output`. Its attributes: `side`, `prompts` (distinct ones), `weight`
     (mean over its occurrences), `total`, `share` (mean), where the edges have a stability its mean, and `reads`, the
-    roles of the tokens that the reader attends to, most frequent first, ties by name, joined by commas. An edge into
-    `output` weighs its direct effect, in logits. Layers rise along every edge, so that there is no cycle.
+    roles of the tokens that the reader attends to, most frequent first, ties by name, joined by commas; under
+    `relative` likewise `through`, the roles of what the writer attended to and passed on. An edge into `output` weighs
+    its direct effect, in logits. Layers rise along every edge, so that there is no cycle.
 
     Nodes are listed role by role in reading order, then by layer; edges by their nodes, then by side.
 
@@ -72,7 +75,9 @@ def _counted(parts: Iterable[Tables], by_role: bool) -> nx.MultiDiGraph:
 
 @dataclass(frozen=True)
 class _Rows:
-    """Edges of the graph, one entry an occurrence: numbers of names, roles and sides; `reads` the role of j."""
+    """Edges of the graph, one entry an occurrence: numbers of names, roles and sides; `reads` the role of j, `through`
+    the roles of what writers attended to, each with its row.
+    """
 
     prompt: Int[np.ndarray, " row"]
     writer: Int[np.ndarray, " row"]
@@ -82,6 +87,7 @@ class _Rows:
     side: Int[np.ndarray, " row"]
     values: dict[str, Float[np.ndarray, " row"]]
     reads: Int[np.ndarray, " row"] | None = None
+    through: tuple[Int[np.ndarray, " attended"], Int[np.ndarray, " attended"]] | None = None
 
 
 @dataclass
@@ -112,14 +118,45 @@ class _Labels:
         return [0, *sorted(range(1, len(names)), key=lambda role: (mean[role - 1], names[role]))]
 
 
+class _RolesOf:
+    """How often each role comes with each group of edges."""
+
+    def __init__(self) -> None:
+        self._keys, self._count = Keys(), np.zeros(0, int)
+
+    def add(self, group: Int[np.ndarray, " row"], role: Int[np.ndarray, " row"]) -> None:
+        """Count some more."""
+        first, found = distinct_rows([group, role])
+        found = self._keys.of((group[first] << _NODE) + role[first])[found]
+        many = len(self._keys)
+        self._count = grown(self._count, many) + np.bincount(found, minlength=many)
+
+    def most_frequent(self, names: Sequence[str]) -> dict[int, str]:
+        """Each group's roles, most frequent first, ties by name, joined by commas."""
+        found: dict[int, list[tuple[int, str]]] = {}
+        for key, count in zip(self._keys.all().tolist(), self._count.tolist(), strict=True):
+            group, role = divmod(key, 1 << _NODE)
+            found.setdefault(group, []).append((-count, str(names[role])))
+        return {group: ",".join(name for _, name in sorted(each)) for group, each in found.items()}
+
+
+def _listed(lists: pa.ChunkedArray) -> tuple[Int[np.ndarray, " value"], Int[np.ndarray, " value"]]:
+    """Rows and values of lists of whole numbers."""
+    whole = lists.combine_chunks()
+    # Nothing where the list is null.
+    size = np.nan_to_num(whole.value_lengths().to_numpy(zero_copy_only=False)).astype(int)
+    return np.repeat(np.arange(len(size)), size), np.asarray(whole.flatten().to_numpy(), int)
+
+
 class _Counts:
     """Occurrences counted together by writer, reader, their tokens' roles and the side."""
 
     def __init__(self, by_role: bool) -> None:
         self._by_role = by_role
         self._names, self._labels = Names(), _Labels()
-        self._nodes, self._groups, self._reads = Groups(), Keys(), Keys()
-        self._prompts, self._read = np.zeros(0, int), np.zeros(0, int)
+        self._nodes, self._groups = Groups(), Keys()
+        self._prompts = np.zeros(0, int)
+        self._roles = {name: _RolesOf() for name in ("reads", "through")}
         self._sums = {name: np.zeros(0) for name in MEANS}
         self._counts = {name: np.zeros(0, int) for name in MEANS}
 
@@ -139,7 +176,13 @@ class _Counts:
         order = np.argsort(prompts, kind="stable")
         prompt = order[np.searchsorted(prompts, integers(edges["prompt"]), sorter=order)]
         last = labels.shape[1] - 1
-        dest, src = (labels[prompt, np.minimum(integers(edges[name]), last)] for name in ("dest", "src"))
+        dest, src, token = (
+            labels[prompt, np.minimum(integers(edges[name]), last)] for name in ("dest", "src", "token")
+        )
+        through = None
+        if self._by_role and THROUGH in edges.column_names:
+            row, attended = _listed(edges[THROUGH])
+            through = row, labels[prompt[row], np.minimum(attended, last)]
         side = Names(SIDES).of(edges["side"])
         layer, head = integers(edges["layer"]), integers(edges["head"])
         first, reader = distinct_rows([layer, head])
@@ -147,12 +190,13 @@ class _Counts:
         return _Rows(
             prompt=prompt,
             writer=self._names.of(edges["writer"]),
-            written_at=np.where(side == 0, dest, src),
+            written_at=token,
             reader=np.asarray([*map(self._names.number, names)], int)[reader],
             read_at=dest,
             side=side,
             values={name: np.asarray(edges[name].to_numpy(), float) for name in MEANS if name in edges.column_names},
             reads=src if self._by_role else None,
+            through=through,
         )
 
     def _effects(self, prompts: pa.Table, roles: list[dict[str, int]], labels: Int[np.ndarray, "prompt tok"]) -> _Rows:
@@ -193,14 +237,15 @@ class _Counts:
                 np.add.at(self._sums[name], group[defined], value[defined])
                 np.add.at(self._counts[name], group[defined], 1)
         if rows.reads is not None:
-            first, read = distinct_rows([group, rows.reads])
-            read = self._reads.of((group[first] << _NODE) + rows.reads[first])[read]
-            many = len(self._reads)
-            self._read = grown(self._read, many) + np.bincount(read, minlength=many)
+            self._roles["reads"].add(group, rows.reads)
+        if rows.through is not None:
+            row, role = rows.through
+            self._roles["through"].add(group[row], role)
 
     def graph(self) -> nx.MultiDiGraph:
         """What was counted."""
-        graph, reads = nx.MultiDiGraph(), self._read_roles()
+        graph, labels = nx.MultiDiGraph(), self._labels.names.all()
+        roles = {name: each.most_frequent(labels) for name, each in self._roles.items()}
         nodes = list(zip(*(column.tolist() for column in self._nodes.columns(2)), strict=True))
         order = self._ordered(nodes)
         for number in order:
@@ -212,7 +257,8 @@ class _Counts:
         side = keys % (1 << _SIDE)
         for group in np.lexsort([side, reader, writer]).tolist():
             each = SIDES[side[group]]
-            found = {"side": each, **self._means(group), **reads.get(group, {})}
+            said = {name: of[group] for name, of in roles.items() if group in of}
+            found = {"side": each, **self._means(group), **said}
             graph.add_edge(names[writer[group]], names[reader[group]], key=each, **found)
         return graph
 
@@ -221,14 +267,6 @@ class _Counts:
         means = {name: float(self._sums[name][group] / count) for name in MEANS if (count := self._counts[name][group])}
         total = float(self._sums["weight"][group])
         return {"prompts": int(self._prompts[group]), "weight": means.pop("weight"), "total": total, **means}
-
-    def _read_roles(self) -> dict[int, dict[str, str]]:
-        """What the readers of each group's edges attend to."""
-        names, found = self._labels.names.all(), {}
-        for key, count in zip(self._reads.all().tolist(), self._read.tolist(), strict=True):
-            group, role = divmod(key, 1 << _NODE)
-            found.setdefault(group, []).append((-count, names[role]))
-        return {place: {"reads": ",".join(name for _, name in sorted(each))} for place, each in found.items()}
 
     def _ordered(self, nodes: Sequence[tuple[int, int]]) -> list[int]:
         """Nodes role by role in reading order, then by layer, heads first; the output last."""

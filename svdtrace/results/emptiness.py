@@ -42,8 +42,10 @@ def why_empty(manifest: Mapping[str, Any]) -> str | None:
 
 def advice(config: Mapping[str, Any]) -> str:
     """What makes more heads fire, among settings that are not at their end yet."""
-    ways = [f"lower --threshold (now {config.get('threshold', 0.5):g})"]
-    if config.get("score_min", 0.0):
+    threshold = config.get("threshold", 0.5)
+    ways = [f"lower --threshold (now {threshold if isinstance(threshold, str) else f'{threshold:g}'})"]
+    # Under relative a score alone says nothing, and is not asked about.
+    if config.get("score_min", 0.0) and config.get("method") != "relative":
         ways.append(f"lower --score-min (now {config['score_min']:g})")
     if config.get("skip_first", True):
         ways.append("count attention to the first token too with --no-skip-first")

@@ -18,6 +18,7 @@ from svdtrace.results.columns import described
 from svdtrace.results.emptiness import LAYER_0
 from svdtrace.sweeping.windows import Rejected, Window
 from svdtrace.tracing import tables
+from svdtrace.tracing.manifest import inexact
 from svdtrace.tracing.near_ties import NAMED, renumbered
 
 if TYPE_CHECKING:
@@ -50,6 +51,7 @@ class Tally:
     paths_saturated: int = 0
     of_layer_0: int = 0
     not_finite: int = 0
+    inexact: int = 0
 
     def __add__(self, other: Tally) -> Tally:
         """The counts of both."""
@@ -88,9 +90,10 @@ def tables_of(trace: Trace, places: Sequence[int]) -> dict[str, pa.Table]:
     return {name: tables.at_places(getattr(trace, name), places) for name in SCHEMAS}
 
 
-def empty_tables() -> dict[str, pa.Table]:
-    """The tables of a window without a single prompt."""
-    return {name: schema.empty_table() for name, schema in SCHEMAS.items()}
+def empty_tables(*, relative: bool) -> dict[str, pa.Table]:
+    """The tables of a window without a single prompt; `relative` has columns of its own."""
+    own = {"edges": tables.edges_schema(relative=relative), "firings": tables.firings_schema(relative=relative)}
+    return {name: schema.empty_table() for name, schema in (SCHEMAS | own).items()}
 
 
 def write(folder: Path, number: int, content: dict[str, pa.Table], part: Part) -> None:
@@ -247,6 +250,7 @@ def part_of(trace: Trace, window: Window, rounding: dict[str, Any] | None = None
         paths_saturated=manifest["paths_saturated"],
         of_layer_0=manifest["counts"][LAYER_0],
         not_finite=manifest["not_finite"]["prompts"],
+        inexact=inexact(trace.firings),
     )
     named = [tuple(renumbered(manifest[each]["named"], window.places)) for each in ("near_ties", "not_finite")]
     return Part(window.digest, tally, manifest["counts"]["firings_per_head"], rounding, *named)

@@ -10,7 +10,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from svdtrace.config import TraceConfig
+from svdtrace.config import RELATIVE, TraceConfig
 from svdtrace.errors import OutputError
 from svdtrace.output.writing import MANIFEST
 from svdtrace.prompts.prompt import Prompt
@@ -26,7 +26,7 @@ from svdtrace.sweeping.processes import Processes
 from svdtrace.sweeping.telling import Count, Progress, Start, Told
 from svdtrace.sweeping.windows import Cut, Window
 from svdtrace.tracing.finite import refuse_nothing_finite
-from svdtrace.tracing.manifest import device_facts, model_facts
+from svdtrace.tracing.manifest import device_facts, model_facts, quadrature
 from svdtrace.tracing.prepare import Prepared
 from svdtrace.tracing.rounding import ROUNDED, ROUNDING
 from svdtrace.tracing.trace import Settled, Trace, trace_settled
@@ -162,7 +162,7 @@ class Run:
     def _traced(self, window: Window, show: Callable[[int, int], None], *, compared: bool) -> Part:
         if not window.prompts:
             part = Part(window.digest, Tally(rejected=len(window.rejected)), {})
-            parts.write(self.folder, window.number, parts.empty_tables(), part)
+            parts.write(self.folder, window.number, parts.empty_tables(relative=self.config.method == RELATIVE), part)
             return part
         trace = trace_settled(self.prepared, window.prompts, self.config, self.settled, progress=show)
         changed = self.changed(trace, window.prompts) if compared else None
@@ -196,6 +196,7 @@ class Run:
             },
             "not_finite": parts.not_finite(done),
             "near_ties": parts.near_ties(done),
+            **quadrature(tally.inexact, self.config),
             "paths_saturated": tally.paths_saturated,
             **({} if done.rounding is None else {ROUNDING: done.rounding}),
             "sweep": {

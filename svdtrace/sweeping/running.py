@@ -40,6 +40,7 @@ from svdtrace.sweeping.telling import Progress, Start, Told, silent
 from svdtrace.sweeping.windows import Cut, built, first_of, windows
 from svdtrace.tracing.batching import Plan, streaming_plan
 from svdtrace.tracing.devices import computing_device, computing_devices, precision
+from svdtrace.tracing.output_roots import parse_targets
 from svdtrace.tracing.prepare import Prepared, prepare, spread
 from svdtrace.tracing.roots import parse_roots
 from svdtrace.tracing.sharding import device_mesh
@@ -168,4 +169,5 @@ def _settled(
         lengths = [len(prompt.tokens) for prompt in first]
         kind = computing_device(config).platform
         plan = streaming_plan(lengths, shape.n_ctx, config.batch_size, shape.n_heads, kind, prepared.devices)
+    parse_targets(config.targets, prepared.model.tokenizer, shape)
     return Settled(roots=parse_roots(config.roots, shape, first), plan=plan)

@@ -134,11 +134,12 @@ def collect(
     def norm_at(place: np.ndarray | Array) -> Array | None:
         if observed.written is None:
             return None
-        n_gains = observed.written.shape[1]
+        n_gains, _, _, *writers = observed.written.shape
         # Of the reading layer's γ; folded models have one for all.
         gain = jnp.minimum(layer, n_gains - 1)
-        norm = observed.written.reshape(-1, n_gains, n_prompts * n_tokens, n_heads)
-        return at(norm, writer_layer, gain, place[:, None, None], writer_head)
+        # A place's writers lie together, so that one index takes them all.
+        norm = at(observed.written.reshape(n_gains, n_prompts * n_tokens, *writers), gain, place)
+        return jnp.moveaxis(norm[:, :, :n_layers], 1, -1)
 
     read = observed.read
     return Collected(

@@ -11,7 +11,8 @@ import numpy as np
 import pyarrow as pa
 
 from gpt2jax.params import Model
-from svdtrace.config import TraceConfig
+from svdtrace.config import RELATIVE, TraceConfig
+from svdtrace.method.relative import QUADRATURE
 from svdtrace.prompts.hashing import prompts_hash
 from svdtrace.prompts.prompt import Prompt
 from svdtrace.results.emptiness import LAYER_0
@@ -87,9 +88,22 @@ def trace_manifest(
         },
         "not_finite": unusable,
         "near_ties": near_ties(firings, edges, [part.undecided for part in parts]),
+        **quadrature(inexact(firings), config),
         "paths_saturated": sum(part.paths_saturated for part in parts),
         "device": device_facts(config),
     }
+
+
+def inexact(firings: pa.Table) -> int:
+    """Of how many firings the integral over the path is off by more than `QUADRATURE`."""
+    if "quadrature" not in firings.column_names:
+        return 0
+    return int(np.count_nonzero(firings["quadrature"].to_numpy() > QUADRATURE))
+
+
+def quadrature(many: int, config: TraceConfig) -> dict[str, Any]:
+    """What a manifest says of the integrals of relative attention; nothing under other methods."""
+    return {"quadrature": {"above": QUADRATURE, "firings": many}} if config.method == RELATIVE else {}
 
 
 def _batch_size(prompts: Sequence[Prompt], config: TraceConfig, n_heads: int) -> int:

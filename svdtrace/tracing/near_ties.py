@@ -16,7 +16,7 @@ import pyarrow as pa
 
 from svdtrace.config import TraceConfig
 from svdtrace.method.bounds import pattern_bounds, score_bounds
-from svdtrace.method.firings import Candidates, near_threshold
+from svdtrace.method.firings import Candidates, least_score, near_threshold, thresholds
 from svdtrace.tracing.observe import Sizes
 from svdtrace.tracing.prepare import Prepared
 
@@ -56,9 +56,9 @@ def undecided_pairs(
         candidates: of any score.
         place: of the batch's prompts in the input, [prompt].
     """
-    window = near_threshold(config.threshold)
     strength = np.asarray(candidates.pattern)
-    found = np.nonzero(strength[1:] >= config.threshold - window)
+    every = thresholds(config, strength.shape[-2])
+    found = np.nonzero(strength[1:] >= (every - near_threshold(every))[:, None])
     layer, prompt, head, dest, rank = (found[0] + 1, *found[1:])
     at = (layer, prompt, head, dest, rank)
     src, score, pattern = np.asarray(candidates.src)[at], np.asarray(candidates.score)[at], strength[at]
@@ -71,8 +71,8 @@ def undecided_pairs(
     of_score = score_bounds(query, k[layer, prompt, src, head], root, scale)
     of_row = score_bounds(query, largest[layer, prompt, dest, head], root, scale)
     # A destination attends to what stands up to it, however far its prompt was padded.
-    of_pattern = np.minimum(pattern_bounds(pattern, of_row, dest + 1), window)
-    above = [pattern - config.threshold, score - config.score_min]
+    of_pattern = np.minimum(pattern_bounds(pattern, of_row, dest + 1), near_threshold(every[dest]))
+    above = [pattern - every[dest], score - least_score(config)]
     bounds = [of_pattern, of_score]
     may = np.all([each >= -bound for each, bound in zip(above, bounds, strict=True)], axis=0)
     near = [np.abs(each) <= bound for each, bound in zip(above, bounds, strict=True)]

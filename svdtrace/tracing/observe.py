@@ -42,6 +42,7 @@ class Observed:
     `scale` s of ln1, [layer prompt tok]; for the bounds of contributions, where they are asked for, `read` ‖x̃‖ of what
     ln1 gives and `written` ‖γ ⊙ (y C)‖ of what each head wrote, with the γ of every reading layer (folded: one for
     all); `mlp_out` [layer prompt tok d_model], `embed`, `pos` [prompt tok d_model], kept for `writers = all` alone;
+    `v`, kept where writers are followed through what they attended (METHOD.md, section 14.5);
     `final_read` what the unembedding reads at the last traced token, [prompt d_model], and `final_scale` s_f there,
     [prompt]; `finite`, see `svdtrace.tracing.finite`: the others have no candidates.
     """
@@ -53,8 +54,9 @@ class Observed:
     z: Float[Array, "layer prompt tok head d_head"]
     scale: Float[Array, "layer prompt tok"]
     read: Float[Array, "layer prompt tok"] | None
-    written: Float[Array, "layer gain prompt tok head"] | None
+    written: Float[Array, "gain prompt tok layer head"] | None
     mlp_out: Float[Array, "layer prompt tok d_model"] | None
+    v: Float[Array, "layer prompt tok head d_head"] | None
     embed: Float[Array, "prompt tok d_model"] | None
     pos: Float[Array, "prompt tok d_model"] | None
     final_read: Float[Array, "prompt d_model"]
@@ -69,8 +71,9 @@ class Room:
     q: Float[Array, "layer prompt tok head d_head"]
     k: Float[Array, "layer prompt tok head d_head"]
     z: Float[Array, "layer prompt tok head d_head"]
-    written: Float[Array, "layer gain prompt tok head"] | None
+    written: Float[Array, "gain prompt tok layer head"] | None
     mlp_out: Float[Array, "layer prompt tok d_model"] | None
+    v: Float[Array, "layer prompt tok head d_head"] | None
 
     @classmethod
     def of(cls, observed: Observed) -> Room:
@@ -78,7 +81,7 @@ class Room:
         return cls(**{each.name: getattr(observed, each.name) for each in fields(cls)})
 
 
-@partial(jax.jit, static_argnames=("config", "count", "skip_first", "all_writers"), donate_argnames="room")
+@partial(jax.jit, static_argnames=("config", "count", "skip_first", "all_writers", "values"), donate_argnames="room")
 def observe(
     config: GPT2Config,
     params: Params,
@@ -91,6 +94,7 @@ def observe(
     count: int,
     skip_first: bool,
     all_writers: bool,
+    values: bool = False,
 ) -> Observed:
     """Run a batch through the model.
 
@@ -99,6 +103,7 @@ def observe(
         room: of an earlier batch of the same shape and with the same writers, by default new.
         grams: `svdtrace.method.contributions.writing_grams`, for the bounds of contributions.
         count: candidates per destination, see `svdtrace.method.firings.candidates_per_destination`.
+        values: whether v is kept.
     """
     n_tokens = tokens.shape[1]
     token = jnp.arange(n_tokens)[None]
@@ -111,7 +116,7 @@ def observe(
 
     if room is None:
         n_gains = 0 if grams is None else grams.shape[1]
-        room = new_room(config, compute_dtype(params.blocks.W_Q), tokens.shape, all_writers, n_gains)
+        room = new_room(config, compute_dtype(params.blocks.W_Q), tokens.shape, all_writers, n_gains, values)
 
     def look(seen: dict[str, Array]) -> dict[str, Any]:
         pattern, score = seen["attn.hook_pattern"], seen["attn.hook_attn_scores"]
@@ -126,13 +131,16 @@ def observe(
         }
 
     def write(room: Room, seen: dict[str, Array], layer: Array) -> Room:
-        values = {"q": seen["attn.hook_q"], "k": seen["attn.hook_k"], "z": seen["attn.hook_z"]}
+        kept = {"q": seen["attn.hook_q"], "k": seen["attn.hook_k"], "z": seen["attn.hook_z"]}
         if all_writers:
-            values["mlp_out"] = seen["hook_mlp_out"]
+            kept["mlp_out"] = seen["hook_mlp_out"]
+        if values:
+            kept["v"] = seen["attn.hook_v"]
+        here = {name: _at_layer(getattr(room, name), value, layer) for name, value in kept.items()}
         if grams is not None:
             own = jax.lax.dynamic_index_in_dim(grams, layer, keepdims=False)
-            values["written"] = written_norms(values["z"], own)
-        return replace(room, **{name: _at_layer(getattr(room, name), value, layer) for name, value in values.items()})
+            here["written"] = _at_layer(room.written, written_norms(kept["z"], own), layer, axis=3)
+        return replace(room, **here)
 
     resid, seen, room = run_blocks(config, params.blocks, resid, allowed, observe=look, keep=write, kept=room)
     read = final_read(config, params, resid, last, stem)
@@ -152,7 +160,14 @@ def observe(
     )
 
 
-def new_room(config: GPT2Config, dtype: jnp.dtype, shape: tuple[int, ...], all_writers: bool, n_gains: int = 0) -> Room:
+def new_room(
+    config: GPT2Config,
+    dtype: jnp.dtype,
+    shape: tuple[int, ...],
+    all_writers: bool,
+    n_gains: int = 0,
+    values: bool = False,
+) -> Room:
     """Room for a batch of a shape, [prompt tok].
 
     Args:
@@ -162,8 +177,9 @@ def new_room(config: GPT2Config, dtype: jnp.dtype, shape: tuple[int, ...], all_w
     by_head = (n_layers, *shape, n_heads, config.d_head)
     return Room(
         **{name: jnp.zeros(by_head, dtype) for name in ("q", "k", "z")},
-        written=jnp.zeros((n_layers, n_gains, *shape, n_heads), dtype) if n_gains else None,
+        written=jnp.zeros((n_gains, *shape, n_layers, n_heads), dtype) if n_gains else None,
         mlp_out=jnp.zeros((n_layers, *shape, config.d_model), dtype) if all_writers else None,
+        v=jnp.zeros(by_head, dtype) if values else None,
     )
 
 
@@ -175,8 +191,8 @@ def _of_finite(candidates: Candidates, finite: Bool[Array, " prompt"]) -> Candid
     )
 
 
-def _at_layer(whole: Array, value: Array, layer: Array) -> Array:
-    return jax.lax.dynamic_update_index_in_dim(whole, value, layer, axis=0)
+def _at_layer(whole: Array, value: Array, layer: Array, axis: int = 0) -> Array:
+    return jax.lax.dynamic_update_index_in_dim(whole, value, layer, axis=axis)
 
 
 def _norm(vectors: Float[Array, "*axes d_head"]) -> Float[Array, "*axes"]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 
 from svdtrace.method.firings import FiringList
-from svdtrace.tracing.rows import EdgeRows, WriterOrder
+from svdtrace.tracing.rows import EdgeRows, Ragged, WriterOrder
 
 LARGEST = 2**63 - 1
 _SAFE = float(2**62)
@@ -17,12 +17,15 @@ _SAFE = float(2**62)
 def reached(firings: FiringList, edges: EdgeRows, order: WriterOrder) -> tuple[np.ndarray, np.ndarray]:
     """Which firing each edge leads on to.
 
-    An edge from a head at token t leads to every firing of that head in that prompt whose destination is t.
+    An edge from a head at token t leads to every firing of that head in that prompt whose destination is t; under
+    `relative` to those whose source it goes through, too.
 
     Returns:
         Pairs (edge row, firing row).
     """
-    token = np.where(edges.side == 0, firings.dest[edges.firing], firings.src[edges.firing])
+    token = edges.token
+    if edges.relative is not None and edges.relative.through is not None:
+        return _through(firings, edges, edges.relative.through, order)
     top = 1 + max(int(firings.dest.max(initial=0)), int(token.max(initial=0)))
 
     def key(prompt: np.ndarray, layer: np.ndarray, head: np.ndarray, dest: np.ndarray) -> np.ndarray:
@@ -38,6 +41,25 @@ def reached(firings: FiringList, edges: EdgeRows, order: WriterOrder) -> tuple[n
     count = np.searchsorted(firing_key, edge_key, side="right") - first
     within = np.arange(count.sum()) - np.repeat(np.cumsum(count) - count, count)
     return np.repeat(rows, count), np.repeat(first, count) + within
+
+
+def _through(
+    firings: FiringList, edges: EdgeRows, through: Ragged, order: WriterOrder
+) -> tuple[np.ndarray, np.ndarray]:
+    """Under `relative` an edge leads to those firings alone that it goes through (METHOD.md, section 14.6)."""
+    rows = np.repeat(np.arange(len(edges.firing)), np.diff(through.offset))
+    writer, prompt = edges.writer[rows], firings.prompt[edges.firing[rows]]
+    top = 1 + max(int(each.max(initial=0)) for each in (firings.dest, edges.token))
+
+    def key(prompt: np.ndarray, layer: np.ndarray, head: np.ndarray, dest: np.ndarray, src: np.ndarray) -> np.ndarray:
+        return (((prompt.astype(np.int64) * order.n_layers + layer) * order.n_heads + head) * top + dest) * top + src
+
+    firing_key = key(firings.prompt, firings.layer, firings.head, firings.dest, firings.src)
+    edge_key = key(prompt, order.layer[writer], order.head[writer], edges.token[rows], through.values)
+    at = np.searchsorted(firing_key, edge_key)
+    found = at < len(firing_key)
+    found[found] = firing_key[at[found]] == edge_key[found]
+    return rows[found], at[found]
 
 
 def count_paths(firings: FiringList, edges: EdgeRows, roots: np.ndarray, order: WriterOrder) -> np.ndarray:

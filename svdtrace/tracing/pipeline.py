@@ -22,17 +22,29 @@ from gpt2jax.numerics import einsum
 from gpt2jax.params import Params
 from gpt2jax.residual import unembedding
 from gpt2jax.tokenizer import Tokenizer
-from svdtrace.config import TraceConfig
-from svdtrace.method.firings import Candidates, FiringList, candidates_per_destination, list_firings, near_threshold
+from svdtrace.config import RELATIVE, TraceConfig
+from svdtrace.method.firings import (
+    Candidates,
+    FiringList,
+    candidates_per_destination,
+    fired,
+    least_score,
+    near_threshold,
+    reaches,
+    thresholds,
+)
 from svdtrace.tracing import tables
+from svdtrace.tracing.attended import with_through
 from svdtrace.tracing.attribute import BLOCKS_PER_CALL, Attributed, Blocks, Collected, attribute, collect
 from svdtrace.tracing.batching import Batch, block_size
 from svdtrace.tracing.devices import precision
 from svdtrace.tracing.near_ties import UndecidedPairs, undecided_pairs
 from svdtrace.tracing.observe import Observed, Room, Sizes, new_room, observe
+from svdtrace.tracing.output_roots import parse_targets, probability_roots, split_root_heads
 from svdtrace.tracing.paths import count_paths, saturated
 from svdtrace.tracing.prepare import Prepared, writer_layers
-from svdtrace.tracing.roots import ALL, LOGIT, Root, RootHeads, named_roots, root_heads
+from svdtrace.tracing.relative import RelativeFound, attribute_relative, in_groups
+from svdtrace.tracing.roots import ALL, LOGIT, PROBABILITY, Root, RootHeads, named_roots, root_heads
 from svdtrace.tracing.rows import SIDES, Chunk, Rows, WriterOrder, gather_rows
 from svdtrace.tracing.sharding import attribute_by_device, by_prompt, collect_by_device, in_blocks_by_device
 
@@ -84,19 +96,20 @@ def watch(prepared: Prepared, batch: Batch, config: TraceConfig, before: Observe
     else:
         # Made here, so that the first batch of a shape is compiled as the later ones; over several devices XLA decides
         # how it lies.
-        shape, writers, n_gains = batch.tokens.shape, all_writers(config), prepared.grams.shape[1]
-        new = partial(new_room, prepared.model.config, prepared.dtype, shape, writers, n_gains)
+        shape, writers, n_gains = batch.tokens.shape, keeps_all(config), prepared.grams.shape[1]
+        new = partial(new_room, prepared.model.config, prepared.dtype, shape, writers, n_gains, keeps_values(config))
         room = new() if prepared.mesh is None else None
-    least = config.threshold - near_threshold(config.threshold)
+    every = thresholds(config, batch.tokens.shape[1])
     return observe(
         prepared.model.config,
         prepared.model.params,
         *(by_prompt(each, prepared.mesh) for each in (batch.tokens, batch.length, batch.last)),
         room=room,
         grams=prepared.grams,
-        count=candidates_per_destination(least, batch.tokens.shape[1]),
+        count=candidates_per_destination(every - near_threshold(every), batch.tokens.shape[1]),
         skip_first=config.skip_first,
-        all_writers=all_writers(config),
+        all_writers=keeps_all(config),
+        values=keeps_values(config),
     )
 
 
@@ -104,7 +117,8 @@ def watch(prepared: Prepared, batch: Batch, config: TraceConfig, before: Observe
 class Following:
     """A batch whose firings are being attributed: all calls are dispatched, their results still to come.
 
-    `candidates` and `sizes` say which pairs rounding decides; `root_heads` are there for roots from the output alone.
+    `candidates` and `sizes` say which pairs rounding decides; `rows` are made already where edges are followed through
+    what their writers attended, which the forward pass knows; `root_heads` are there for roots from the output alone.
     """
 
     batch: Batch
@@ -112,6 +126,7 @@ class Following:
     candidates: Candidates
     sizes: Sizes
     chunks: list[Chunk]
+    rows: Rows | None
     finite: Array
     logit_difference: Array | None
     root_heads: RootHeads | None
@@ -119,15 +134,34 @@ class Following:
 
 def follow(prepared: Prepared, batch: Batch, observed: Observed, config: TraceConfig) -> Following:
     """Stage 2; waits for stage 1, then returns at once, the device computes on."""
-    firings = list_firings(observed.candidates, config.threshold, config.score_min)
-    chunks = _all_layers(prepared, observed, firings, config)
+    firings = fired(observed.candidates, config)
+    chunks, rows = _all_layers(prepared, observed, firings, config), None
+    if is_relative(config):
+        shape = prepared.model.config
+        order = WriterOrder.of(shape.n_layers, shape.n_heads)
+        rows = gather_rows(firings, chunks, order, sides_of(config), relative=True)
+        rows = with_through(prepared, observed, rows, order, config.coverage)
     params, asked = prepared.model.params, (batch.answer, batch.distractor)
-    heads = None
-    if config.roots == LOGIT:
-        heads = root_heads(params, observed, batch.last, *asked, np.asarray(config.coverage, prepared.dtype))
+    heads = _written_roots(prepared, batch, observed, config)
     # A body without a head has no logits at all.
     difference = logit_difference(params, observed.final_read, *asked) if params.has_unembedding else None
-    return Following(batch, firings, observed.candidates, observed.sizes, chunks, observed.finite, difference, heads)
+    return Following(
+        batch, firings, observed.candidates, observed.sizes, chunks, rows, observed.finite, difference, heads
+    )
+
+
+def _written_roots(prepared: Prepared, batch: Batch, observed: Observed, config: TraceConfig) -> RootHeads | None:
+    """The heads that roots from the output are; none for other roots."""
+    model, scales = prepared.model, prepared.score_scale
+    coverage, asked = np.asarray(config.coverage, prepared.dtype), (batch.answer, batch.distractor)
+    if config.roots == PROBABILITY:
+        targets = parse_targets(config.targets, model.tokenizer, model.config)
+        return probability_roots(model.params, observed, batch.last, scales, batch.answer, targets=targets)
+    if config.roots != LOGIT:
+        return None
+    if is_relative(config):
+        return split_root_heads(model.params, observed, batch.last, scales, *asked, coverage)
+    return root_heads(model.params, observed, batch.last, *asked, coverage)
 
 
 def finish(
@@ -136,7 +170,7 @@ def finish(
     """Stage 3."""
     shape, batch, firings = prepared.model.config, following.batch, following.firings
     order = WriterOrder.of(shape.n_layers, shape.n_heads)
-    rows = gather_rows(firings, following.chunks, order, sides_of(config))
+    rows = following.rows or gather_rows(firings, following.chunks, order, sides_of(config))
     if keep is not None:
         rows = replace(rows, edges=rows.edges.take(np.flatnonzero(keep(batch, rows))))
     start = _root_firings(following, config, roots)
@@ -169,8 +203,7 @@ def finish(
 def _of_layer_0(candidates: Candidates, config: TraceConfig) -> int:
     """How many heads of layer 0 fire, so that an empty trace can say whether nothing fired or nothing above."""
     pattern, score = np.asarray(candidates.pattern)[0], np.asarray(candidates.score)[0]
-    # In the model's own precision, as `list_firings` has it.
-    fires = (pattern >= pattern.dtype.type(config.threshold)) & (score >= score.dtype.type(config.score_min))
+    fires = reaches(pattern, thresholds(config, pattern.shape[-2])) & (score >= score.dtype.type(least_score(config)))
     return int(np.count_nonzero(fires))
 
 
@@ -270,6 +303,8 @@ def _explained(
 ) -> Chunk:
     """Stage 2 for one call: the firings of one layer that stand in `blocks`, `row` -1 in empty slots."""
     n_layers, sides = writer_layers(layer, prepared.model.config.n_layers), sides_of(config)
+    if is_relative(config):
+        return Chunk(row, n_layers, _relatively(prepared, observed, blocks, row, layer, config))
     gather: Callable[..., Collected] = collect
     explain: Callable[..., Attributed] = attribute
     if prepared.mesh is not None:
@@ -293,6 +328,30 @@ def _explained(
     return Chunk(row=row, writer_layers=n_layers, result=result)
 
 
+def _relatively(
+    prepared: Prepared, observed: Observed, blocks: Blocks, row: np.ndarray, layer: int, config: TraceConfig
+) -> RelativeFound:
+    """The same by section 14. Over several devices XLA decides what lies where."""
+    every = thresholds(config, observed.scale.shape[-1])
+    return attribute_relative(
+        observed,
+        blocks,
+        in_groups(row, np.asarray(blocks.prompt)),
+        row >= 0,
+        np.int32(layer),
+        prepared.readers[layer - 1],
+        prepared.cores(layer),
+        prepared.model.params.blocks.b_O,
+        prepared.score_scale[layer],
+        *(np.asarray(each, prepared.dtype) for each in (config.tau, config.coverage, every)),
+        n_layers=writer_layers(layer, prepared.model.config.n_layers),
+        sides=sides_of(config),
+        all_writers=all_writers(config),
+        select=config.select,
+        keys=config.keys,
+    )
+
+
 def _root_firings(following: Following, config: TraceConfig, roots: Sequence[Root]) -> np.ndarray:
     """Mark the firings that tracing starts from, [firing]."""
     firings, batch = following.firings, following.batch
@@ -300,13 +359,30 @@ def _root_firings(following: Following, config: TraceConfig, roots: Sequence[Roo
         return np.ones(len(firings), bool)
     if following.root_heads is None:
         return named_roots(firings, roots, batch.prompts)
-    heads = np.asarray(following.root_heads.chosen)
-    return heads[firings.prompt, firings.layer, firings.head] & (firings.dest == batch.last[firings.prompt])
+    heads, at_last = following.root_heads, firings.dest == batch.last[firings.prompt]
+    if heads.attended is not None:
+        return np.asarray(heads.attended)[firings.prompt, firings.layer, firings.head, firings.src] & at_last
+    return np.asarray(heads.chosen)[firings.prompt, firings.layer, firings.head] & at_last
 
 
 def all_writers(config: TraceConfig) -> bool:
     """In `paper` and `all` the writers are heads alone, whatever the setting says (METHOD.md, section 5)."""
-    return config.writers == "all" and config.method == "exact"
+    return config.writers == "all" and config.method in ("exact", RELATIVE)
+
+
+def keeps_all(config: TraceConfig) -> bool:
+    """Whether the pass keeps what every writer wrote: for edges, or for roots, which may be others than heads."""
+    return all_writers(config) or config.roots == PROBABILITY
+
+
+def keeps_values(config: TraceConfig) -> bool:
+    """Whether the pass keeps v: edges or roots are split by what heads attended to."""
+    return is_relative(config) or config.roots == PROBABILITY
+
+
+def is_relative(config: TraceConfig) -> bool:
+    """Whether section 14 decides."""
+    return config.method == RELATIVE
 
 
 def sides_of(config: TraceConfig) -> tuple[str, ...]:

@@ -29,6 +29,7 @@ from svdtrace.tracing.observe import Observed
 
 ALL = "all"
 LOGIT = "logit"
+PROBABILITY = "probability"
 ANY = "*"
 
 
@@ -53,7 +54,7 @@ class Root:
 
 
 def parse_roots(text: str, config: GPT2Config, prompts: Sequence[Prompt]) -> tuple[Root, ...]:
-    """Read the roots of a trace; none for `all` and `logit`.
+    """Read the roots of a trace; none for `all`, `logit` and `probability`.
 
     Raises:
         RootError: not of the form `LAYER.HEAD@DEST:SRC`, no such head, or a role that no prompt has.
@@ -68,7 +69,7 @@ def roots_among(text: str, config: GPT2Config, roles: Set[str], longest: int) ->
     Raises:
         RootError: see `parse_roots`.
     """
-    if text in (ALL, LOGIT):
+    if text in (ALL, LOGIT, PROBABILITY):
         return ()
     return tuple(_parse_root(part.strip(), config, roles, longest) for part in text.split(","))
 
@@ -77,7 +78,8 @@ def _parse_root(text: str, config: GPT2Config, roles: Set[str], longest: int) ->
     match = re.fullmatch(r"(\d+)\.(\d+)@([^@:,]+):([^@:,]+)", text)
     if not match:
         raise RootError(
-            f'root "{text}" is not of the form LAYER.HEAD@DEST:SRC; write e.g. 9.6@end:IO, or all, or logit'
+            f'root "{text}" is not of the form LAYER.HEAD@DEST:SRC; write e.g. 9.6@end:IO, or all, or logit, or '
+            "probability"
         )
     layer, head = int(match[1]), int(match[2])
     if layer >= config.n_layers or head >= config.n_heads:
@@ -126,13 +128,30 @@ class RootHeads:
 
     `effect`: every head's direct effect, in logits; `chosen`: the root heads, whose effects cover the total of all
     heads' by the rule of section 6. `target`: the token whose logit the direction raises, and its `probability` among
-    all tokens.
+    all tokens. Where heads are split by what they attended to (section 14.7), `attended` marks the parts that are
+    roots, and `effect` is of these alone.
     """
 
     effect: Float[Array, "prompt layer head"]
     chosen: Bool[Array, "prompt layer head"]
     target: Int[Array, " prompt"]
     probability: Float[Array, " prompt"]
+    attended: Bool[Array, "prompt layer head tok"] | None = None
+
+
+def logit_direction(
+    params: Params,
+    logits: Float[Array, "prompt vocab"],
+    answer: Int[Array, " prompt"],
+    distractor: Int[Array, " prompt"],
+) -> tuple[Float[Array, "prompt d_model"], Int[Array, " prompt"]]:
+    """Section 11's direction, and the token whose logit it raises."""
+    W_U = unembedding(params).astype(logits.dtype)
+    top = jnp.argmax(logits, axis=-1)
+    named = (answer >= 0) & (distractor >= 0)
+    direct = W_U.T[jnp.maximum(answer, 0)] - W_U.T[jnp.maximum(distractor, 0)]
+    direction = jnp.where(named[:, None], direct, W_U.T[top] - jnp.mean(W_U, axis=1)[None])
+    return direction, jnp.where(named, answer, top.astype(answer.dtype))
 
 
 @jax.jit
@@ -149,18 +168,13 @@ def root_heads(
     The direction a is `W_U[:, answer] − W_U[:, distractor]`, or where a prompt lacks one of them the top token's column
     minus the mean column.
     """
-    W_U = unembedding(params).astype(observed.final_read.dtype)
     logits = unembed(params, observed.final_read)
-    top = jnp.argmax(logits, axis=-1)
-    named = (answer >= 0) & (distractor >= 0)
-    direct = W_U.T[jnp.maximum(answer, 0)] - W_U.T[jnp.maximum(distractor, 0)]
-    direction = jnp.where(named[:, None], direct, W_U.T[top] - jnp.mean(W_U, axis=1)[None])
+    direction, target = logit_direction(params, logits, answer, distractor)
     at_last = jnp.maximum(last, 0)[None, :, None, None, None]
     z = jnp.take_along_axis(observed.z, at_last, axis=2)[:, :, 0]
     W_O = params.blocks.W_O.astype(z.dtype)
     written = einsum("lbnh,lnhd,bd->bln", z, W_O, read_direction(params, direction))
     effect = written / observed.final_scale[:, None, None]
     chosen = covering(effect.reshape(effect.shape[0], -1), coverage).reshape(effect.shape)
-    target = jnp.where(named, answer, top)
     probability = jnp.take_along_axis(jax.nn.softmax(logits, axis=-1), target[:, None], axis=-1)[:, 0]
     return RootHeads(effect=effect, chosen=chosen, target=target, probability=probability)

@@ -36,8 +36,8 @@ _MODEL_AXES = {
     "W_U": 1,
     "b_U": 0,
 }
-# Where what has not its layers alone in front of its prompts has them.
-_PROMPT_AXES = {**dict.fromkeys(("embed", "pos", "final_read", "final_scale", "finite"), 0), "written": 2}
+# Where what has not one axis in front of its prompts has them.
+_PROMPT_AXES: dict[str, int] = dict.fromkeys(("embed", "pos", "final_read", "final_scale", "finite"), 0)
 
 
 def device_mesh(devices: Sequence[Any] | None = None, model_axis: int = 1) -> Mesh:

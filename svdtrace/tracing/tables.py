@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -12,7 +13,7 @@ from gpt2jax.tokenizer import Tokenizer
 from svdtrace.prompts.prompt import Prompt
 from svdtrace.results.columns import column, described, roles_at
 from svdtrace.tracing.roots import RootHeads
-from svdtrace.tracing.rows import SIDES, Rows, WriterOrder
+from svdtrace.tracing.rows import SIDES, RelativeEdges, Rows, WriterOrder
 
 _PAIR = (
     ("prompt", pa.int32(), "0-based place of the prompt in the input, rejected ones counted"),
@@ -41,15 +42,21 @@ PROMPTS = described(
             (
                 "root_effects",
                 pa.map_(pa.string(), pa.float32()),
-                "direct effect of each root head on the direction, in logits (METHOD.md, section 11)",
+                "direct effect of each root head on the direction, in logits (METHOD.md, section 11); of its parts that"
+                " are roots, under roots probability in nats of the targets' log-probability (section 14.7)",
             ),
             (
                 "target",
                 pa.int32(),
-                "token id whose logit the direction raises: the answer, or without it or the distractor the top token",
+                "token id whose logit the direction raises: the answer, or without it or the distractor the top token; "
+                "under roots probability the likeliest target",
             ),
             ("target_string", pa.string(), "the target's own text"),
-            ("target_probability", pa.float32(), "probability of the target at the last traced token"),
+            (
+                "target_probability",
+                pa.float32(),
+                "probability of the target at the last traced token; under roots probability of all targets together",
+            ),
         )
     ),
 )
@@ -80,6 +87,32 @@ EDGES = described(
     ("nonpositive_total", pa.bool_(), "the contributions of all writers allowed sum to 0 or less"),
     ("paths", pa.int64(), "paths of the reader's firing: the edge's multiplicity (section 7)"),
     ("role", pa.string(), "role of token, the last listed of several; null where it has none"),
+)
+# What `relative` adds, behind those (section 14).
+RELATIVE_FIRINGS = described(
+    (
+        "quadrature",
+        pa.float32(),
+        "error of the integral over the path: of the sum of all P_k against p_j - 1/(i+1) (section 14.9)",
+    )
+)
+RELATIVE_EDGES = described(
+    (
+        "own",
+        pa.float32(),
+        "what the writer did at src itself, the rest of what it did it did to the other keys; null on the dest side",
+    ),
+    (
+        "drop",
+        pa.float32(),
+        "by how much the pattern fell when this writer was taken out of the scores, at its turn; null under cover",
+    ),
+    (
+        "through",
+        pa.list_(pa.int32()),
+        "positions that the writer attended to and that make up most of the edge; null where the writer is no head",
+    ),
+    ("unreached", pa.bool_(), "without all positive writers the head would still fire; false under cover"),
 )
 # What prompts have of the output.
 WRITTEN = ("root_effects", "target", "target_string", "target_probability")
@@ -171,7 +204,10 @@ def firings_table(
         paths[chosen],
         *(roles_at(roles, firings.prompt[chosen], each[chosen]) for each in (firings.dest, firings.src)),
     ]
-    return pa.table([pa.array(column) for column in columns], schema=FIRINGS)
+    schema = firings_schema(relative=slices.quadrature is not None)
+    if slices.quadrature is not None:
+        columns.append(defined(slices.quadrature[chosen]))
+    return pa.table([pa.array(column) for column in columns], schema=schema)
 
 
 def edges_table(
@@ -186,8 +222,7 @@ def edges_table(
     firings = rows.firings
     edges = rows.edges.take(np.nonzero(kept[rows.edges.firing])[0])
     reader = edges.firing
-    dest, src = firings.dest[reader], firings.src[reader]
-    token = np.where(edges.side == 0, dest, src)
+    dest, src, token = firings.dest[reader], firings.src[reader], edges.token
     with np.errstate(divide="ignore", invalid="ignore"):
         share = np.where(edges.total == 0, np.nan, edges.weight / edges.total)
     columns = [
@@ -208,7 +243,29 @@ def edges_table(
         paths[reader],
         roles_at([prompt.roles for prompt in prompts], firings.prompt[reader], token),
     ]
-    return pa.table([pa.array(column) for column in columns], schema=EDGES)
+    schema = edges_schema(relative=edges.relative is not None)
+    if edges.relative is not None:
+        columns += _relative_columns(edges.relative, order.head[edges.writer] >= 0)
+    return pa.table([pa.array(column) for column in columns], schema=schema)
+
+
+def _relative_columns(relative: RelativeEdges, is_head: np.ndarray) -> list[Any]:
+    """The columns of `RELATIVE_EDGES`."""
+    through = relative.through
+    assert through is not None
+    start = pa.array(through.offset.astype(np.int32), mask=np.append(~is_head, False))
+    lists = pa.ListArray.from_arrays(start, pa.array(through.values.astype(np.int32)))
+    return [defined(relative.own), defined(relative.drop), lists, relative.unreached]
+
+
+def firings_schema(*, relative: bool) -> pa.Schema:
+    """The columns of `firings.parquet`."""
+    return pa.schema([*FIRINGS, *RELATIVE_FIRINGS]) if relative else FIRINGS
+
+
+def edges_schema(*, relative: bool) -> pa.Schema:
+    """The columns of `edges.parquet`."""
+    return pa.schema([*EDGES, *RELATIVE_EDGES]) if relative else EDGES
 
 
 def with_nulls(table: pa.Table, schema: pa.Schema) -> pa.Table:

@@ -34,6 +34,7 @@ from svdtrace.tracing.devices import computing_device, computing_devices, precis
 from svdtrace.tracing.finite import prompt_name, refuse_nothing_finite
 from svdtrace.tracing.manifest import trace_manifest
 from svdtrace.tracing.observe import Observed
+from svdtrace.tracing.output_roots import parse_targets
 from svdtrace.tracing.pipeline import BatchTrace, Following, Keep, batch_tables, finish, follow, warm, watch
 from svdtrace.tracing.prepare import Prepared, in_gauge, processed, spread
 from svdtrace.tracing.roots import Root, parse_roots
@@ -120,6 +121,7 @@ def trace(
     clock = Clock()
     prompts = check_prompts(model, prompts)
     parse_roots(config.roots, model.config, prompts)
+    parse_targets(config.targets, model.tokenizer, model.config)
     with precision(config):
         with clock("prepare"):
             prepared = prepare_cached(model, config, mesh)

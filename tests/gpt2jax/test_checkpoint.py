@@ -139,7 +139,7 @@ class TestParts:
 
     @pytest.mark.parametrize("parts", ["head", {"heads", "tail"}, []])
     def test_unknown_part(self, parts: object):
-        with pytest.raises(InputError, match="a model's parts are embed, heads, mlp, unembed"):
+        with pytest.raises(InputError, match="a model's parts are embed, heads, mlp, positions, unembed"):
             entries_for(parts)  # pyright: ignore[reportArgumentType]
 
     def test_folded_heads(self, tmp_path: Path):

@@ -6,7 +6,8 @@ those of a folded model. A config is a mapping with n_layers, n_heads, d_model, 
 it) and, where they differ from GPT-2's, scale_attn_weights and scale_attn_by_inverse_layer_idx.
 
 `model` is section 1, `heads` sections 2 to 4, `signals` sections 5, 6 and 11, `circuit` sections 7 and 8, `tracing`
-puts them together into the rows of the tables. What METHOD.md leaves open is said in the docstrings of `choose_slice`,
+puts them together into the rows of the tables; `relative` is section 14. What METHOD.md leaves open is said in the
+docstrings of `choose_slice`,
 `turns`, `contribution_bound`, `coverage_cut`, `matches`, `graph` and `paper_graph`.
 """
 
@@ -42,6 +43,19 @@ from .heads import (
     whole_slice,
 )
 from .model import ACTIVATIONS, attn_scale, fold, forward, is_folded, random_model
+from .relative import (
+    RELATIVE,
+    Head,
+    logit_roots,
+    path_weights,
+    probability_roots,
+    relative_firings,
+    relative_trace,
+    threshold_at,
+    wanted_tokens,
+)
+from .relative import candidates as relative_candidates
+from .relative import choose as relative_choice
 from .signals import (
     Contribution,
     Cut,
@@ -59,9 +73,11 @@ from .tracing import DEFAULTS, Model, Trace, logit_difference, logit_root_heads,
 __all__ = [
     "ACTIVATIONS",
     "DEFAULTS",
+    "RELATIVE",
     "Contribution",
     "Cut",
     "Decomposition",
+    "Head",
     "Key",
     "Model",
     "Slice",
@@ -85,24 +101,33 @@ __all__ = [
     "led_to",
     "logit_difference",
     "logit_root_heads",
+    "logit_roots",
     "matches",
     "named_roots",
     "paper_graph",
+    "path_weights",
     "paths_by_layer",
     "paths_by_recursion",
     "pattern_bound",
     "prepare",
+    "probability_roots",
     "product_bounds",
     "products",
     "random_model",
+    "relative_candidates",
+    "relative_choice",
+    "relative_firings",
+    "relative_trace",
     "running_sums",
     "score_bound",
     "signal_projector",
     "singular_gauge",
     "slice_of",
+    "threshold_at",
     "top_layers",
     "trace",
     "turns",
+    "wanted_tokens",
     "whole_slice",
     "writers",
     "written",

@@ -18,8 +18,11 @@ DEFAULTS = {
     "tau": 1.0,
     "coverage": 0.7,
     "method": "exact",
+    "select": "cover",
+    "keys": "summed",
     "writers": "heads",
     "roots": "all",
+    "targets": "answer",
     "sides": "both",
     "skip_first": True,
     "score_min": 0.0,
@@ -41,7 +44,12 @@ def test_the_defaults_are_the_contracts():
         ("threshold", 1.5, "threshold is 1.5; it must be above 0 and at most 1"),
         ("threshold", "0.5", 'threshold is "0.5"; give a number'),
         ("threshold", True, "threshold is True; give a number"),
+        ("threshold", "dynamical", 'threshold is "dynamical"; give a number, or dynamic'),
         ("tau", float("nan"), "tau is nan; give a number"),
+        ("tau", "dynamic", 'tau is "dynamic"; give a number'),
+        ("select", "first", 'select is "first"; choose one of cover, until'),
+        ("select", "until", 'select is "until", which method relative alone has; add it'),
+        ("keys", "own", 'keys is "own", which method relative alone has; add it'),
         ("tau", -0.1, "tau is -0.1; it must be above 0 and at most 1"),
         ("coverage", 1.01, "coverage is 1.01; it must be above 0 and at most 1"),
         ("score_min", -1, "score_min is -1; it must be 0 or more"),
@@ -52,7 +60,9 @@ def test_the_defaults_are_the_contracts():
         ("processing", "fold", 'processing is "fold"; choose one of folded, raw'),
         ("dtype", "float16", 'dtype is "float16"; choose one of float32, bfloat16, float64'),
         ("skip_first", 1, "skip_first is 1; give true or false"),
-        ("roots", " ", 'roots is " "; give all, logit, or firings'),
+        ("roots", " ", 'roots is " "; give all, logit, probability, or firings'),
+        ("targets", "7", 'targets are "7", which roots probability alone has; add it'),
+        ("targets", "", 'targets is ""; give tokens, or answer'),
         ("batch_size", 0, "batch_size is 0; give a whole number of prompts, 1 or more, or auto"),
         ("batch_size", True, "batch_size is True; give a whole number"),
         ("batch_size", "8", 'batch_size is "8"; give a whole number'),
@@ -71,6 +81,17 @@ def test_numbers_become_floats(name: str, value: Any):
     held = getattr(TraceConfig(**{name: value}), name)
     assert type(held) is float
     assert held == value
+
+
+def test_relative_has_all_writers_where_nothing_is_said():
+    """Catches a default that sticks when the method changes, and one that a word given does not overrule."""
+    relative = TraceConfig(method="relative", threshold="dynamic", select="until", keys="all")
+    assert relative.writers == relative.to_dict()["writers"] == "all"
+    assert type(relative.to_dict()["writers"]) is str
+    assert dataclasses.replace(TraceConfig(), method="relative").writers == "all"
+    assert dataclasses.replace(TraceConfig(method="relative"), method="exact").writers == "heads"
+    assert dataclasses.replace(TraceConfig(writers="heads"), method="relative").writers == "heads"
+    assert TraceConfig.from_dict(relative.to_dict()) == relative
 
 
 def test_a_file_gives_some_settings_and_the_others_are_the_defaults(tmp_path: Path):

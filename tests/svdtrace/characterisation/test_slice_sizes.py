@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import jax.numpy as jnp
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
@@ -24,6 +25,7 @@ def test_sizes_are_those_of_the_definition(products, tau):
 
 @settings(max_examples=25, deadline=None)
 @given(arrays(np.float32, (5, 8), elements=st.floats(np.float32(1e-3), 8, width=32)))
+@pytest.mark.full
 def test_without_negative_products_rounding_leaves_none_out(products):
     for sign in (1, -1):
         assert np.all(np.asarray(slice_sizes(jnp.asarray(sign * products), jnp.float32(1.0))) == 8)

@@ -147,6 +147,7 @@ def test_what_has_no_meaning_is_refused(model, prompts):
         svdtrace.task_tokens(model[2], prompts, 1, 0, [0], side="both")
 
 
+@pytest.mark.full
 def test_no_firings_are_no_error(model, prompts, tmp_path):
     none = characterise(model[2], prompts, None, svdtrace.TraceConfig(score_min=1e6))
     assert none.tables["vectors_by_prompt"].num_rows == none.tables["tokens"].num_rows == 0

@@ -37,7 +37,7 @@ def texts(figure: Figure) -> list[Text]:
 
 
 @pytest.mark.parametrize("picture", PICTURES)
-@pytest.mark.parametrize("ending", [".svg", ".png"])
+@pytest.mark.parametrize("ending", [".svg", ".png", ".pdf"])
 def test_the_same_trace_gives_the_same_bytes_and_leaves_no_setting_changed(picture, ending, trace, tmp_path):
     before = dict(matplotlib.rcParams)
     for name in ("one", "two"):
@@ -45,6 +45,9 @@ def test_the_same_trace_gives_the_same_bytes_and_leaves_no_setting_changed(pictu
     content = (tmp_path / f"one{ending}").read_bytes()
     assert content == (tmp_path / f"two{ending}").read_bytes()
     assert b"dc:date" not in content
+    assert b"CreationDate" not in content
+    if ending == ".svg":
+        assert b"</text>" in content, "text stays text"
     assert dict(matplotlib.rcParams) == before
 
 

@@ -24,8 +24,8 @@ def test_formats_lists_every_column_as_the_files_do() -> None:
     page = FORMATS.read_text(encoding="utf-8")
     for name, fields in {
         "prompts": tables.PROMPTS,
-        "firings": tables.FIRINGS,
-        "edges": [*tables.EDGES, *FURTHER],
+        "firings": tables.firings_schema(relative=True),
+        "edges": [*tables.edges_schema(relative=True), *FURTHER],
     }.items():
         section = page.partition(f"### {name}\n")[2].partition("\n#")[0]
         rows = [line for line in section.splitlines() if line.startswith("| `")]

@@ -55,6 +55,7 @@ def test_nothing_is_measured_where_there_is_nothing_to_part(monkeypatch: pytest.
     assert measured(monkeypatch, 1.0, [*range(8), 0], every=True)[0] is not None
 
 
+@pytest.mark.full
 def test_a_slow_sweep_has_small_parts_and_goes_on_with_them(
     model: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import cache
 
 import numpy as np
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 
 from svdtrace.method.firings import FiringList
 from svdtrace.tracing.paths import LARGEST, count_paths, reached, saturated
-from svdtrace.tracing.rows import EdgeRows, WriterOrder
+from svdtrace.tracing.rows import EdgeRows, Ragged, RelativeEdges, WriterOrder
 
 
 def firing_list(places: list[tuple[int, int, int, int, int]]) -> FiringList:
@@ -20,11 +21,12 @@ def firing_list(places: list[tuple[int, int, int, int, int]]) -> FiringList:
     return FiringList(*columns, pattern=nothing, score=nothing)
 
 
-def edge_rows(rows: list[tuple[int, int, int]]) -> EdgeRows:
+def edge_rows(firings: FiringList, rows: list[tuple[int, int, int]]) -> EdgeRows:
     """Edges (firing, side, writer)."""
     firing, side, writer = np.asarray(rows, np.int64).reshape(-1, 3).T
     nothing = np.zeros(len(rows), np.float32)
-    return EdgeRows(firing, side.astype(np.int8), writer, nothing, nothing, nothing.astype(bool))
+    token = np.where(side == 0, firings.dest[firing], firings.src[firing])
+    return EdgeRows(firing, side.astype(np.int8), writer, nothing, nothing, nothing.astype(bool), token)
 
 
 def ladder(n_layers: int) -> tuple[FiringList, EdgeRows, WriterOrder]:
@@ -35,7 +37,7 @@ def ladder(n_layers: int) -> tuple[FiringList, EdgeRows, WriterOrder]:
     order = WriterOrder.of(n_layers, 1)
     firings = firing_list([(0, layer, 0, 1, src) for layer in range(1, n_layers) for src in (0, 1)])
     edges = [(row, 0, int(firings.layer[row]) - 1) for row in range(len(firings)) if firings.layer[row] > 1]
-    return firings, edge_rows(edges), order
+    return firings, edge_rows(firings, edges), order
 
 
 @pytest.mark.parametrize("n_layers", [2, 10, 63, 64, 65, 71])
@@ -101,11 +103,28 @@ def test_equals_recursion(seed: int) -> None:
                 above += ways(firing)
         return int(roots[f]) + above
 
-    assert count_paths(firings, edge_rows(rows), roots, order).tolist() == [ways(f) for f in range(len(places))]
+    assert count_paths(firings, edge_rows(firings, rows), roots, order).tolist() == [
+        ways(f) for f in range(len(places))
+    ]
 
 
 def test_nothing_fires() -> None:
     order = WriterOrder.of(3, 2)
     none = firing_list([])
-    assert count_paths(none, edge_rows([]), np.zeros(0, bool), order).tolist() == []
-    assert [each.tolist() for each in reached(none, edge_rows([]), order)] == [[], []]
+    assert count_paths(none, edge_rows(none, []), np.zeros(0, bool), order).tolist() == []
+    assert [each.tolist() for each in reached(none, edge_rows(none, []), order)] == [[], []]
+
+
+def test_an_edge_leads_where_it_goes_through() -> None:
+    """Catches every firing of the writer followed, another token's, and lists that move when edges are left out."""
+    order = WriterOrder.of(3, 2)
+    firings = firing_list([(0, 1, 0, 2, 1), (0, 1, 0, 2, 2), (0, 1, 0, 3, 1), (0, 1, 1, 2, 1), (0, 2, 0, 3, 2)])
+    edges = edge_rows(firings, [(4, 0, 2), (4, 1, 2), (4, 1, 3), (4, 1, 5)])
+    nothing = np.zeros(4)
+    through = Ragged(np.asarray([0, 1, 4, 5, 5]), np.asarray([1, 0, 1, 2, 1]))
+    edges = replace(edges, relative=RelativeEdges(*[nothing] * 6, through=through))
+    roots = np.asarray([False, False, False, False, True])
+    assert [each.tolist() for each in reached(firings, edges, order)] == [[0, 1, 1, 2], [2, 0, 1, 3]]
+    assert count_paths(firings, edges, roots, order).tolist() == [1, 1, 1, 1, 1]
+    some = edges.take(np.asarray([1, 3]))
+    assert [each.tolist() for each in reached(firings, some, order)] == [[0, 0], [0, 1]]

@@ -198,6 +198,7 @@ def test_the_answer_leads_to_the_same_circuit(model: gpt2jax.Model) -> None:
     check_circuit(traced(model, roots="logit"))
 
 
+@pytest.mark.full
 def test_a_decoy_that_writes_more_is_no_edge(model: gpt2jax.Model, trace: svdtrace.Trace) -> None:
     """0.1 writes more than 1.0, where 2.0 reads, yet not in the slice: `all` takes it for an edge, `exact` does not."""
     parts = gpt2jax.residual_contributions(model, TOKENS, "blocks.2.hook_resid_pre")

@@ -121,6 +121,7 @@ def test_a_trace_says_what_two_traces_say(roots: str, monkeypatch: pytest.Monkey
     assert told[-1] == (144, 144)
 
 
+@pytest.mark.full
 def test_weights_that_are_bfloat16_already_are_rounded_by_folding_alone():
     params, config = small_model(seed=3)
     already = {name: np.asarray(jnp.asarray(each, jnp.bfloat16), np.float32) for name, each in params.items()}

@@ -57,6 +57,7 @@ def made_rows() -> Rows:
             weight=as_float([4, 3, 1, -1]),
             total=as_float([8, 6, 0, -2]),
             near_tie=np.asarray([False, True, False, False]),
+            token=as_int([3, 1, 4, 1]),
         ),
     )
 

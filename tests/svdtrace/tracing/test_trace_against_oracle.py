@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import jax
 import networkx as nx
 import numpy as np
@@ -110,7 +112,26 @@ def by_key(rows: list[dict], names: tuple[str, ...]) -> dict[tuple, dict]:
     ids=lambda each: ",".join(f"{k}={v}" for k, v in each.items()),
 )
 def test_every_row_equals_the_oracles(model: gpt2jax.Model, settings: dict) -> None:
-    prompts = random_prompts(6)
+    compare(model, random_prompts(6), settings)
+
+
+@pytest.mark.parametrize(
+    "settings", [{"method": "exact"}, pytest.param(SETTINGS[1], marks=pytest.mark.full)], ids=["exact", "raw"]
+)
+def test_so_it_is_with_a_strangers_model(shared: Path, settings: dict) -> None:
+    """Weights that were trained by others, on sentences that they continue themselves."""
+    folder = shared / "models" / "capp_gpt"
+    if not folder.is_dir():
+        pytest.skip("needs ../shared/models, models that others trained")
+    stranger = gpt2jax.load(folder)
+    begun = np.random.default_rng(0).integers(0, stranger.config.d_vocab - 3, (6, 3)).astype(np.int32)
+    rows = np.asarray(gpt2jax.generate(stranger, begun, 8))
+    prompts = [Prompt(None, tuple(row), tuple(map(str, row)), {"end": 9}) for row in rows.tolist()]
+    compare(stranger, prompts, settings)
+
+
+def compare(model: gpt2jax.Model, prompts: list[Prompt], settings: dict) -> None:
+    """Every firing and edge, those aside that rounding decides."""
     config = svdtrace.TraceConfig(**settings)
     ours = svdtrace.trace(model, prompts, config)
     truth = oracle.trace(*oracle_model(model), prompts, settings)

@@ -1,4 +1,4 @@
-"""A headless Chromium for tests of the page, driven through its DevTools protocol over a pipe."""
+"""A headless Chromium for tests of pages, driven through its DevTools protocol over a pipe."""
 
 from __future__ import annotations
 

@@ -165,11 +165,12 @@ def test_folders_hold_a_relative_trace(ours: svdtrace.Trace, tmp_path: Path) -> 
 def test_nothing_fires(ours: svdtrace.Trace) -> None:
     """Catches tables that lose their columns with their rows."""
     order, none = WriterOrder.of(3, 2), np.zeros(0, np.int32)
-    rows = gather_rows(
-        FiringList(*[none] * 5, none.astype(np.float32), none.astype(np.float32)), [], order, SIDES, relative=True
-    )
-    through = Ragged(np.zeros(1, np.int64), none)
-    rows = replace(rows, edges=replace(rows.edges, relative=replace(rows.edges.relative, through=through)))
+    number = none.astype(np.float32)
+    firings = FiringList(none, none, none, none, none, pattern=number, score=number)
+    rows = gather_rows(firings, [], order, SIDES, relative=True)
+    assert rows.edges.relative is not None
+    its = replace(rows.edges.relative, through=Ragged(np.zeros(1, np.int64), none))
+    rows = replace(rows, edges=replace(rows.edges, relative=its))
     empty = none, none.astype(bool), none, []
     assert tables.edges_table(rows, *empty, order).schema.equals(ours.edges.schema)
     assert tables.firings_table(rows, *empty).schema.equals(ours.firings.schema)

@@ -77,6 +77,16 @@ def lines(found: dict[str, Any]) -> list[str]:
     return said
 
 
+def _more(chance: dict[str, Any]) -> str:
+    """How many nulls would tell, and how long they take, where some edge beats all so far."""
+    many = chance["nulls_needed"]
+    if many is None:
+        return "give more with --nulls"
+    minutes = chance["seconds"] * many / chance["nulls"] / 60
+    lasting = f"about {minutes:.0f} min" if minutes >= 1 else "less than a minute"
+    return f"give --nulls {many} to see whether those that do survive ({lasting})"
+
+
 def _chance_lines(chance: dict[str, Any]) -> list[str]:
     if not chance["edges"]:
         return ["chance: there is no connection to hold against it"]
@@ -90,7 +100,7 @@ def _chance_lines(chance: dict[str, Any]) -> list[str]:
         could = "no edge could survive" if chance["smallest_q"] > chance["fdr"] else "none survives"
         said.append(
             f"{could} {chance['nulls']} nulls: {chance['beat_all']} beat them all, and it takes {chance['needed']} to "
-            "tell from chance; give more with --nulls"
+            f"tell from chance; {_more(chance)}"
         )
     if chance["prompts_without_partner"]:
         said.append(f"{chance['prompts_without_partner']} prompts have no other of their length to be shuffled with")

@@ -19,7 +19,7 @@ from svdtrace.config import RELATIVE, TraceConfig
 from svdtrace.errors import SettingError
 from svdtrace.method.bounds import ACTIVATION_ERROR
 from svdtrace.nulls.candidates import Candidates, draw, look, question
-from svdtrace.nulls.summary import EVERY, summary_of
+from svdtrace.nulls.summary import EVERY, nulls_for, summary_of
 from svdtrace.nulls.surviving import survivors, with_columns
 from svdtrace.prompts.prompt import Prompt
 from svdtrace.statistics import benjamini_hochberg
@@ -126,15 +126,17 @@ def chance(
     p["prompts"] = np.where(found.shuffled, p["prompts"], np.nan)
     tested = {**p, EVERY: largest(p)}
     q = {kind: q_values(each, count) for kind, each in tested.items()}
+    counted = summary_of(found, tested, q, size, fdr)
     summary = {
         "nulls": many,
         "seed": seed,
         "fdr": fdr,
         "candidates": count,
-        **summary_of(found, tested, q, size, fdr),
+        **counted,
         "smallest_q": smallest_q(many, count, len(found)),
         "not_finite": unusable,
         "needed": math.ceil(count / (1 + many) / fdr),
+        "nulls_needed": nulls_for(count, counted["beat_all"], fdr),
         "seconds": clock.rounded()["total"],
     }
     return Chance(found, observed["bases"], observed, null, p, q[EVERY], size, summary)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -30,6 +31,14 @@ def summary_of(
         "prompts_without_partner": found.left_out,
         "bases": bases(found.size, size),
     }
+
+
+def nulls_for(candidates: int, beat_all: int, fdr: float) -> int | None:
+    """The fewest nulls at which so many edges survive if they go on beating every draw; `None` where none does.
+
+    The r-th smallest p is tried at candidates / r: `q = candidates / (r (1 + nulls)) ≤ fdr` (METHOD.md, section 12).
+    """
+    return math.ceil(candidates / (beat_all * fdr)) - 1 if beat_all else None
 
 
 def counts_of(p: np.ndarray, q: np.ndarray, fdr: float, nulls: int) -> dict[str, int]:

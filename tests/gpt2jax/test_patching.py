@@ -59,7 +59,7 @@ def close(found: Array, wanted: Array, model: gpt2jax.Model) -> bool:
     ("site", "by"),
     [
         ("attn.hook_z", ("head",)),
-        ("attn.hook_pattern", ("head", "dest")),
+        pytest.param("attn.hook_pattern", ("head", "dest"), marks=pytest.mark.full),
         ("hook_resid_pre", ("tok",)),
         pytest.param("attn.hook_q", ("tok", "head"), marks=pytest.mark.full),
         pytest.param("mlp.hook_post", (), marks=pytest.mark.full),

@@ -48,6 +48,7 @@ def assert_alike(one: Case, other: Trace) -> None:
     assert one.trace.manifest["prompts"]["sha256"] == other.manifest["prompts"]["sha256"]
 
 
+@pytest.mark.full
 @few
 @given(seed=seeds, edges=st.sampled_from(EDGES), sizes=st.tuples(*[st.sampled_from(SIZES)] * 2), turned=st.booleans())
 def test_batches_and_buckets_change_nothing(

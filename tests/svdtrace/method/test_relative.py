@@ -80,12 +80,14 @@ def test_scores_without_some_keys() -> None:
     masked = np.insert(scores, [0, 3, N_KEYS], -np.inf, axis=-1)
     whole, part = svdtrace.relative_weights(scores, 4), svdtrace.relative_weights(masked, 6)
     kept = np.isfinite(masked[0])
-    assert np.array_equal(np.asarray(part.weights)[:, kept], np.asarray(whole.weights))
+    # Sums of as many numbers in another order: 80 nodes, and the keys of each.
+    within = (80 + masked.shape[1]) * np.finfo(float).eps
+    assert np.abs(np.asarray(part.weights)[:, kept] - np.asarray(whole.weights)).max() <= within
     assert not np.asarray(part.weights)[:, ~kept].any()
-    assert np.array_equal(part.error, whole.error)
+    assert np.abs(np.asarray(part.error) - np.asarray(whole.error)).max() <= within
     assert svdtrace.relative_weights([1.0, 0.0], 0).weights.dtype == np.float32
     several = svdtrace.relative_weights(scores, np.arange(len(scores)))
-    assert np.array_equal(several.weights[3], svdtrace.relative_weights(scores[3], 3).weights)
+    assert np.abs(several.weights[3] - svdtrace.relative_weights(scores[3], 3).weights).max() <= within
 
 
 @pytest.mark.parametrize(

@@ -77,7 +77,7 @@ def test_pictures_of_a_trace(name, seen):
 
 @pytest.mark.parametrize(
     "name",
-    ["small", *(pytest.param(name, marks=pytest.mark.full) for name in ("large", "without roles")), "long names"],
+    ["small", *(pytest.param(name, marks=pytest.mark.full) for name in ("large", "without roles", "long names"))],
 )
 def test_pictures_of_a_graph(name, seen):
     trace = TRACES[name]()

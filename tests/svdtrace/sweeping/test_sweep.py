@@ -171,6 +171,7 @@ def test_what_bfloat16_changes_is_found_once_and_never_lost(
     assert moment > 7
 
 
+@pytest.mark.full
 def test_what_bfloat16_changes_is_found_by_the_first_prompts_that_can_be_used(model: Any, tmp_path: Path):
     lines = [json.dumps({"tokens": [999]})] * PART + [json.dumps({"tokens": each.tokens}) for each in PROMPTS]
     (tmp_path / "p.jsonl").write_text("\n".join(lines) + "\n")

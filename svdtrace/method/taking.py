@@ -119,7 +119,8 @@ def after_keys(
     )
     rival = (values > 0) & (new > old) & (allowed & ~at_src)[..., None, :]
     rise = jnp.where(rival, new - old, 1)
-    grown = jnp.where(rival, old + jnp.log(jnp.expm1(rise)), -jnp.inf)
+    # log(exp(new) - exp(old)), which may be far above what a number of the type can be e to the power of.
+    grown = jnp.where(rival, new + jnp.log(-jnp.expm1(-rise)), -jnp.inf)
     own = jnp.where(at_src[..., None, :], parts, 0)
     flat = (*scores.shape[:-1], order.shape[-1])
     grown, own = (jnp.take_along_axis(each.reshape(flat), order, -1) for each in (grown, own))

@@ -71,17 +71,16 @@ def patch_prompts(
     """
     paired(clean, corrupt)
     model.params.require_unembedding()
-    slopes = jax.jit(partial(_slopes, model))
+    slopes, roles = jax.jit(partial(_slopes, model)), _roles(clean)
     parts = []
     for start in range(0, len(clean), BATCH):
-        parts.append(_batch(model, clean[start : start + BATCH], corrupt[start : start + BATCH], slopes))
+        parts.append(_batch(model, clean[start : start + BATCH], corrupt[start : start + BATCH], slopes, roles))
         if progress is not None:
             progress(min(start + BATCH, len(clean)), len(clean))
     found = {name: np.concatenate([part[name] for part in parts], axis=-1) for name in parts[0]}
     ends = {name: found[name] for name in ("clean", "corrupt")}
     everywhere = np.ones(len(clean), bool)
     heads = [("head", head, everywhere) for head in range(model.config.n_heads)]
-    roles = _roles(clean)
     spots = [("role", role, np.asarray([role in prompt.roles for prompt in clean])) for role in roles]
     rows = [
         *rows_of(HEADS, found["heads"], found["heads_slope"], ends, heads),
@@ -100,7 +99,11 @@ def difference(logits: Float[Array, "prompt tok vocab"] | None, asked: Asked) ->
 
 
 def _batch(
-    model: gpt2jax.Model, clean: Sequence[Prompt], corrupt: Sequence[Prompt], slopes: Callable[..., dict[str, Array]]
+    model: gpt2jax.Model,
+    clean: Sequence[Prompt],
+    corrupt: Sequence[Prompt],
+    slopes: Callable[..., dict[str, Array]],
+    roles: Sequence[str],
 ) -> dict[str, np.ndarray]:
     """Logit differences of both runs and of every patch, and gradients' estimates, the prompt last."""
     tokens, mask = _padded(clean)
@@ -117,7 +120,8 @@ def _batch(
     moved = {tap: runs[0].taps[tap] - runs[1].taps[tap] for tap in taps}
     # Linear in what is patched: the slope at the corrupted run times how far the clean one is from it.
     estimated = slopes(twins, mask, asked, moved)
-    at = np.asarray([[prompt.roles.get(role, 0) for prompt in clean] for role in _roles(clean)], np.int32)
+    at = np.asarray([[prompt.roles.get(role, 0) for prompt in clean] for role in roles], np.int32)
+    at = at.reshape(len(roles), len(clean))
 
     def by_role(of_tokens: Array) -> np.ndarray:
         """From [layer tok prompt] to [layer role prompt]."""

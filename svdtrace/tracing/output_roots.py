@@ -181,8 +181,10 @@ def probability_roots(
     nothing = nothing if norm is None else nothing + norm.b.astype(nothing.dtype)[None]
     start = jnp.broadcast_to(unembed(params, nothing), logits.shape)
     probability = jax.nn.softmax(logits, axis=-1)
-    wanted = jnp.where(_wanted(targets, probability, answer), probability, 0)
-    share = wanted / jnp.sum(wanted, axis=-1, keepdims=True)
+    asked = _wanted(targets, probability, answer)
+    wanted = jnp.where(asked, probability, 0)
+    # Of the targets alone, since all of their probabilities together may be too small to be told from 0.
+    share = jax.nn.softmax(jnp.where(asked, logits, -jnp.inf), axis=-1)
     W_U = unembedding(params).astype(logits.dtype)
     direction = einsum("bv,dv->bd", share - _path_mean(start, logits), W_U)
     parts = parts_along(params, observed, last, attn_scales, direction, others=True)

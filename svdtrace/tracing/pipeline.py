@@ -256,7 +256,7 @@ def attributed(
         firings.head[rows],
         firings.prompt[rows],
         observed.scale.shape[1],
-        prepared.devices,
+        _arranged_for(prepared, config),
         block_size(prepared.platform),
     )
     chunks = []
@@ -266,6 +266,11 @@ def attributed(
         blocks = Blocks(prompt=firings.prompt[at], dest=firings.dest[at], src=firings.src[at], head=head)
         chunks.append(_explained(prepared, observed, blocks, row, layer, config))
     return chunks
+
+
+def _arranged_for(prepared: Prepared, config: TraceConfig) -> int:
+    """Among how many devices blocks are dealt out: `relative` is one program for all, its filled blocks in front."""
+    return 1 if is_relative(config) else prepared.devices
 
 
 def _all_layers(prepared: Prepared, observed: Observed, firings: FiringList, config: TraceConfig) -> list[Chunk]:
@@ -292,7 +297,7 @@ def warm(prepared: Prepared, observed: Observed, config: TraceConfig) -> None:
     n_layers = prepared.model.config.n_layers
     # One layer of each program.
     layers = {writer_layers(layer, n_layers): layer for layer in range(n_layers - 1, 0, -1)}.values()
-    place = np.zeros((BLOCKS_PER_CALL * prepared.devices, block_size(prepared.platform)), np.int32)
+    place = np.zeros((BLOCKS_PER_CALL * _arranged_for(prepared, config), block_size(prepared.platform)), np.int32)
     nowhere = Blocks(prompt=place, dest=place, src=place, head=place[:, 0])
     for layer in layers:
         _explained(prepared, observed, nowhere, place - 1, layer, config)

@@ -64,10 +64,19 @@ FIRINGS = described(
     *_PAIR,
     ("pattern", pa.float32(), "attention probability at (dest, src)"),
     ("score", pa.float32(), "attention score before the softmax, attn_scale applied"),
-    ("total", pa.float32(), "t, the sum of all products p_k: the score without attn_scale (METHOD.md, section 4)"),
+    (
+        "total",
+        pa.float32(),
+        "t, the sum of all products p_k: the score without attn_scale (METHOD.md, section 4); under relative of all "
+        "P_k: attention probability beyond 1/(dest + 1) (section 14.2)",
+    ),
     ("size", pa.int32(), "|S|, how many singular vectors make the score"),
     ("slice", pa.list_(pa.int32()), "S, the singular vectors as chosen, largest product first"),
-    ("products", pa.list_(pa.float32()), "p_k of the vectors in slice, in the same order; unit of total"),
+    (
+        "products",
+        pa.list_(pa.float32()),
+        "p_k (under relative P_k) of the vectors in slice, in the same order; unit of total",
+    ),
     ("near_tie", pa.bool_(), "rounding may choose another slice (METHOD.md, section 4)"),
     ("paths", pa.int64(), "ways down to this firing from the roots, itself counted where it is one (section 7)"),
     ("dest_role", pa.string(), "role of dest, the last listed of several; null where it has none"),

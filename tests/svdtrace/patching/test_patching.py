@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import jax.numpy as jnp
@@ -17,7 +18,7 @@ from gpt2jax import edits
 from svdtrace.cli import main
 from svdtrace.errors import OptionError, PromptError
 from svdtrace.method.bounds import ACTIVATION_ERROR
-from svdtrace.patching import Patched, patch_prompts, swapped, table
+from svdtrace.patching import Patched, measuring, patch_prompts, swapped, table
 from svdtrace.patching.table import divisor_of
 from svdtrace.prompts import Prompt
 
@@ -108,6 +109,21 @@ def test_a_slope_is_that_of_a_small_step(model, prompts, found) -> None:
     # The central difference's own error: rounding over the step, and the step squared.
     within = float(ACTIVATION_ERROR * (np.abs(sides).max() + 1) / step + step**2 * abs(slope))
     assert row["attribution"] * found.manifest["divisor"] == pytest.approx(slope, abs=within)
+
+
+def test_roles_are_those_of_all_prompts_in_every_batch(model, prompts, monkeypatch) -> None:
+    """Catches rows of one batch under the roles of another, and prompts without any."""
+    turned = [replace(prompts[0], roles={"B": 3, "A": 1, "C": 2})]
+    several = [prompts[2], *turned]
+    twins = swapped(several, "B=A")
+    whole = patch_prompts(model, several, twins).table.to_pylist()
+    monkeypatch.setattr(measuring, "BATCH", 1)
+    for mine, row in zip(patch_prompts(model, several, twins).table.to_pylist(), whole, strict=True):
+        assert (mine["layer"], mine["role"], mine["prompts"]) == (row["layer"], row["role"], row["prompts"])
+        within = 2 * ACTIVATION_ERROR * (abs(row["logit_difference"]) + 1)
+        assert mine["logit_difference"] == pytest.approx(row["logit_difference"], abs=within)
+    unnamed = [replace(prompts[0], roles={})]
+    assert {row["role"] for row in patch_prompts(model, unnamed, unnamed).table.to_pylist()} == {None}
 
 
 @pytest.mark.parametrize(

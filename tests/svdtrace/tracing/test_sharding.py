@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -30,8 +31,9 @@ import sys, gpt2jax, svdtrace
 from svdtrace.tracing.sharding import device_mesh
 model = gpt2jax.load(sys.argv[1])
 prompts = svdtrace.prompts.read(sys.argv[2], None, config=model.config)
-for model_axis, writers, out in ((1, "heads", sys.argv[3]), (2, "all", sys.argv[4])):
-    config = svdtrace.TraceConfig(threshold=0.3, writers=writers, batch_size=8)
+asked = ((1, {"writers": "heads"}), (2, {"writers": "all"}), (1, {"method": "relative"}))
+for (model_axis, chosen), out in zip(asked, sys.argv[3:], strict=True):
+    config = svdtrace.TraceConfig(threshold=0.3, batch_size=8, **chosen)
     mesh = device_mesh(model_axis=model_axis)
     assert mesh.size == 8
     svdtrace.trace(model, prompts, config, mesh=mesh).save(out)
@@ -58,24 +60,24 @@ def prompt_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def traced(model_folder: Path, prompt_file: Path, writers: str) -> svdtrace.Trace:
+def traced(model_folder: Path, prompt_file: Path, **chosen: Any) -> svdtrace.Trace:
     import gpt2jax
 
     model = gpt2jax.load(model_folder)
     prompts = svdtrace.prompts.read(str(prompt_file), None, config=model.config)
-    return svdtrace.trace(model, prompts, svdtrace.TraceConfig(threshold=THRESHOLD, writers=writers))
+    return svdtrace.trace(model, prompts, svdtrace.TraceConfig(threshold=THRESHOLD, **chosen))
 
 
 @pytest.mark.full
 def test_eight_devices_give_the_tables_of_one(model_folder: Path, prompt_file: Path, tmp_path: Path):
-    outs = [str(tmp_path / name) for name in ("prompts", "both")]
+    outs = [str(tmp_path / name) for name in ("prompts", "both", "relative")]
     flags = environment(tmp_path, XLA_FLAGS="--xla_force_host_platform_device_count=8")
     arguments = [sys.executable, "-c", SPREAD, str(model_folder), str(prompt_file), *outs]
     run = subprocess.run(arguments, env=flags, capture_output=True, text=True, timeout=250)
     assert run.returncode == 0, run.stderr
     assert "donated" not in run.stderr
-    for out, writers in zip(outs, ("heads", "all"), strict=True):
-        spread, alone = svdtrace.read(out), traced(model_folder, prompt_file, writers)
+    for out, chosen in zip(outs, ({"writers": "heads"}, {"writers": "all"}, {"method": "relative"}), strict=True):
+        spread, alone = svdtrace.read(out), traced(model_folder, prompt_file, **chosen)
         assert alone.firings.num_rows > 50
         assert spread.manifest["device"]["count"] == 8
         found = compare(alone, spread, THRESHOLD)

@@ -16,7 +16,7 @@ from gpt2jax.params import Model
 from svdtrace.config import TraceConfig
 from svdtrace.method.bounds import pattern_bounds, product_bounds, score_bounds
 from svdtrace.method.decomposition import Decomposition, decompose, gauged
-from svdtrace.method.firings import FiringList, list_firings
+from svdtrace.method.firings import FiringList, fired
 from svdtrace.prompts.prompt import Prompt
 from svdtrace.tracing.batching import Batch, batches
 from svdtrace.tracing.devices import precision
@@ -163,7 +163,7 @@ class Case:
     def attribution(self) -> Attribution:
         """All firings, attributed."""
         with precision(self.config):
-            firings = list_firings(self.observed.candidates, self.config.threshold, self.config.score_min)
+            firings = fired(self.observed.candidates, self.config)
             layers = range(1, self.model.config.n_layers)
             calls = [
                 each

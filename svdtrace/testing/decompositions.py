@@ -80,7 +80,13 @@ def second_opinion(A: Factor, B: Factor, U: Factor, S: Values, V: Factor) -> Rat
     Source: METHOD.md, section 2. Catches: what all float32 programs here have in common.
     """
     del V
-    return _against("second_opinion", np.asarray(A, np.float64), np.asarray(B, np.float64), S, _ulp(U))
+    return _against(
+        "second_opinion",
+        np.asarray(A, np.float64),
+        np.asarray(B, np.float64),
+        S,
+        _ulp(U) + float(np.finfo(np.float64).eps),
+    )
 
 
 def subspaces(A: Factor, B: Factor, U: Factor, S: Values, V: Factor) -> Ratio:
@@ -93,7 +99,8 @@ def subspaces(A: Factor, B: Factor, U: Factor, S: Values, V: Factor) -> Ratio:
     section 4 (θ_k). Catches: vectors that are orthonormal, rebuild Ω, and belong to other singular values.
     """
     del S
-    ulp, rows = _ulp(U), max(U.shape[-2:])
+    # Float64's own vectors are rounded too, as much as those that are held against them if these are float64's.
+    ulp, rows = _ulp(U) + float(np.finfo(np.float64).eps), max(U.shape[-2:])
     errors, units, names = [], [], []
     for at in np.ndindex(*U.shape[:-2]):
         left, values, right, norm = _truth(A[at], B[at])

@@ -77,6 +77,7 @@ def second_opinion(A: Factor, B: Factor, U: Factor, S: Values, V: Factor) -> Rat
     """`max_k |σ_k − S_k| / (‖A‖₂ ‖B‖₂ √max(d+1, h) ulp) < 4`, σ by LAPACK in float64.
 
     Bound: as of `values_alone`. Its norm is ‖A‖₂‖B‖₂ and not σ_0: where A and B cancel, float32 cannot know σ_0 better.
+    ulp is that of the values' dtype and float64's own, since LAPACK rounds too.
     Source: METHOD.md, section 2. Catches: what all float32 programs here have in common.
     """
     del V
@@ -95,7 +96,7 @@ def subspaces(A: Factor, B: Factor, U: Factor, S: Values, V: Factor) -> Ratio:
 
     A block is a run of singular values that lie within 64 ulps of ‖A‖₂‖B‖₂ of their neighbours, gap its distance to the
     values outside it: within a block vectors may take any place, so that single vectors are compared where they stand
-    alone. Blocks below the rank are left out. Bound: sin φ ≤ ‖A Bᵀ − U S Vᵀ‖₂ / gap (Wedin 1972). Source: METHOD.md,
+    alone. Blocks below the rank are left out. ulp as in `second_opinion`. Bound: sin φ ≤ ‖A Bᵀ − U S Vᵀ‖₂ / gap (Wedin 1972). Source: METHOD.md,
     section 4 (θ_k). Catches: vectors that are orthonormal, rebuild Ω, and belong to other singular values.
     """
     del S

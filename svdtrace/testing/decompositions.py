@@ -96,8 +96,9 @@ def subspaces(A: Factor, B: Factor, U: Factor, S: Values, V: Factor) -> Ratio:
 
     A block is a run of singular values that lie within 64 ulps of ‖A‖₂‖B‖₂ of their neighbours, gap its distance to the
     values outside it: within a block vectors may take any place, so that single vectors are compared where they stand
-    alone. Blocks below the rank are left out. ulp as in `second_opinion`. Bound: sin φ ≤ ‖A Bᵀ − U S Vᵀ‖₂ / gap (Wedin 1972). Source: METHOD.md,
+    alone. Blocks below the rank are left out. Bound: sin φ ≤ ‖A Bᵀ − U S Vᵀ‖₂ / gap (Wedin 1972). Source: METHOD.md,
     section 4 (θ_k). Catches: vectors that are orthonormal, rebuild Ω, and belong to other singular values.
+    ulp is as in `second_opinion`.
     """
     del S
     # Float64's own vectors are rounded too, as much as those that are held against them if these are float64's.

@@ -54,9 +54,9 @@ def run(options: Options) -> int:
 
     from gpt2jax.fingerprint import fingerprint
     from gpt2jax.fold import fold
-    from svdtrace.cli.terminal import console, counted, print_json, table
+    from svdtrace.cli.terminal import print_json
     from svdtrace.method.decomposition import decompose
-    from svdtrace.output.seconds import count_seconds, spent
+    from svdtrace.output.seconds import count_seconds
     from svdtrace.output.writing import replaced_folder, write_manifest
     from svdtrace.results import decompositions
     from svdtrace.results.versions import versions
@@ -88,20 +88,26 @@ def run(options: Options) -> int:
     if options.voice.json:
         print_json(content)
     elif not options.voice.quiet:
-        of_each = counted(config.d_head, "singular value")
-        title = f"{counted(config.n_layers, 'layer')} of {counted(config.n_heads, 'head')}, {of_each} each"
-        rows = [
-            (each["layer"], each["largest"], each["of_head"], each["median_largest"], each["effective_rank"])
-            for each in layers
-        ]
-        terminal = console()
-        terminal.print(table(title, ("layer", "largest σ", "in head", "median largest σ", "mean effective rank"), rows))
-        terminal.say(
-            "Effective rank: how many equal singular values would be as spread as a head's are, exp of the entropy of "
-            "σ / Σσ; 0 for a head that is zero"
-        )
-        terminal.say(f"{spent(seconds)}; written to {options.out / FILE}")
+        _tell(content, options)
     return 0
+
+
+def _tell(content: dict[str, Any], options: Options) -> None:
+    from svdtrace.cli.terminal import console, counted, table
+    from svdtrace.output.seconds import spent
+
+    shape = content["model"]
+    of_each = counted(shape["d_head"], "singular value")
+    title = f"{counted(shape['n_layers'], 'layer')} of {counted(shape['n_heads'], 'head')}, {of_each} each"
+    names = ("layer", "largest", "of_head", "median_largest", "effective_rank")
+    rows = [tuple(each[name] for name in names) for each in content["layers"]]
+    terminal = console()
+    terminal.print(table(title, ("layer", "largest σ", "in head", "median largest σ", "mean effective rank"), rows))
+    terminal.say(
+        "Effective rank: how many equal singular values would be as spread as a head's are, exp of the entropy of "
+        "σ / Σσ; 0 for a head that is zero"
+    )
+    terminal.say(f"{spent(content['seconds'])}; written to {options.out / FILE}")
 
 
 def _load(options: Options) -> gpt2jax.Model:

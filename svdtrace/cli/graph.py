@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -65,8 +65,8 @@ class Options:
 def run(options: Options) -> int:
     """Build the graph and write it; print its strongest edges."""
     from svdtrace.cli.reading import reading
-    from svdtrace.cli.summary import edges_table, strongest
-    from svdtrace.cli.terminal import console, counted, print_json, tell_unfinished
+    from svdtrace.cli.summary import strongest
+    from svdtrace.cli.terminal import print_json, tell_unfinished
     from svdtrace.folders.reading import opened
     from svdtrace.results.emptiness import why_empty
 
@@ -100,23 +100,27 @@ def run(options: Options) -> int:
     if options.voice.json:
         print_json(content)
     elif not options.voice.quiet:
-        terminal = console()
-        title = "Strongest edges" if options.against is None else "Largest differences, weight per prompt"
-        terminal.print(edges_table(content["strongest_edges"], title))
-        if differing:
-            terminal.print(f"The two traces differ in {', '.join(differing)} too, not in their prompts alone.")
-        for number, members in enumerate(found.get("communities", ()), 1):
-            terminal.print(f"Community {number}: {', '.join(members)}")
-        if content["why_empty"]:
-            terminal.print(content["why_empty"])
-        apart = (
-            ""
-            if options.paper or options.heads
-            else " (a connection counts once for each role that its reader fires at)"
-        )
-        said = f"{counted(content['nodes'], 'node')}, {counted(content['edges'], 'edge')}{apart}"
-        terminal.say(f"{said}; written to {', '.join(content['files'])}")
+        _tell(content, differing, options)
     return 0
+
+
+def _tell(content: Mapping[str, Any], differing: Sequence[str], options: Options) -> None:
+    from svdtrace.cli.summary import edges_table
+    from svdtrace.cli.terminal import console, counted
+
+    terminal = console()
+    title = "Strongest edges" if options.against is None else "Largest differences, weight per prompt"
+    terminal.print(edges_table(content["strongest_edges"], title))
+    if differing:
+        terminal.print(f"The two traces differ in {', '.join(differing)} too, not in their prompts alone.")
+    for number, members in enumerate(content.get("communities", ()), 1):
+        terminal.print(f"Community {number}: {', '.join(members)}")
+    if content["why_empty"]:
+        terminal.print(content["why_empty"])
+    by_roles = not options.paper and not options.heads
+    apart = " (a connection counts once for each role that its reader fires at)" if by_roles else ""
+    said = f"{counted(content['nodes'], 'node')}, {counted(content['edges'], 'edge')}{apart}"
+    terminal.say(f"{said}; written to {', '.join(content['files'])}")
 
 
 def _check(options: Options) -> None:

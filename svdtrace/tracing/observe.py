@@ -25,13 +25,16 @@ from svdtrace.method.contributions import written_norms
 from svdtrace.method.firings import Candidates, eligible_pairs, find_candidates
 from svdtrace.tracing.finite import finite_in_all, finite_layer
 
+# Where a block gives what `Room` keeps of it.
+SITES = {"q": "attn.hook_q", "k": "attn.hook_k", "z": "attn.hook_z", "mlp_out": "hook_mlp_out", "v": "attn.hook_v"}
+
 
 @struct.dataclass
 class Sizes:
     """|q̂| and |k̂|: what scores' bounds are made of, so that queries and keys need not come to the host."""
 
-    q: Float[Array, "layer prompt tok head"]
-    k: Float[Array, "layer prompt tok head"]
+    q: Float[Array, "*layer prompt tok head"]
+    k: Float[Array, "*layer prompt tok head"]
 
 
 @struct.dataclass
@@ -110,50 +113,24 @@ def observe(
     """
     n_tokens = tokens.shape[1]
     token = jnp.arange(n_tokens)[None]
-    mask, traced = token < length[:, None], token <= last[:, None]
-    allowed = attention_mask(mask)
-    positions = jnp.broadcast_to(token, tokens.shape)
+    traced, allowed = token <= last[:, None], attention_mask(token < length[:, None])
     eligible = eligible_pairs(length, last, n_tokens, skip_first)
     stem = Passage({})
-    resid = embed(params, tokens, positions, stem)
+    resid = embed(params, tokens, jnp.broadcast_to(token, tokens.shape), stem)
 
     if room is None:
-        n_gains = 0 if grams is None else grams.shape[1]
-        room = new_room(config, compute_dtype(params.blocks.W_Q), tokens.shape, all_writers, n_gains, values)
+        dtype, n_gains = compute_dtype(params.blocks.W_Q), 0 if grams is None else grams.shape[1]
+        room = new_room(config, dtype, tokens.shape, all_writers, n_gains, values)
 
-    def look(seen: dict[str, Array]) -> dict[str, Any]:
-        pattern, score = seen["attn.hook_pattern"], seen["attn.hook_attn_scores"]
-        sizes = _norm(seen["attn.hook_q"]), _norm(seen["attn.hook_k"])
-        return {
-            "candidates": find_candidates(pattern, score, eligible, count),
-            "sizes": sizes,
-            "scale": seen["ln1.hook_scale"][..., 0],
-            # Of [x, 1].
-            "read": None if grams is None else jnp.sqrt(jnp.square(_norm(seen["ln1.hook_normalized"])) + 1),
-            "finite": finite_layer(seen, traced, allowed, *sizes),
-        }
-
-    def write(room: Room, seen: dict[str, Array], layer: Array) -> Room:
-        kept = {"q": seen["attn.hook_q"], "k": seen["attn.hook_k"], "z": seen["attn.hook_z"]}
-        if all_writers:
-            kept["mlp_out"] = seen["hook_mlp_out"]
-        if values:
-            kept["v"] = seen["attn.hook_v"]
-        here = {name: _at_layer(getattr(room, name), value, layer) for name, value in kept.items()}
-        if grams is not None and room.written is not None:
-            own = jax.lax.dynamic_index_in_dim(grams, layer, keepdims=False)
-            here["written"] = _at_layer(room.written, written_norms(kept["z"], own), layer, axis=3)
-        return replace(room, **here)
-
+    look = partial(_seen, traced=traced, allowed=allowed, eligible=eligible, count=count, bounded=grams is not None)
+    write = partial(_written, grams)
     resid, seen, room = run_blocks(config, params.blocks, resid, allowed, observe=look, keep=write, kept=room)
     read = final_read(config, params, resid, last, stem)
-    q_size, k_size = seen.pop("sizes")
     final_scale = stem.seen["ln_final.hook_scale"][:, 0, 0]
     finite = finite_in_all(seen.pop("finite"), last, final_scale, read)
     return Observed(
         candidates=_of_finite(seen.pop("candidates"), finite),
         **seen,
-        sizes=Sizes(q=q_size, k=k_size),
         **{each.name: getattr(room, each.name) for each in fields(Room)},
         embed=stem.seen["hook_embed"] if all_writers else None,
         pos=stem.seen["hook_pos_embed"] if all_writers else None,
@@ -163,6 +140,43 @@ def observe(
         final_scale=final_scale,
         finite=finite,
     )
+
+
+def _seen(
+    seen: dict[str, Array],
+    *,
+    traced: Bool[Array, "prompt tok"],
+    allowed: Bool[Array, "prompt 1 dest src"],
+    eligible: Bool[Array, "prompt 1 dest src"],
+    count: int,
+    bounded: bool,
+) -> dict[str, Any]:
+    """What one layer's sites come to: fields of `Observed`, of that layer; `finite` of that layer alone.
+
+    Args:
+        bounded: whether contributions' bounds are asked for.
+    """
+    sizes = Sizes(q=_norm(seen["attn.hook_q"]), k=_norm(seen["attn.hook_k"]))
+    return {
+        "candidates": find_candidates(seen["attn.hook_pattern"], seen["attn.hook_attn_scores"], eligible, count),
+        "sizes": sizes,
+        "scale": seen["ln1.hook_scale"][..., 0],
+        # Of [x, 1].
+        "read": jnp.sqrt(jnp.square(_norm(seen["ln1.hook_normalized"])) + 1) if bounded else None,
+        "finite": finite_layer(seen, traced, allowed, sizes.q, sizes.k),
+    }
+
+
+def _written(
+    grams: Float[Array, "layer gain head d_head d_head"] | None, room: Room, seen: dict[str, Array], layer: Array
+) -> Room:
+    """The room with what it keeps of one layer."""
+    wanted = {name: site for name, site in SITES.items() if getattr(room, name) is not None}
+    here = {name: _at_layer(getattr(room, name), seen[site], layer) for name, site in wanted.items()}
+    if grams is not None and room.written is not None:
+        own = jax.lax.dynamic_index_in_dim(grams, layer, keepdims=False)
+        here["written"] = _at_layer(room.written, written_norms(seen["attn.hook_z"], own), layer, axis=3)
+    return replace(room, **here)
 
 
 def new_room(

@@ -259,25 +259,15 @@ def intervene(
     """One row of `interventions.parquet` but its keys, with `kl`. `parts` may be "side": the edge's own."""
     clean = forward(model.params, model.config, get(prompt, "tokens"))
     found = present(model, clean, prompt, edges, settings or {})
-    sign = {"ablate": -1.0, "boost": 1.0}[direction]
-    writes: dict[Place, np.ndarray] = {}
-    reads: dict[tuple[int, int], dict[str, Any]] = {}
-    if where == "local" and method == "paper" and not flow:
-        for edge in edges:
-            reads[edge["layer"], edge["head"]] = {"edits": {}, "held": True}
     made = changes(model, clean, edges, found, where, method, control, drawn, replaced, parts)
     if control == "norm":
         own = changes(model, clean, edges, found, where, method, "none", None, replaced, parts)
         made = matched(made, own, edges, where, parts)
-    for number, token, change in made:
-        edge = edges[number]
-        if where == "global":
-            site = site_of(edge, token, where)
-            writes[site] = writes.get(site, 0.0) + sign * change
-            continue
-        read = reads.setdefault((edge["layer"], edge["head"]), {"edits": {}, "held": not flow})
-        key = reached(edge, parts), token
-        read["edits"][key] = read["edits"].get(key, 0.0) + sign * change
+    clean_read = where == "local" and not flow
+    writes, reads = edits(made, edges, where, {"ablate": -1.0, "boost": 1.0}[direction], parts, held=clean_read)
+    if clean_read and method == "paper":
+        for edge in edges:
+            reads.setdefault((edge["layer"], edge["head"]), {"edits": {}, "held": True})
     edited = run_edited(model, prompt, clean, writes, reads, norm)
     pairs = {(edge["layer"], edge["head"], edge["dest"], edge["src"]) for edge in edges}
     pair = firing_of(prompt, edges[0]) if len(pairs) == 1 else None
@@ -294,20 +284,47 @@ def intervene(
     for name, key in (("score", "scores"), ("pattern", "pattern")):
         for when, acts in (("before", clean), ("after", edited)):
             row[f"{name}_{when}"] = None if pair is None else float(acts[key][pair[0]][pair[1:]])
-    ratios, cosines = [], []
-    for site in writes:
-        before, after = _written_at(clean, site, "clean"), _written_at(edited, site, "edited")
-        ratios.append(np.linalg.norm(after) / np.linalg.norm(before))
-        cosines.append(after @ before / np.linalg.norm(after) / np.linalg.norm(before))
-    for (layer, _), read in reads.items():
-        for (_, token), change in read["edits"].items():
-            x, resid = clean["ln1_x"][layer, token], clean["resid_pre"][layer, token]
-            after = edited_x(model.config, x, resid, clean["ln1_scale"][layer, token], change, norm)
-            ratios.append(np.linalg.norm(after) / np.linalg.norm(x))
-            cosines.append(after @ x / np.linalg.norm(after) / np.linalg.norm(x))
+    changed = changed_vectors(model, clean, edited, writes, reads, norm)
+    ratios = [np.linalg.norm(after) / np.linalg.norm(before) for before, after in changed]
+    cosines = [after @ before / np.linalg.norm(after) / np.linalg.norm(before) for before, after in changed]
     row["norm_ratio"] = float(np.mean(ratios)) if ratios else 1.0
     row["cosine"] = float(np.mean(cosines)) if cosines else 1.0
     return row
+
+
+def edits(
+    made: Changes, edges: Sequence[Edge], where: str, sign: float, parts: str, held: bool
+) -> tuple[dict[Place, np.ndarray], dict[tuple[int, int], dict[str, Any]]]:
+    """What is added where it is written, and what is changed where it is read: `run_edited`'s arguments."""
+    writes: dict[Place, np.ndarray] = {}
+    reads: dict[tuple[int, int], dict[str, Any]] = {}
+    for number, token, change in made:
+        edge = edges[number]
+        if where == "global":
+            site = site_of(edge, token, where)
+            writes[site] = writes.get(site, 0.0) + sign * change
+            continue
+        read = reads.setdefault((edge["layer"], edge["head"]), {"edits": {}, "held": held})
+        key = reached(edge, parts), token
+        read["edits"][key] = read["edits"].get(key, 0.0) + sign * change
+    return writes, reads
+
+
+def changed_vectors(
+    model: Model,
+    clean: Acts,
+    edited: Acts,
+    writes: Mapping[Place, np.ndarray],
+    reads: Mapping[tuple[int, int], Mapping[str, Any]],
+    norm: str,
+) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Every vector that an edit changes, before and after: what is written, or what LayerNorm gives a reader."""
+    found = [(_written_at(clean, site, "clean"), _written_at(edited, site, "edited")) for site in writes]
+    for (layer, _), read in reads.items():
+        for (_, token), change in read["edits"].items():
+            x, resid = clean["ln1_x"][layer, token], clean["resid_pre"][layer, token]
+            found.append((x, edited_x(model.config, x, resid, clean["ln1_scale"][layer, token], change, norm)))
+    return found
 
 
 def _written_at(acts: Acts, site: Place, run: str) -> np.ndarray:

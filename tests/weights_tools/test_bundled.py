@@ -25,8 +25,9 @@ def model() -> gpt2jax.Model:
     return gpt2jax.load(BUNDLED)
 
 
-def test_it_prefers_the_indirect_object_on_what_it_never_saw(model):
-    held_out = preference(model, "held_out", 128)
+@pytest.mark.parametrize("count", [128, pytest.param(384, marks=pytest.mark.full)])
+def test_it_prefers_the_indirect_object_on_what_it_never_saw(model, count: int):
+    held_out = preference(model, "held_out", count)
     assert held_out.prefers_io >= 0.995
     assert held_out.logit_difference > 5
 

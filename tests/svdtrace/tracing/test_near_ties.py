@@ -90,10 +90,13 @@ def firing_pairs(seen: dict[str, np.ndarray]) -> list[tuple[int, ...]]:
     return [(at[1], at[0], *at[2:]) for at in np.argwhere(fires).tolist()]
 
 
-def test_pairs_on_both_sides_of_the_threshold(prepared: Prepared, prompts: list[Prompt], seen: dict[str, np.ndarray]):
+@pytest.mark.parametrize("count", [2, pytest.param(5, marks=pytest.mark.full)])
+def test_pairs_on_both_sides_of_the_threshold(
+    prepared: Prepared, prompts: list[Prompt], seen: dict[str, np.ndarray], count: int
+):
     """Catches pairs below the threshold that are left out, bounds of other heads or of the pair's own key, layer 0."""
-    places = firing_pairs(seen)[:2]
-    assert len(places) == 2
+    places = firing_pairs(seen)[:count]
+    assert len(places) == count
     for place in places:
         prompt, layer, head, dest, src = place
         value, (bound, _) = seen["pattern"][layer, prompt, head, dest, src], bounds(prepared, seen, place)

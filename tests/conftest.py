@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import gc
 import os
 import resource
 import shutil
@@ -67,6 +68,13 @@ def _few_programs_at_once():
         # Else what is freed stays with the process, and programs would go after every module from then on.
         with contextlib.suppress(OSError, AttributeError):
             ctypes.CDLL(None).malloc_trim(0)
+
+
+def pytest_collection_finish() -> None:
+    """Spare the garbage collector what stays: with its own settings it took a fifteenth of the time."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(100_000, 20, 50)
 
 
 def _held_gib() -> float:

@@ -94,13 +94,10 @@ def turns(sigma: np.ndarray) -> np.ndarray:
 
     The nearest other σ is sought among all d_head of them, those beyond the rank included; a gap of 0 gives 1.
     """
-    terms = np.zeros(len(sigma))
-    for k in range(len(sigma)):
-        others = [abs(sigma[k] - sigma[m]) for m in range(len(sigma)) if m != k]
-        if others:
-            gap = min(others)
-            terms[k] = 1.0 if gap <= 4 * EPS32 * sigma[0] else 4 * EPS32 * sigma[0] / gap
-    return terms
+    apart = np.abs(sigma[:, None] - sigma[None, :])
+    np.fill_diagonal(apart, np.inf)
+    least, gap = 4 * EPS32 * sigma[0], apart.min(axis=1)
+    return np.where(gap <= least, 1.0, least / np.where(gap > least, gap, 1.0))
 
 
 def gauge_norms(acts: Acts, svd: Decomposition, firing: tuple[int, int, int, int]) -> tuple[float, float]:

@@ -83,9 +83,7 @@ def attend(q: np.ndarray, k: np.ndarray, v: np.ndarray, scale: float) -> tuple[n
     pattern = np.zeros((n_tokens, n_tokens))
     z = np.zeros_like(v)
     for dest in range(n_tokens):
-        for src in range(dest + 1):
-            scores[dest, src] = q[dest] @ k[src] * scale
-        seen = scores[dest, : dest + 1]
+        scores[dest, : dest + 1] = seen = k[: dest + 1] @ q[dest] * scale
         weights = np.exp(seen - seen.max())
         pattern[dest, : dest + 1] = weights / weights.sum()
         z[dest] = pattern[dest, : dest + 1] @ v[: dest + 1]

@@ -62,11 +62,13 @@ def path_weights(scores: np.ndarray, j: int, panels: int = 64) -> np.ndarray:
     """M of section 14.1, its integral by a finer rule than the one that is held against it."""
     nodes, node_weights = np.polynomial.legendre.leggauss(16)
     edges = np.concatenate([[0.0], np.geomspace(2.0**-8, 1.0, panels)])
+    own = np.arange(len(scores)) == j
     total = np.zeros(len(scores))
     for low, high in pairwise(edges):
-        for node, weight in zip(nodes, node_weights, strict=True):
-            p = softmax((low + (node + 1) / 2 * (high - low)) * scores)
-            total += weight / 2 * (high - low) * p[j] * ((np.arange(len(scores)) == j) - p)
+        alpha = low + (nodes + 1) / 2 * (high - low)
+        power = np.exp(alpha[:, None] * (scores - scores.max()))
+        p = power / power.sum(axis=1, keepdims=True)  # [node key]
+        total += (high - low) / 2 * (node_weights * p[:, j]) @ (own - p)
     return total
 
 

@@ -104,25 +104,26 @@ def contributions(
     x_dest, x_src = with_one(acts["ln1_x"][layer, dest]), with_one(acts["ln1_x"][layer, src])
     token = dest if side == "dest" else src
     own, other, x_other = (U, V, x_src) if side == "dest" else (V, U, x_dest)
-    rank, root = range(svd.rank[layer, head]), np.sqrt(S)
+    rank, root, theta = range(svd.rank[layer, head]), np.sqrt(S), turns(S)
+    if method == "exact":
+        beta = {k: root[k] * (other[:, k] @ x_other) for k in rank}
+    else:
+        beta = {k: float(np.sign(x_dest @ U[:, k])) for k in rank}
     found = []
     for writer in writers(config, layer):
         if method != "exact" and writer.kind != "head":
             continue
         row = row_read(params, acts, writer, layer, token, method)
         alpha = {k: root[k] * (own[:, k] @ row) for k in rank}
-        if method == "exact":
-            beta = {k: root[k] * (other[:, k] @ x_other) for k in rank}
-        else:
-            beta = {k: float(np.sign(x_dest @ U[:, k])) for k in rank}
         terms = [alpha[k] * beta[k] for k in members]
-        bound = contribution_bound(S, members, alpha, beta, row, x_other if method == "exact" else None)
+        bound = contribution_bound(S, theta, members, alpha, beta, row, x_other if method == "exact" else None)
         found.append(Contribution(writer, float(sum(terms)), float(sum(abs(term) for term in terms)), bound))
     return found
 
 
 def contribution_bound(
     sigma: np.ndarray,
+    theta: np.ndarray,
     members: Sequence[int],
     alpha: Mapping[int, float],
     beta: Mapping[int, float],
@@ -132,11 +133,12 @@ def contribution_bound(
     """How far float32 may carry one writer's c_w = Σ_{k∈S} α_k β_k (section 4); a side's bound is its writers' largest.
 
     Args:
+        theta: of every k, see `turns`.
         alpha, beta: of every k within the rank.
         row: what the writer gives to read, [x_w, 0] or [y, 1]/s or [β, 1].
         x_other: x̃ of the other side, in `exact`; None where β is a sign.
     """
-    theta, eps = turns(sigma), float(np.finfo(np.float32).eps)
+    eps = float(np.finfo(np.float32).eps)
     all_alpha = math.sqrt(sum(each**2 for each in alpha.values()))
     all_beta = 0.0 if x_other is None else math.sqrt(sum(each**2 for each in beta.values()))
     read = 0.0 if x_other is None else float(np.linalg.norm(x_other))

@@ -95,12 +95,11 @@ def run_decomposition() -> None:
 
 
 def run_trace() -> None:
-    for chosen in (
-        {},
-        {"writers": "all", "roots": "logit"},
-        {"method": "paper", "processing": "raw"},
-        {"method": "all"},
-    ):
+    svdtrace.trace(model(), prompts(), settings(writers="all", roots="logit"))
+
+
+def run_methods() -> None:
+    for chosen in ({}, {"method": "paper", "processing": "raw"}, {"method": "all"}):
         svdtrace.trace(model(), prompts(), settings(**chosen))
 
 
@@ -171,8 +170,8 @@ def run_training() -> None:
 
 
 QUICK = (run_model, run_decomposition, run_trace)
-LONG = (run_public_functions, run_relative, run_on_a_mesh, run_bench, run_nulls, run_characterise, run_circuit)
-RUNS = (*QUICK, *LONG, run_interventions, run_training)
+LONG = (run_public_functions, run_methods, run_relative, run_on_a_mesh, run_bench, run_nulls, run_characterise)
+RUNS = (*QUICK, *LONG, run_circuit, run_interventions, run_training)
 
 
 @cache

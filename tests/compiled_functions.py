@@ -7,6 +7,7 @@ import pkgutil
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -69,7 +70,7 @@ class Recorder:
     def __init__(self, name: str, function: Any, programs: Programs) -> None:
         self.name, self.function, self.programs = name, function, programs
 
-    def __call__(self, *args: Any, **options: Any) -> Any:
+    def __call__(self, /, *args: Any, **options: Any) -> Any:
         leaves, tree = jax.tree.flatten((args, options))
         # Within another compiled function it is a part of that one's program; float64 runs on the CPU alone.
         if not jax.config.jax_enable_x64 and not any(isinstance(leaf, jax.core.Tracer) for leaf in leaves):
@@ -81,7 +82,7 @@ class Recorder:
         return getattr(self.function, name)
 
 
-def program(function: Any, *args: Any, **options: Any) -> Callable[[str], str]:
+def program(function: Any, /, *args: Any, **options: Any) -> Callable[[str], str]:
     """What a compiled function becomes on a platform, as text, for such arguments."""
     leaves, tree = jax.tree.flatten((args, options))
     is_array = [isinstance(leaf, jax.Array | np.ndarray | np.generic) for leaf in leaves]
@@ -117,7 +118,8 @@ def recording() -> Iterator[Programs]:
         def recorded(function: Any = None, **options: Any) -> Any:
             if function is None:
                 return lambda each: recorded(each, **options)
-            name = f"{function.__module__}.{function.__qualname__.split('.<locals>')[0]}"
+            own = function.func if isinstance(function, partial) else function
+            name = f"{own.__module__}.{own.__qualname__.split('.<locals>')[0]}"
             compiled = _jit(function, **options)
             return Recorder(name, compiled, programs) if _is_written_here(name) else compiled
 

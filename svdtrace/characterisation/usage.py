@@ -237,7 +237,9 @@ def observed_batches(
 def at_least(candidates: Candidates, config: TraceConfig) -> Candidates:
     """The candidates that fire; pattern and source are -1 for the others."""
     least = jnp.asarray(thresholds(config, candidates.pattern.shape[-2]), candidates.pattern.dtype)
-    fires = (candidates.score >= config.score_min) & (candidates.pattern >= least[:, None])
+    fires = (candidates.score >= config.score_min) & (
+        candidates.pattern >= jnp.broadcast_to(least[:, None], candidates.pattern.shape)
+    )
     return replace(
         candidates, src=jnp.where(fires, candidates.src, -1), pattern=jnp.where(fires, candidates.pattern, -1)
     )

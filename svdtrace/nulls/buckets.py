@@ -89,9 +89,9 @@ def _joined(parts: Sequence[Observed]) -> Observed:
         join = partial(_end_to_end, axis)
         return {name: jax.tree.map(join, *(getattr(each, name) for each in parts)) for name in names}
 
-    by_layer = along(1, "candidates", "sizes", "q", "k", "z", "scale", "read", "mlp_out")
+    by_layer = along(1, "candidates", "sizes", "q", "k", "z", "scale", "read", "written", "mlp_out")
     by_prompt = along(0, "embed", "pos", "first_q", "first_k", "final_read", "final_scale", "finite")
-    return Observed(**by_layer, **by_prompt, **along(2, "written"))
+    return Observed(**by_layer, **by_prompt)
 
 
 def _end_to_end(axis: int, *parts: jax.Array) -> jax.Array:

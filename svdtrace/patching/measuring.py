@@ -7,7 +7,7 @@ corruption took that a patch gives back: (patched − corrupt) / (clean − corr
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -71,7 +71,8 @@ def patch_prompts(
     """
     paired(clean, corrupt)
     model.params.require_unembedding()
-    slopes, roles = jax.jit(partial(_slopes, model)), _roles(clean)
+    # Compiled programs would tell tokenizers apart.
+    slopes, roles = partial(_slopes, replace(model, tokenizer=None, layout=None)), _roles(clean)
     parts = []
     for start in range(0, len(clean), BATCH):
         parts.append(_batch(model, clean[start : start + BATCH], corrupt[start : start + BATCH], slopes, roles))
@@ -136,6 +137,7 @@ def _batch(
     }
 
 
+@jax.jit
 def _slopes(
     model: gpt2jax.Model, tokens: Array, mask: Array, asked: Asked, moved: dict[str, Array]
 ) -> dict[str, Float[Array, "layer place prompt"]]:

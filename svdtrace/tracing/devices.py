@@ -18,6 +18,8 @@ def precision(config: TraceConfig) -> Iterator[None]:
     with ExitStack() as stack:
         if config.dtype == "float64":
             stack.enter_context(jax.enable_x64(True))
+            # Positions are 64-bit then and tokens are not, of which strict promotion would complain.
+            stack.enter_context(jax.numpy_dtype_promotion("standard"))
             stack.enter_context(jax.default_device(computing_device(config)))
         yield
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 import oracle
@@ -32,7 +31,7 @@ def example(usage):
 @pytest.fixture(scope="module")
 def computed(model, prompts, config, usage, example):
     """Filtering and signals in float64, and the model that they were computed with."""
-    with jax.numpy_dtype_promotion("standard"), precision(config):
+    with precision(config):
         prepared = prepare_cached(model[2], config)
         filtered = filtering_of(prepared, prompts, config, example)
         kinds = strongest_kinds(filtered.edges, prompts, model[1]["n_heads"])

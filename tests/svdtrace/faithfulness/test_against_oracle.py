@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -102,7 +101,7 @@ def case(request: pytest.FixtureRequest) -> Iterator[Case]:
     settings = {"threshold": 0.35, "writers": "all", "processing": request.param, "dtype": "float64"}
     config = TraceConfig(**settings)
     model = jax_model(params, shape)
-    with jax.numpy_dtype_promotion("standard"), precision(config):
+    with precision(config):
         # In float64 positions are 64-bit and tokens are not; float32's strict promotion is held by the command's tests.
         trace = svdtrace.trace(model, some_prompts(shape["d_vocab"]), config)
         source = given(trace.prompts, trace.firings, trace.edges)

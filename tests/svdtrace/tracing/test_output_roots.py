@@ -37,7 +37,7 @@ def model() -> gpt2jax.Model:
 
 @pytest.fixture(scope="module")
 def watched(model: gpt2jax.Model) -> tuple[Prepared, Batch, Any]:
-    with precision(SETTINGS), jax.numpy_dtype_promotion("standard"):
+    with precision(SETTINGS):
         prepared = prepare(model, SETTINGS)
         lengths = [len(prompt.tokens) for prompt in PROMPTS]
         (batch,) = planned_batches(PROMPTS, plan_for(lengths, 4, CONFIG.n_heads, "cpu"))
@@ -50,7 +50,7 @@ def test_probability_roots_are_the_oracles(model: gpt2jax.Model, watched: Any, t
     """Catches another token's parts, a rest that is not taken out, the wrong stop, and values that do not sum up."""
     prepared, batch, observed = watched
     wanted = parse_targets(targets, None, CONFIG)
-    with precision(SETTINGS), jax.numpy_dtype_promotion("standard"):
+    with precision(SETTINGS):
         found = probability_roots(
             prepared.model.params, observed, batch.last, prepared.score_scale, batch.answer, targets=wanted
         )
@@ -79,7 +79,7 @@ def test_probability_roots_are_the_oracles(model: gpt2jax.Model, watched: Any, t
 def test_a_direction_split_by_what_was_attended(model: gpt2jax.Model, watched: Any) -> None:
     """Catches a part of another token, and the cut taken over whole heads."""
     prepared, batch, observed = watched
-    with precision(SETTINGS), jax.numpy_dtype_promotion("standard"):
+    with precision(SETTINGS):
         asked = (batch.answer, batch.distractor, np.asarray(0.7))
         found = split_root_heads(prepared.model.params, observed, batch.last, prepared.score_scale, *asked)
         attended, effect, chosen = (np.asarray(each) for each in (found.attended, found.effect, found.chosen))

@@ -70,8 +70,7 @@ def test_memory_of_another_shape_is_left_alone(prepared: Prepared):
 def test_threads_find_what_one_finds(prepared: Prepared, monkeypatch: pytest.MonkeyPatch):
     """Catches layers out of order, and settings that a thread does not have."""
     config = replace(CONFIG, dtype="float64")
-    # In float64 positions are 64-bit and tokens are not, of which strict promotion complains.
-    with svdtrace.tracing.devices.precision(config), jax.numpy_dtype_promotion("standard"):
+    with svdtrace.tracing.devices.precision(config):
         exact = prepare(jax_model(*small_model(n_layers=4)), config)
         batch = batch_of(exact, 1)
         found = []

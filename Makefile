@@ -1,5 +1,5 @@
 # `make check` runs what continuous integration runs.
-.PHONY: check quick full format
+.PHONY: check quick full format site
 
 check:
 	bash .ci/run
@@ -16,3 +16,6 @@ full:
 format:
 	.venv/bin/ruff format .
 	.venv/bin/ruff check --fix .
+
+site:
+	.venv/bin/mkdocs build

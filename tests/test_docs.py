@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from docs.outside import on_page_markdown
+
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 
@@ -18,6 +20,14 @@ PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").g
 def test_every_link_leads_somewhere(page: Path) -> None:
     links = [link for link in re.findall(r"\]\(([^)#\s]+)", page.read_text("utf-8")) if "://" not in link]
     assert [link for link in links if not (page.parent / link).exists()] == []
+
+
+def test_the_site_gets_lists_apart_and_no_link_out_of_itself() -> None:
+    """Catches lists and tables that the site would run into the text before them, and links to what it does not hold."""
+    code = "```\nText\n- code\n```"
+    page = f"Text:\n1. one\n   more\n2. two\n| a |\n| - |\n[m.py](../m.py), [it](../gpt2jax/m.py)\n{code}"
+    wanted = "Text:\n\n1. one\n   more\n2. two\n| a |\n| - |\n`m.py`, it (`gpt2jax/m.py`)\n"
+    assert on_page_markdown(page) == wanted + code
 
 
 @pytest.mark.full

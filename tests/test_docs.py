@@ -23,7 +23,7 @@ def test_every_link_leads_somewhere(page: Path) -> None:
 
 
 def test_the_site_gets_lists_apart_and_no_link_out_of_itself() -> None:
-    """Catches lists and tables that the site would run into the text before them, and links to what it does not hold."""
+    """Catches lists and tables run into the text before them, and links to what the site does not hold."""
     code = "```\nText\n- code\n```"
     page = f"Text:\n1. one\n   more\n2. two\n| a |\n| - |\n[m.py](../m.py), [it](../gpt2jax/m.py)\n{code}"
     wanted = "Text:\n\n1. one\n   more\n2. two\n| a |\n| - |\n`m.py`, it (`gpt2jax/m.py`)\n"

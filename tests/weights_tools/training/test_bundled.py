@@ -11,11 +11,11 @@ import pytest
 import gpt2jax
 import svdtrace
 from svdtrace.prompts import language
-from weights_tools.evaluation import copying_accuracy, preference
-from weights_tools.packing import padded
-from weights_tools.recipe import Recipe
-from weights_tools.train_command import command_line
-from weights_tools.vocabulary import language_tokenizer
+from weights_tools.training.evaluation import copying_accuracy, preference
+from weights_tools.training.packing import padded
+from weights_tools.training.recipe import Recipe
+from weights_tools.training.running import command_line
+from weights_tools.training.vocabulary import language_tokenizer
 
 BUNDLED = Path(svdtrace.__file__).parent / "bundled"
 

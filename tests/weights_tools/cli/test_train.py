@@ -13,17 +13,17 @@ import svdtrace
 from svdtrace.truth.families import FAMILIES
 from svdtrace.truth.folder import read_truth
 from svdtrace.truth.planting import plant
-from weights_tools import train_command
 from weights_tools.cli import main
-from weights_tools.recipe import Recipe
+from weights_tools.training import running
+from weights_tools.training.recipe import Recipe
 
 TINY = "--steps 2 --rows 2 --n-layers 1 --n-heads 2 --d-model 8 --n-ctx 80 --warm-up 1".split()
 
 
 @pytest.mark.full
 def test_train_writes_a_model_with_its_card(tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(train_command, "_EVALUATED", 16)
-    monkeypatch.setattr(train_command, "_QUICK", 16)
+    monkeypatch.setattr(running, "_EVALUATED", 16)
+    monkeypatch.setattr(running, "_QUICK", 16)
     out = tmp_path / "a model"
     assert main(["train", "--out", str(out), "--seed", "3", *TINY]) == 0
     assert {each.name for each in out.iterdir()} == {"model.safetensors", "config.json", "tokenizer.json", "README.md"}
@@ -42,9 +42,7 @@ def test_train_writes_a_model_with_its_card(tmp_path, capsys, monkeypatch):
 
 
 def test_the_card_names_what_is_not_the_default():
-    assert (
-        train_command.command_line(Recipe(seed=4, n_layers=6)) == "weights-tools train --out DIR --seed 4 --n-layers 6"
-    )
+    assert running.command_line(Recipe(seed=4, n_layers=6)) == "weights-tools train --out DIR --seed 4 --n-layers 6"
 
 
 @pytest.mark.parametrize(

@@ -16,9 +16,9 @@ from jaxtyping import Array, Float
 import gpt2jax
 from gpt2jax import GPT2Config, Model, Params
 from svdtrace.prompts import language
-from weights_tools.packing import Rows, packed_rows
-from weights_tools.recipe import Recipe
-from weights_tools.vocabulary import language_tokenizer
+from weights_tools.training.packing import Rows, packed_rows
+from weights_tools.training.recipe import Recipe
+from weights_tools.training.vocabulary import language_tokenizer
 
 OnStep = Callable[[int, float, Model], None]
 

@@ -15,10 +15,10 @@ import gpt2jax
 from gpt2jax.errors import InputError, OutputError
 from svdtrace.prompts import language
 from svdtrace.surroundings.bars import Advance, bar
-from weights_tools.evaluation import Evaluation, copying_accuracy, evaluate, preference
-from weights_tools.model_card import Circumstances, model_card
-from weights_tools.recipe import Recipe
-from weights_tools.training import train
+from weights_tools.training.evaluation import Evaluation, copying_accuracy, evaluate, preference
+from weights_tools.training.model_card import Circumstances, model_card
+from weights_tools.training.recipe import Recipe
+from weights_tools.training.updates import train
 
 _LONGEST_PROMPT = 80  # more tokens than any prompt that a model is measured on
 _REPORTS = 20

@@ -12,7 +12,8 @@ from pathlib import Path
 from random import Random
 
 import gpt2jax
-from gpt2jax.errors import InputError, OutputError
+from gpt2jax.errors import InputError
+from gpt2jax.new_folder import check_new
 from svdtrace.prompts import language
 from svdtrace.surroundings.bars import Advance, bar
 from weights_tools.training.evaluation import Evaluation, copying_accuracy, evaluate, preference
@@ -36,8 +37,7 @@ def run(out: Path, recipe: Recipe) -> None:
     """
     if recipe.n_ctx < _LONGEST_PROMPT:
         raise InputError(f"n_ctx is {recipe.n_ctx}, but prompts have up to {_LONGEST_PROMPT} tokens; give that or more")
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise OutputError(f"{out}: exists and is not an empty folder; give a new one")
+    check_new(out)
     began = time.perf_counter()
     with bar("training", recipe.steps) as advance:
         model = train(recipe, _reporter(recipe, began, advance))

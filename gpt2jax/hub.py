@@ -74,6 +74,18 @@ def fetch(source: str, revision: str | None = None) -> Found:
     return Found(snapshot, source, revision, snapshot.name)
 
 
+def files_of(folder: Path) -> list[Path]:
+    """The files of a folder that are fetched of a model, config.json first.
+
+    Raises:
+        CheckpointError: a damaged index of shards.
+    """
+    names = [name for name in _ALLOWED if (folder / name).is_file()]
+    if INDEX_FILE in names and WEIGHTS_FILE not in names:
+        names += sorted(set(shard_names((folder / INDEX_FILE).read_bytes(), folder / INDEX_FILE).values()))
+    return [folder / name for name in names]
+
+
 def _id_and_revision(source: str, revision: str | None) -> tuple[str, str]:
     name, _, at = source.partition("@")
     if revision not in (None, at):

@@ -41,6 +41,32 @@ def test_train_writes_a_model_with_its_card(tmp_path, capsys, monkeypatch):
     assert said.err == ""
 
 
+@pytest.mark.full
+def test_an_interrupted_training_is_kept_and_goes_on(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(running, "_EVALUATED", 16)
+    monkeypatch.setattr(running, "_QUICK", 16)
+    out, other = tmp_path / "model", tmp_path / "other"
+    original = running.preference
+    calls: list[int] = []
+
+    def interrupting(*arguments):
+        calls.append(1)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return original(*arguments)
+
+    monkeypatch.setattr(running, "preference", interrupting)
+    assert main(["train", "--out", str(out), *TINY]) == 130
+    said = capsys.readouterr()
+    assert f"{out}.unfinished.safetensors is kept, and the same command goes on from it" in said.err
+    assert not out.exists()
+    assert main(["train", "--out", str(out), *TINY]) == 0
+    assert "goes on after step 1" in capsys.readouterr().out
+    assert [each.name for each in tmp_path.iterdir()] == ["model"]
+    assert main(["train", "--out", str(other), *TINY]) == 0
+    assert (out / "model.safetensors").read_bytes() == (other / "model.safetensors").read_bytes()
+
+
 def test_the_card_names_what_is_not_the_default():
     assert running.command_line(Recipe(seed=4, n_layers=6)) == "weights-tools train --out DIR --seed 4 --n-layers 6"
 

@@ -20,7 +20,7 @@ from svdtrace.surroundings.telling import tell, warnings_as_notes
 
 PROGRAM = "weights-tools"
 DONE, WANTING = 0, 1
-COMMANDS = ("train", "plant")
+COMMANDS = ("download", "inspect", "convert", "verify", "fingerprint", "train", "plant")
 """Every command; the module of that name here holds its options, `Options`, and its function, `run`."""
 
 

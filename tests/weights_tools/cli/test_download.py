@@ -171,6 +171,7 @@ def test_offline_what_is_in_the_cache_is_checked_and_copied(hub: Hub, fetched, t
     assert len(hub.requests) == before
 
 
+@pytest.mark.full
 def test_a_private_model_with_its_token(hub: Hub, tmp_path):
     commands = [["owner/private", "--out", str(tmp_path / "private")]]
     assert run_commands(tmp_path, *commands, HF_ENDPOINT=hub.endpoint, HF_TOKEN=TOKEN)[0][0] == 0

@@ -7,7 +7,7 @@ them. On CPU JAX takes the finished arrays over without a copy, which it does fo
 from __future__ import annotations
 
 import math
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,7 @@ from gpt2jax.errors import CheckpointError
 from gpt2jax.finite import count_not_finite
 from gpt2jax.layout import FileLayout, TensorLayout
 from gpt2jax.params import Blocks, LayerNorm, Params
-from gpt2jax.stored_names import recognise
+from gpt2jax.stored_names import Recognised, recognise
 from gpt2jax.tensor_file import StoredTensor, read_tensor
 from gpt2jax.weight_files import WeightFiles, find_weight_files
 
@@ -42,6 +42,19 @@ class Checkpoint:
     params: Params
     files: tuple[FileLayout, ...]
     index: bytes | None
+    notes: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Contents:
+    """What files hold of a model, before any of it is read: the rows of the table of names, and for each of their
+    names the tensor.
+    """
+
+    weights: WeightFiles
+    recognised: Recognised
+    entries: tuple[Entry, ...]
+    tensors: dict[str, StoredTensor]
     notes: tuple[str, ...]
 
 
@@ -68,6 +81,22 @@ def read_checkpoint(
         CheckpointError: weights that are missing, damaged, not finite, or do not fit the configuration.
         InputError: an unknown part.
     """
+    held = find_contents(folder, config, tied=tied, headless=headless, parts=parts)
+    values = _read(held.entries, config, held.tensors, tied, held.weights.where)
+    found = held.recognised.found
+    located = {found[name].name: name for name, _, _ in tensor_names(config, TABLE) if name in found}
+    return Checkpoint(params_from(values), _layout(held.weights, located), held.weights.index, held.notes)
+
+
+def find_contents(
+    folder: Path,
+    config: GPT2Config,
+    *,
+    tied: bool = True,
+    headless: bool = False,
+    parts: str | Collection[str] | None = None,
+) -> Contents:
+    """What a folder's files hold of a model; arguments and errors are those of `read_checkpoint`."""
     entries = entries_for(parts)
     weights = find_weight_files(folder)
     recognised = recognise(weights.tensors(), tied=tied, where=weights.where)
@@ -79,11 +108,7 @@ def read_checkpoint(
             entries = entries_for(("embed", "heads", "mlp"))
             notes += ("there is no LM head and the embeddings are untied: it gives no logits",)
     tensors = needed_tensors(recognised, config, entries, weights.where)
-    values = _read(entries, config, tensors, tied, weights.where)
-    located = {
-        recognised.found[name].name: name for name, _, _ in tensor_names(config, TABLE) if name in recognised.found
-    }
-    return Checkpoint(params_from(values), _layout(weights, located), weights.index, notes)
+    return Contents(weights, recognised, tuple(entries), tensors, notes)
 
 
 def _read(
@@ -100,13 +125,24 @@ def _read(
         arrays = _read_entry(entry, config, tensors, buffer, not_finite)
         embedding = arrays.get("W_E", embedding)
         values |= {name: jax.device_put(array) for name, array in arrays.items()}
-    if not_finite:
-        more = f" and {len(not_finite) - _MOST_NAMED} tensors more" if len(not_finite) > _MOST_NAMED else ""
-        held = f"{', '.join(not_finite[:_MOST_NAMED])}{more}"
+    refuse_not_finite(where, not_finite)
+    return values
+
+
+def refuse_not_finite(where: Path, found: Sequence[str]) -> None:
+    """Raise CheckpointError if tensors, a phrase of `not_finite_phrase` each, hold values that are not finite."""
+    if found:
+        more = f" and {len(found) - _MOST_NAMED} tensors more" if len(found) > _MOST_NAMED else ""
+        held = f"{', '.join(found[:_MOST_NAMED])}{more}"
         raise CheckpointError(
             f"{where}: {held}; fetch the weights again, or take a checkpoint from before they diverged"
         )
-    return values
+
+
+def not_finite_phrase(name: str, count: int) -> str:
+    """What to say of a tensor with so many values that are not finite."""
+    values = "1 value that is" if count == 1 else f"{count:,} values that are"
+    return f"{name} holds {values} not finite (NaN or infinite)"
 
 
 def params_from(values: dict[str, Array]) -> Params:
@@ -145,8 +181,7 @@ def _read_entry(
             target[...] = view
             bad += count_not_finite(target)
         if bad:
-            values = "1 value that is" if bad == 1 else f"{bad:,} values that are"
-            not_finite.append(f"{tensors[name].name} holds {values} not finite (NaN or infinite)")
+            not_finite.append(not_finite_phrase(tensors[name].name, bad))
     return arrays
 
 

@@ -48,16 +48,49 @@ def find_model(source: str | Path, revision: str | None = None) -> Found:
             raise SourceError(f"{source}: is a folder, which has no revision {revision!r}; leave the revision out")
         return Found(folder)
     if isinstance(source, str) and "@" in source:
-        name, _, at = source.partition("@")
-        if revision not in (None, at):
-            raise SourceError(f"{source}: names the revision {at!r}, and {revision!r} is asked for; give one of them")
-        return find_model(name, at)
+        return find_model(*_id_and_revision(source, revision))
     if isinstance(source, Path) or not _HUB_ID.fullmatch(source):
         raise SourceError(f"{source}: no such folder, and no hub id (NAME or OWNER/NAME) either; give one of the two")
+    return fetch(source, revision)
+
+
+def fetch(source: str, revision: str | None = None) -> Found:
+    """A model of the hub, whatever folders there are: its snapshot in huggingface_hub's cache.
+
+    Args:
+        source: a hub id, to which a revision may be added.
+        revision: branch, tag or commit.
+
+    Raises:
+        SourceError, CheckpointError: see `find_model`.
+    """
+    if "@" in source:
+        source, revision = _id_and_revision(source, revision)
+    if not _HUB_ID.fullmatch(source):
+        raise SourceError(f"{source}: no hub id; give NAME or OWNER/NAME, as openai-community/gpt2")
     if revision is not None and not revision.strip():
         raise SourceError(f"{source}: its revision is empty; name a branch, tag or commit, or leave it out")
     snapshot = _snapshot(source, revision)
     return Found(snapshot, source, revision, snapshot.name)
+
+
+def files_of(folder: Path) -> list[Path]:
+    """The files of a folder that are fetched of a model, config.json first.
+
+    Raises:
+        CheckpointError: a damaged index of shards.
+    """
+    names = [name for name in _ALLOWED if (folder / name).is_file()]
+    if INDEX_FILE in names and WEIGHTS_FILE not in names:
+        names += sorted(set(shard_names((folder / INDEX_FILE).read_bytes(), folder / INDEX_FILE).values()))
+    return [folder / name for name in names]
+
+
+def _id_and_revision(source: str, revision: str | None) -> tuple[str, str]:
+    name, _, at = source.partition("@")
+    if revision not in (None, at):
+        raise SourceError(f"{source}: names the revision {at!r}, and {revision!r} is asked for; give one of them")
+    return name, at
 
 
 def _local_folder(source: str | Path) -> Path | None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
-import uuid
 from collections.abc import Collection
 from pathlib import Path
 from typing import Any
@@ -11,11 +9,12 @@ from typing import Any
 from gpt2jax.checkpoint import read_checkpoint
 from gpt2jax.checkpoint_write import write_checkpoint
 from gpt2jax.config import GPT2Config, is_tied, lacks_lm_head
-from gpt2jax.errors import ConfigError, OutputError, ProcessingError
+from gpt2jax.errors import ConfigError, ProcessingError
 from gpt2jax.fold import fold
 from gpt2jax.hub import find_model
 from gpt2jax.json_file import parse_json, read_bytes
 from gpt2jax.layout import CONFIG_FILE, Layout, Origin
+from gpt2jax.new_folder import new_folder
 from gpt2jax.params import Model
 from gpt2jax.tokenizer import Tokenizer
 from gpt2jax.weight_files import ADAPTER_ALONE, ADAPTER_CONFIG
@@ -103,18 +102,7 @@ def save(model: Model, folder: str | Path) -> None:
     if model.processing != "raw":
         reason = f"{folder}: the model is {model.processing}, but a checkpoint holds raw weights"
         raise ProcessingError(f"{reason}; save the model that was loaded with processing='raw'")
-    folder = Path(folder).expanduser()
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise OutputError(f"{folder}: exists and is not an empty folder; give a new one")
-    aside = folder.with_name(f".{folder.name}.{uuid.uuid4().hex[:8]}.tmp")
-    try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        aside.mkdir()
+    with new_folder(folder) as aside:
         write_checkpoint(model, aside)
         if model.tokenizer is not None:
             model.tokenizer.save(aside)
-        aside.replace(folder)
-    except OSError as failure:
-        raise OutputError(f"{folder}: cannot be written ({failure.strerror}); give another folder") from failure
-    finally:
-        shutil.rmtree(aside, ignore_errors=True)

@@ -48,11 +48,13 @@ class Recognised:
     Attributes:
         found: by the table's name, or by their own without wrappers and prefix where the table has none such.
         doubled: names of the table that two tensors bear.
+        heads: tensors of other heads, by their own names; they are in no other list, and causal masks in none.
         notes: what was left out or stripped, a sentence each.
     """
 
     found: dict[str, StoredTensor]
     doubled: tuple[str, ...]
+    heads: dict[str, StoredTensor]
     notes: tuple[str, ...]
 
 
@@ -69,11 +71,11 @@ def recognise(stored: dict[str, StoredTensor], *, tied: bool, where: str | Path)
     """
     prefix = _common_prefix(stored, where)
     named: list[tuple[str, StoredTensor]] = []
-    others: list[str] = []
+    others: dict[str, StoredTensor] = {}
     for own, tensor in stored.items():
         name = _canonical(own, prefix)
         if name.split(".")[0] in OTHER_HEADS:
-            others.append(own)
+            others[own] = tensor
         elif not _IGNORED.fullmatch(name):
             named.append((name, tensor))
     found = dict(named)
@@ -82,9 +84,9 @@ def recognise(stored: dict[str, StoredTensor], *, tied: bool, where: str | Path)
         found[TOKEN_EMBEDDING.name] = found.pop(UNEMBEDDING.name)
     notes = [f"the tensors' names bear {stripped}, which is stripped"] if stripped else []
     if others:
-        notes.append(f"{_named(others)} of another head: left out")
+        notes.append(f"{_named(list(others))} of another head: left out")
     doubled = [name for name, count in Counter(name for name, _ in named).items() if count > 1]
-    return Recognised(found, tuple(doubled), tuple(notes))
+    return Recognised(found, tuple(doubled), others, tuple(notes))
 
 
 def body_prefix(stored: Mapping[str, str]) -> str:

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import jax.numpy as jnp
@@ -23,6 +23,22 @@ DTYPES: dict[str, np.dtype] = {
     "F16": np.dtype("<f2"),
     "BF16": np.dtype(jnp.bfloat16),
 }
+"""What weights may be, by safetensors' names."""
+STORED: dict[str, np.dtype] = DTYPES | {
+    "F64": np.dtype("<f8"),
+    "F8_E4M3": np.dtype(jnp.float8_e4m3fn),
+    "F8_E5M2": np.dtype(jnp.float8_e5m2),
+    "I64": np.dtype("<i8"),
+    "I32": np.dtype("<i4"),
+    "I16": np.dtype("<i2"),
+    "I8": np.dtype(np.int8),
+    "U64": np.dtype("<u8"),
+    "U32": np.dtype("<u4"),
+    "U16": np.dtype("<u2"),
+    "U8": np.dtype(np.uint8),
+    "BOOL": np.dtype(np.bool_),
+}
+"""What a file may hold beside: masks, counters, quantised weights."""
 _ALIGNMENT = 8
 
 
@@ -38,8 +54,38 @@ class StoredTensor:
 
     @property
     def n_bytes(self) -> int:
-        """The length of its data, for a dtype that `DTYPES` has."""
-        return math.prod(self.shape) * DTYPES[self.dtype].itemsize
+        """The length of its data.
+
+        Raises:
+            CheckpointError: its dtype has no such length here.
+        """
+        return math.prod(self.shape) * self.numpy_dtype.itemsize
+
+    @property
+    def numpy_dtype(self) -> np.dtype:
+        """Its dtype in NumPy's terms.
+
+        Raises:
+            CheckpointError: NumPy has none such.
+        """
+        if self.dtype not in STORED:
+            known = ", ".join(STORED)
+            raise CheckpointError(
+                f"{self.path}: {self.name} is of dtype {self.dtype}, expected {known}; convert it where it was made"
+            )
+        return STORED[self.dtype]
+
+    def chunks(self, n_values: int = 1 << 23) -> Iterator[StoredTensor]:
+        """The tensor in parts along its first axis: as many whole rows as `n_values` values make, at least one."""
+        n_rows = self.shape[0] if self.shape else 0
+        of_row = math.prod(self.shape[1:])
+        if not n_rows * of_row:
+            yield self
+            return
+        at_once = max(1, n_values // of_row)
+        for first in range(0, n_rows, at_once):
+            shape = (min(at_once, n_rows - first), *self.shape[1:])
+            yield replace(self, shape=shape, start=self.start + first * of_row * self.numpy_dtype.itemsize)
 
 
 @dataclass(frozen=True)
@@ -82,17 +128,17 @@ def open_tensor_file(path: Path) -> TensorFile:
     )
 
 
-def read_tensor(tensor: StoredTensor, buffer: np.ndarray) -> np.ndarray:
-    """Read one tensor as stored, into memory that is given and may be used again afterwards.
+def read_tensor(tensor: StoredTensor, buffer: np.ndarray | None = None) -> np.ndarray:
+    """Read one tensor as stored.
 
     Args:
         tensor: what to read.
-        buffer: uint8, at least `tensor.n_bytes` long.
+        buffer: uint8, at least `tensor.n_bytes` long; it may be used again afterwards. Without one it is new memory.
 
     Raises:
         CheckpointError: the file ends early or cannot be read.
     """
-    target = buffer[: tensor.n_bytes]
+    target = np.empty(tensor.n_bytes, np.uint8) if buffer is None else buffer[: tensor.n_bytes]
     try:
         with tensor.path.open("rb", buffering=0) as file:
             file.seek(tensor.start)
@@ -105,7 +151,7 @@ def read_tensor(tensor: StoredTensor, buffer: np.ndarray) -> np.ndarray:
                 done += got
     except OSError as failure:
         raise CheckpointError(f"{tensor.path}: cannot be read ({failure.strerror}); check the disk") from failure
-    return target.view(DTYPES[tensor.dtype]).reshape(tensor.shape)
+    return target.view(tensor.numpy_dtype).reshape(tensor.shape)
 
 
 def write_tensor_file(

@@ -106,6 +106,12 @@ def test_weights_tools_takes_only_sentences_what_plants_and_the_front_of_a_comma
         assert all(any(within(each, room) for room in allowed) for each in taken), (name, taken)
 
 
+def test_what_weights_tools_does_knows_no_command_and_not_each_other():
+    inside = {name: {each for each in those if within(each, "weights_tools")} for name, those in all_imports().items()}
+    for name in (each for each in inside if within(each, "weights_tools") and room(each) != "cli"):
+        assert {room(each) for each in inside[name]} <= {room(name)}, name
+
+
 def test_what_lies_around_a_process_imports_no_more_of_svdtrace_than_errors():
     for name, path in modules("svdtrace/surroundings"):
         taken = {each for each in imports(path) if within(each, "svdtrace") or within(each, "gpt2jax")}

@@ -1,1 +1,4 @@
-"""What happens to checkpoint files: trained here, so far. The command is `weights-tools`."""
+"""What happens to checkpoints: fetched, looked into, converted, compared, named, trained, planted.
+
+The command is `weights-tools`; `cli` has one module a command, `training` and `checkpoints` what they do.
+"""

@@ -30,7 +30,7 @@ class Options:
     What interventions cost, on the bundled model: `svdtrace bench --interventions`
     """
 
-    model: str | None = None
+    model: Annotated[str | None, tyro.conf.arg(metavar="MODEL", help_behavior_hint="")] = None
     """Hugging Face GPT-2 folder, hub id, or "bundled"; by default random weights of GPT-2 small's shape."""
     revision: Annotated[str | None, tyro.conf.arg(metavar="REVISION", help_behavior_hint="")] = None
     """Branch, tag or commit of a hub id; MODEL@REVISION means the same."""

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import reduce
 from importlib import import_module
+from inspect import cleandoc
 from operator import or_
 from typing import Annotated, Any
 
 import tyro
 
+from svdtrace.cli.method_page import reference
 from svdtrace.cli.options import PROGRAM
 from svdtrace.config import TraceConfig
 from svdtrace.surroundings.objections import understood
@@ -43,6 +45,8 @@ Start with `svdtrace demo`. Help on a command, with examples: `svdtrace trace --
 
 Decompositions (57 MB for GPT-2 small, 984 MB for XL) and compiled programs are kept in ~/.cache/svdtrace, at most 4 GB
 of each; SVDTRACE_CACHE names another place (empty: none), SVDTRACE_CACHE_GB another bound.
+
+Completion of commands and options by the tab key, in bash: eval "$(svdtrace --tyro-print-completion bash)"
 """
 
 
@@ -69,7 +73,8 @@ def _union(arguments: Sequence[str]) -> Any:
         configured = getattr(options, "configured", None)
         default = configured(settings) if settings is not None and configured is not None else tyro.MISSING_NONPROP
         # The list of commands has a line for each; a command's own help has its examples too.
-        description = None if arguments[:1] == [name] else options.__doc__.split("\n", 1)[0]
+        told = f"{cleandoc(options.__doc__)}\n\n{reference(name)}".rstrip()
+        description = told if arguments[:1] == [name] else told.split("\n", 1)[0]
         choices.append(Annotated[options, tyro.conf.subcommand(name, default=default, description=description)])
     return reduce(or_, choices)
 

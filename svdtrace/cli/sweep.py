@@ -25,9 +25,9 @@ class Together:
     """Sweep together with the other processes of this TPU pod, SLURM, Kubernetes or Open MPI job."""
     coordinator: Annotated[str | None, tyro.conf.arg(metavar="HOST:PORT", help_behavior_hint="")] = None
     """Where the first process is met, if nothing tells; then give the next two as well."""
-    processes: Annotated[int | None, tyro.conf.arg(help_behavior_hint="")] = None
+    processes: Annotated[int | None, tyro.conf.arg(metavar="N", help_behavior_hint="")] = None
     """How many processes there are."""
-    process: Annotated[int | None, tyro.conf.arg(help_behavior_hint="")] = None
+    process: Annotated[int | None, tyro.conf.arg(metavar="N", help_behavior_hint="")] = None
     """Which of them this is, from 0."""
 
 

@@ -16,7 +16,8 @@ from urllib.parse import unquote, urlparse
 class Hub:
     """Models by id, each with its files by revision name; private ones are there for `token` alone.
 
-    `requests` holds every request that was answered, `METHOD path`.
+    `requests` holds every request that was answered, `METHOD path`, and `ranges` what `Range` asked for. `breaks` says
+    of a model's file how often its body ends half-way; `damaged` files are sent with one byte wrong, as often as said.
     """
 
     models: dict[str, dict[str, dict[str, bytes]]]
@@ -24,7 +25,10 @@ class Hub:
     broken: frozenset[str] = frozenset()
     private: frozenset[str] = frozenset()
     token: str = ""
+    breaks: dict[str, int] = field(default_factory=dict)
+    damaged: dict[str, int] = field(default_factory=dict)
     requests: list[str] = field(default_factory=list)
+    ranges: list[str] = field(default_factory=list)
     endpoint: str = ""
 
     def commit(self, model: str, revision: str) -> str | None:
@@ -64,14 +68,29 @@ class Hub:
             return 200, {}, json.dumps(info | {"siblings": [{"rfilename": file} for file in files]}).encode()
         if action == "tree":
             entries = [
-                {"type": "file", "path": file, "size": len(content), "oid": hashlib.sha1(content).hexdigest()}
+                {"type": "file", "path": file, "size": len(content), "oid": git_hash(content)}
                 for file, content in files.items()
             ]
             return 200, {}, json.dumps(entries).encode()
         if action == "resolve" and name in files:
-            etag = hashlib.sha1(files[name]).hexdigest()
-            return 200, {"X-Repo-Commit": commit, "ETag": f'"{etag}"'}, files[name]
+            content = files[name]
+            large = {"X-Linked-Etag": f'"{hashlib.sha256(content).hexdigest()}"', "X-Linked-Size": str(len(content))}
+            linked = large if name.endswith(".safetensors") else {}
+            return 200, {"X-Repo-Commit": commit, "ETag": f'"{git_hash(content)}"'} | linked, content
         return 404, {"X-Error-Code": "EntryNotFound", "X-Repo-Commit": commit}, b"Entry not found."
+
+
+def git_hash(content: bytes) -> str:
+    """The name that git gives to a file's content."""
+    return hashlib.sha1(b"blob %d\0" % len(content) + content).hexdigest()
+
+
+def taken(left: dict[str, int], path: str) -> bool:
+    """Whether one of what is left to be done to files concerns this path; it is then done once less."""
+    name = next((each for each, times in left.items() if times and path.endswith(each)), None)
+    if name is not None:
+        left[name] -= 1
+    return name is not None
 
 
 @contextmanager
@@ -85,13 +104,26 @@ def serve(hub: Hub) -> Iterator[Hub]:
             path = urlparse(self.path).path
             hub.requests.append(f"{self.command} {path}")
             status, headers, body = hub.answer(path, self.headers.get("Authorization"))
+            wanted = self.headers.get("Range")
+            if status == 200 and wanted is not None and self.command != "HEAD":
+                hub.ranges.append(wanted)
+                first = int(wanted.removeprefix("bytes=").partition("-")[0])
+                status, body = 206, body[first:]
+                headers = headers | {"Content-Range": f"bytes {first}-{first + len(body) - 1}/{first + len(body)}"}
             self.send_response(status)
             for name, value in ({"Content-Type": "application/json"} | headers).items():
                 self.send_header(name, value)
             self.send_header("Content-Length", str(len(body)))
             self.end_headers()
-            if self.command != "HEAD":
-                self.wfile.write(body)
+            if self.command == "HEAD":
+                return
+            if taken(hub.damaged, path):
+                body = body[:-1] + bytes([body[-1] ^ 1])
+            if taken(hub.breaks, path):
+                self.wfile.write(body[: len(body) // 2])
+                self.close_connection = True
+                return
+            self.wfile.write(body)
 
         do_HEAD = do_GET
 

@@ -15,7 +15,7 @@ from gpt2jax.errors import TokenizerError
 from svdtrace.prompts import language
 from svdtrace.prompts.language import clauses
 from svdtrace.prompts.language.words import is_held_out
-from weights_tools.vocabulary import build_tokenizer, language_tokenizer
+from weights_tools.training.vocabulary import build_tokenizer, language_tokenizer
 
 N = 300
 

@@ -37,8 +37,8 @@ from svdtrace.tracing.attribute import Blocks
 from svdtrace.tracing.batching import batches
 from svdtrace.tracing.pipeline import watch
 from svdtrace.tracing.prepare import prepare
-from weights_tools.recipe import Recipe
-from weights_tools.training import train
+from weights_tools.training.recipe import Recipe
+from weights_tools.training.updates import train
 
 PLATFORMS = ("tpu", "cuda")
 # What a platform's own compiler or libraries provide; anything else would need code of ours, or the host.

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 from gpt2jax import Model
 from svdtrace.prompts.language import NAMES, OBJECTS, PLACES, combinations
-from weights_tools.evaluation import Evaluation, Preference
-from weights_tools.recipe import Recipe
+from weights_tools.training.evaluation import Evaluation, Preference
+from weights_tools.training.recipe import Recipe
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from gpt2jax import GPT2Config, Tokenizer
 from svdtrace.prompts import language
-from weights_tools.vocabulary import language_tokenizer, learn_merges
+from weights_tools.training.vocabulary import language_tokenizer, learn_merges
 
 TOKENIZER = language_tokenizer()
 

@@ -14,7 +14,7 @@ from jaxtyping import Float
 import gpt2jax
 from gpt2jax import Model
 from svdtrace.prompts import language
-from weights_tools.packing import padded
+from weights_tools.training.packing import padded
 
 _SEED = 1_000_003  # apart from the small seeds that people give to prompts
 _AT_ONCE = 256

@@ -13,10 +13,10 @@ import pytest
 import gpt2jax
 from gpt2jax.errors import InputError
 from svdtrace.prompts import language
-from weights_tools.packing import Rows, packed_rows, padded
-from weights_tools.recipe import Recipe
-from weights_tools.training import next_token_loss, start, train
-from weights_tools.vocabulary import language_tokenizer
+from weights_tools.training.packing import Rows, packed_rows, padded
+from weights_tools.training.recipe import Recipe
+from weights_tools.training.updates import next_token_loss, start, train
+from weights_tools.training.vocabulary import language_tokenizer
 
 TINY = Recipe(steps=5, rows=4, n_layers=1, n_heads=2, d_model=8, n_ctx=32, warm_up=1, learning_rate=1e-2)
 TOKENIZER = language_tokenizer()

@@ -13,17 +13,17 @@ import svdtrace
 from svdtrace.truth.families import FAMILIES
 from svdtrace.truth.folder import read_truth
 from svdtrace.truth.planting import plant
-from weights_tools import train_command
 from weights_tools.cli import main
-from weights_tools.recipe import Recipe
+from weights_tools.training import running
+from weights_tools.training.recipe import Recipe
 
 TINY = "--steps 2 --rows 2 --n-layers 1 --n-heads 2 --d-model 8 --n-ctx 80 --warm-up 1".split()
 
 
 @pytest.mark.full
 def test_train_writes_a_model_with_its_card(tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(train_command, "_EVALUATED", 16)
-    monkeypatch.setattr(train_command, "_QUICK", 16)
+    monkeypatch.setattr(running, "_EVALUATED", 16)
+    monkeypatch.setattr(running, "_QUICK", 16)
     out = tmp_path / "a model"
     assert main(["train", "--out", str(out), "--seed", "3", *TINY]) == 0
     assert {each.name for each in out.iterdir()} == {"model.safetensors", "config.json", "tokenizer.json", "README.md"}
@@ -41,10 +41,34 @@ def test_train_writes_a_model_with_its_card(tmp_path, capsys, monkeypatch):
     assert said.err == ""
 
 
+@pytest.mark.full
+def test_an_interrupted_training_is_kept_and_goes_on(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(running, "_EVALUATED", 16)
+    monkeypatch.setattr(running, "_QUICK", 16)
+    out, other = tmp_path / "model", tmp_path / "other"
+    original = running.preference
+    calls: list[int] = []
+
+    def interrupting(*arguments):
+        calls.append(1)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return original(*arguments)
+
+    monkeypatch.setattr(running, "preference", interrupting)
+    assert main(["train", "--out", str(out), *TINY]) == 130
+    said = capsys.readouterr()
+    assert f"{out}.unfinished.safetensors is kept, and the same command goes on from it" in said.err
+    assert not out.exists()
+    assert main(["train", "--out", str(out), *TINY]) == 0
+    assert "goes on after step 1" in capsys.readouterr().out
+    assert [each.name for each in tmp_path.iterdir()] == ["model"]
+    assert main(["train", "--out", str(other), *TINY]) == 0
+    assert (out / "model.safetensors").read_bytes() == (other / "model.safetensors").read_bytes()
+
+
 def test_the_card_names_what_is_not_the_default():
-    assert (
-        train_command.command_line(Recipe(seed=4, n_layers=6)) == "weights-tools train --out DIR --seed 4 --n-layers 6"
-    )
+    assert running.command_line(Recipe(seed=4, n_layers=6)) == "weights-tools train --out DIR --seed 4 --n-layers 6"
 
 
 @pytest.mark.parametrize(

@@ -11,11 +11,12 @@ import pytest
 import gpt2jax
 import svdtrace
 from svdtrace.prompts import language
-from weights_tools.evaluation import copying_accuracy, preference
-from weights_tools.packing import padded
-from weights_tools.recipe import Recipe
-from weights_tools.train_command import command_line
-from weights_tools.vocabulary import language_tokenizer
+from weights_tools.training.evaluation import copying_accuracy, evaluate, preference
+from weights_tools.training.model_card import Circumstances, model_card
+from weights_tools.training.packing import padded
+from weights_tools.training.recipe import Recipe
+from weights_tools.training.running import command_line, shares
+from weights_tools.training.vocabulary import language_tokenizer
 
 BUNDLED = Path(svdtrace.__file__).parent / "bundled"
 
@@ -79,3 +80,13 @@ def test_its_card_says_how_it_was_made_and_how_good_it_is():
     card = (BUNDLED / "README.md").read_text(encoding="utf-8")
     assert f"\n{command_line(Recipe())}\n" in card
     assert re.search(r"held-out pairs of names \| (100\.00|99\.[5-9]\d)% ", card)
+
+
+@pytest.mark.full
+def test_its_card_is_what_is_measured_today():
+    """All of it but how long training took, and where."""
+    model, card = gpt2jax.load(BUNDLED), (BUNDLED / "README.md").read_text(encoding="utf-8")
+    taken = re.search(r"It took (\d+) minutes, evaluation included, on a machine of\n(\d+) CPU cores", card)
+    assert taken is not None
+    told = Circumstances(command_line(Recipe()), 60.0 * int(taken[1]), int(taken[2]), shares(model.tokenizer))
+    assert model_card(model, Recipe(), evaluate(model, 1024), told) == card

@@ -7,18 +7,20 @@ import shlex
 import time
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from random import Random
 
 import gpt2jax
-from gpt2jax.errors import InputError, OutputError
+from gpt2jax.errors import InputError
+from gpt2jax.new_folder import check_new
 from svdtrace.prompts import language
 from svdtrace.surroundings.bars import Advance, bar
-from weights_tools.evaluation import Evaluation, copying_accuracy, evaluate, preference
-from weights_tools.model_card import Circumstances, model_card
-from weights_tools.recipe import Recipe
-from weights_tools.training import train
+from weights_tools.training.evaluation import Evaluation, copying_accuracy, evaluate, preference
+from weights_tools.training.kept import Kept, keep, place_of, read_kept
+from weights_tools.training.model_card import Circumstances, model_card
+from weights_tools.training.recipe import Recipe
+from weights_tools.training.updates import train
 
 _LONGEST_PROMPT = 80  # more tokens than any prompt that a model is measured on
 _REPORTS = 20
@@ -30,22 +32,33 @@ _SAMPLED_TEXTS = 4096
 def run(out: Path, recipe: Recipe) -> None:
     """Train a model and write it with its card; prints how it goes.
 
+    Now and then the state of training is kept beside the folder; the same command goes on from there.
+
     Raises:
         OutputError: the folder is not empty or cannot be written.
-        InputError: the model would be too short to be measured.
+        InputError: the model would be too short to be measured, or training of another recipe is kept there.
     """
     if recipe.n_ctx < _LONGEST_PROMPT:
         raise InputError(f"n_ctx is {recipe.n_ctx}, but prompts have up to {_LONGEST_PROMPT} tokens; give that or more")
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise OutputError(f"{out}: exists and is not an empty folder; give a new one")
+    check_new(out)
+    place = place_of(out)
+    kept = read_kept(place, recipe)
     began = time.perf_counter()
+    if kept is not None:
+        print(f"{place}: goes on after step {kept.step}, {kept.seconds / 60:.1f} minutes", flush=True)
+        began -= kept.seconds
+
+    def keep_it(kept: Kept) -> None:
+        keep(place, recipe, replace(kept, seconds=time.perf_counter() - began))
+
     with bar("training", recipe.steps) as advance:
-        model = train(recipe, _reporter(recipe, began, advance))
+        model = train(recipe, _reporter(recipe, began, advance), kept=kept, keep=keep_it, every=_every(recipe))
     evaluation = evaluate(model, _EVALUATED)
     seconds = time.perf_counter() - began
-    gpt2jax.save(model, out)
     told = Circumstances(command_line(recipe), seconds, os.cpu_count() or 1, shares(model.tokenizer))
+    gpt2jax.save(model, out)
     (out / "README.md").write_text(model_card(model, recipe, evaluation, told), encoding="utf-8")
+    place.unlink(missing_ok=True)
     _print_figures(evaluation)
     print(f"{out}: model, tokenizer and card, after {seconds / 60:.1f} minutes")
 
@@ -73,7 +86,7 @@ def shares(tokenizer: gpt2jax.Tokenizer) -> dict[str, float]:
 
 def _reporter(recipe: Recipe, began: float, advance: Advance | None) -> Callable[[int, float, gpt2jax.Model], None]:
     """What is called after every update: the bar advances, and now and then a line says how well it goes."""
-    every = max(1, recipe.steps // _REPORTS)
+    every = _every(recipe)
 
     def report(step: int, loss: float, model: gpt2jax.Model) -> None:
         if advance is not None:
@@ -89,6 +102,11 @@ def _reporter(recipe: Recipe, began: float, advance: Advance | None) -> Callable
         )
 
     return report
+
+
+def _every(recipe: Recipe) -> int:
+    """Updates between lines, and between what is kept."""
+    return max(1, recipe.steps // _REPORTS)
 
 
 def _print_figures(evaluation: Evaluation) -> None:

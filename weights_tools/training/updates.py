@@ -10,24 +10,40 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from jaxtyping import Array, Float
 
 import gpt2jax
 from gpt2jax import GPT2Config, Model, Params
+from gpt2jax.errors import InputError
 from svdtrace.prompts import language
-from weights_tools.packing import Rows, packed_rows
-from weights_tools.recipe import Recipe
-from weights_tools.vocabulary import language_tokenizer
+from weights_tools.training.kept import Kept
+from weights_tools.training.packing import Rows, packed_rows
+from weights_tools.training.recipe import Recipe
+from weights_tools.training.vocabulary import language_tokenizer
 
 OnStep = Callable[[int, float, Model], None]
+Keep = Callable[[Kept], None]
 
 
-def train(recipe: Recipe, on_step: OnStep | None = None) -> Model:
-    """Train a model from random weights.
+def train(
+    recipe: Recipe,
+    on_step: OnStep | None = None,
+    *,
+    kept: Kept | None = None,
+    keep: Keep | None = None,
+    every: int = 1,
+) -> Model:
+    """Train a model from random weights, or go on from where training was kept, to the same weights bit for bit.
 
     Args:
         on_step: called after every update with its number (from 1), its loss, and the model as it is then.
+        kept: training of the same recipe that was interrupted.
+        keep: called after every `every` updates but the last with how far training is.
+
+    Raises:
+        InputError: what was kept is not of such a model.
     """
     tokenizer = language_tokenizer()
     model = start(recipe, tokenizer)
@@ -35,6 +51,10 @@ def train(recipe: Recipe, on_step: OnStep | None = None) -> Model:
     leaves, structure = jax.tree.flatten(model.params)
     optimiser = _optimiser(recipe, _matrices(model.params))
     state = optimiser.init(leaves)
+    random = Random(recipe.seed)
+    if kept is not None:
+        leaves, state = _restored((leaves, state), kept)
+        random.setstate(kept.random)
 
     def loss_of(leaves: list[Array], rows: Rows) -> Array:
         return next_token_loss(replace(model, params=structure.unflatten(leaves)), rows, recipe.emphasis)
@@ -45,16 +65,28 @@ def train(recipe: Recipe, on_step: OnStep | None = None) -> Model:
         change, state = optimiser.update(gradient, state, leaves)
         return optax.apply_updates(leaves, change), state, loss
 
-    next_document = partial(language.document, Random(recipe.seed), language.Words())
+    next_document = partial(language.document, random, language.Words())
     shape = (recipe.rows, recipe.n_ctx)
     rows = packed_rows(next_document, tokenizer, shape)
-    for step in range(1, recipe.steps + 1):
+    for step in range(1 if kept is None else kept.step + 1, recipe.steps + 1):
         leaves, state, loss = update(leaves, state, rows)
+        before = random.getstate()
         # The next rows are made while this update is computed.
         rows = packed_rows(next_document, tokenizer, shape)
         if on_step is not None:
             on_step(step, float(loss), replace(model, params=structure.unflatten(leaves)))
+        if keep is not None and step % every == 0 and step < recipe.steps:
+            keep(Kept(step, tuple(map(np.asarray, jax.tree.leaves((leaves, state)))), before))
     return replace(model, params=structure.unflatten(leaves))
+
+
+def _restored(trees: Any, kept: Kept) -> Any:
+    """Parameters and optimiser's state from the leaves that were kept."""
+    leaves, structure = jax.tree.flatten(trees)
+    shapes = [(np.shape(each), np.asarray(each).dtype) for each in leaves]
+    if [(each.shape, each.dtype) for each in kept.arrays] != shapes:
+        raise InputError("what was kept of training is not of this model; delete it to begin anew")
+    return structure.unflatten([jnp.asarray(each) for each in kept.arrays])
 
 
 def start(recipe: Recipe, tokenizer: gpt2jax.Tokenizer) -> Model:

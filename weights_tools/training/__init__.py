@@ -1,0 +1,1 @@
+"""Models trained here: texts in rows, updates, what a model can do as measured, its card."""

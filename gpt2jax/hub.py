@@ -53,7 +53,8 @@ def find_model(source: str | Path, revision: str | None = None) -> Found:
             raise SourceError(f"{source}: names the revision {at!r}, and {revision!r} is asked for; give one of them")
         return find_model(name, at)
     if isinstance(source, Path) or not _HUB_ID.fullmatch(source):
-        raise SourceError(f"{source}: no such folder, and no hub id (NAME or OWNER/NAME) either; give one of the two")
+        shown = str(source) or "an empty name"
+        raise SourceError(f"{shown}: no such folder, and no hub id (NAME or OWNER/NAME) either; give one of the two")
     if revision is not None and not revision.strip():
         raise SourceError(f"{source}: its revision is empty; name a branch, tag or commit, or leave it out")
     snapshot = _snapshot(source, revision)

@@ -242,7 +242,9 @@ OF_SOURCES = [
         "sentences without end", "ioi:" + "9" * 5000, "ioi:999", also=("expected ioi:N[:SEED] with whole numbers",)
     ),
     of_source("sentences of digits that are none", "ioi:²", "ioi:²: expected ioi:N[:SEED] with whole numbers"),
-    of_source("words that the tokenizer lacks", "ioi:4", "ioi: ", also=("one token",)),
+    of_source(
+        "words that the tokenizer lacks", "ioi:4", "ioi: ", also=(" are one token each ", "give prompts of your own")
+    ),
     of_source("a length without end", "text:book.txt:" + "9" * 5000, "text:book.txt:999", {"book.txt": "Mary"}),
     of_source(
         "a length of nought", "text:book.txt:0", "book.txt: prompts of 0 tokens are asked for", {"book.txt": "Mary"}

@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cache
@@ -22,6 +23,7 @@ from tokenizers import models, pre_tokenizers
 from gpt2jax.errors import GPT2JaxError
 from svdtrace.cli import CANNOT, main, one_line
 from svdtrace.errors import SvdtraceError
+from svdtrace.surroundings.streams import visible
 
 Content = bytes | str | dict[str, Any] | list[Any] | None
 Files = Mapping[str, Content | Callable[[bytes], bytes]]
@@ -166,3 +168,13 @@ def no_compiling() -> Iterator[None]:
     finally:
         jax.monitoring.unregister_event_duration_listener(heard)
     assert not compiled, f"{len(compiled)} programs were compiled before the refusal, in {sum(compiled):.1f} s"
+
+
+def tiers(cases: Sequence[Case]) -> list[Any]:
+    """A third of the cases, of every kind, for the quick tests; the others for the full ones."""
+    names = Counter(case.name for case in cases)
+    assert max(names.values()) == 1, "a case is found by its name"
+    return [
+        pytest.param(case, id=visible(case.name), marks=pytest.mark.full if number % 3 else ())
+        for number, case in enumerate(cases)
+    ]

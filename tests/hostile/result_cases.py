@@ -264,10 +264,13 @@ OUTS = [
     of_out("a null character", "a\0b", "'a\\x00b': holds a null character"),
     of_out("a home of nobody", "~nobody-here/x", "~nobody-here/x: there is no home folder ~nobody-here"),
     of_out(
-        "a manifest that is a list", "thesis", "thesis: holds files that are no result", {"thesis/manifest.json": "[]"}
+        "over a manifest that is a list",
+        "thesis",
+        "thesis: holds files that are no result",
+        {"thesis/manifest.json": "[]"},
     ),
     of_out(
-        "a manifest that is deep",
+        "over a manifest that is deep",
         "thesis",
         "thesis: holds files that are no result",
         {"thesis/manifest.json": "[" * 100_000},

@@ -7,12 +7,12 @@ from pathlib import Path
 import pytest
 
 from hostile import checkpoint_cases, weight_cases
-from hostile.refusals import Case, check
+from hostile.refusals import Case, check, tiers
 
 CASES = [*weight_cases.CASES, *checkpoint_cases.CASES]
 
 
-@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+@pytest.mark.parametrize("case", tiers(CASES))
 def test_refused(case: Case, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch):
     monkeypatch.chdir(tmp_path)
     check(case, tmp_path, capsys)

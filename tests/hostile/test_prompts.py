@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 from hostile.prompt_cases import CASES
-from hostile.refusals import Case, check
+from hostile.refusals import Case, check, tiers
 
 
-@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+@pytest.mark.parametrize("case", tiers(CASES))
 def test_refused(case: Case, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "stdin", sys.stdin)

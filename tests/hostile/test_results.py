@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from hostile.refusals import Case, check
+from hostile.refusals import Case, check, tiers
 from hostile.result_cases import CASES, HELD
 
 
-@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+@pytest.mark.parametrize("case", tiers(CASES))
 def test_refused(case: Case, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch):
     monkeypatch.chdir(tmp_path)
     with HELD:

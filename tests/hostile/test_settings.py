@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from hostile.refusals import Case, check
+from hostile.refusals import Case, check, tiers
 from hostile.setting_cases import CASES
 
 
-@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+@pytest.mark.parametrize("case", tiers(CASES))
 def test_refused(case: Case, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(os, "environ", os.environ.copy())

@@ -142,12 +142,12 @@ WRONG_WEIGHTS = [
         {WEIGHTS: weights(lambda held: held.update({"transformer.h.2.attn.c_attn.weight": np.zeros(1, np.float32)}))},
     ),
     of_model(
-        "a name of control characters",
+        "a tensor named by control characters",
         f"{WEIGHTS}: unexpected \\x1b[31m \\x07;",
         {WEIGHTS: weights(lambda held: held.update({"transformer.\x1b[31m\n\x07": np.zeros(1, np.float32)}))},
     ),
     of_model(
-        "a name of ten thousand characters",
+        "a tensor named by ten thousand characters",
         f"{WEIGHTS}: unexpected xxx",
         {WEIGHTS: weights(lambda held: held.update({"x" * 10_000: np.zeros(1, np.float32)}))},
     ),

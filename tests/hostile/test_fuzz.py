@@ -105,7 +105,7 @@ def safetensors(draw: st.DrawFn) -> bytes:
     """A file whose header says something else of some tensors, or is of another length."""
     content = sound_model()["model.safetensors"]
     said, data = header(content), content[8 + int.from_bytes(content[:8], "little") :]
-    for name in draw(st.lists(st.sampled_from(sorted(said)), max_size=3)):
+    for name in draw(st.lists(st.sampled_from(sorted(said)), max_size=3, unique=True)):
         key = draw(st.sampled_from(["dtype", "shape", "data_offsets", "other"]))
         numbers = st.lists(st.integers(-2, 9) | st.integers(), max_size=4)
         said[name] = draw(st.just({**said[name], key: draw(numbers | JSON)}) | JSON)

@@ -15,7 +15,7 @@ from gpt2jax.errors import CheckpointError, MissingTensorsError
 from gpt2jax.stored_names import Recognised
 from gpt2jax.tensor_file import DTYPES, StoredTensor
 
-_LAYERED = re.compile(r"h\.(\d+)\.(.+)")
+_LAYERED = re.compile(r"h\.(\d{1,9})\.(.+)")
 _MOST = 8
 _COMPLETE = "give the complete checkpoint with the config.json that belongs to it"
 # Where PEFT keeps what it trained, and what bitsandbytes, GPTQ, AWQ and compressed tensors keep beside their integers.
@@ -55,7 +55,8 @@ def needed_tensors(
     needed = {name: entry for name, entry, _ in tensor_names(config, entries)}
     present = {name: recognised.found[name] for name in needed if name in recognised.found}
     missing = needed.keys() - present.keys()
-    shapes = {name: entry.shape(config) for name, entry in needed.items()}
+    of_entry = {entry.name: entry.shape(config) for entry in entries}
+    shapes = {name: of_entry[entry.name] for name, entry in needed.items()}
     elsewhere, unknown = _unknown(list(_unexpected(recognised, config, entries)), config)
     problems = [
         # What is quantised or adapted lies under other names, which say more than the missing ones.

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import math
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -18,6 +19,7 @@ from gpt2jax.errors import ConfigError
 
 DEQUANTISE = "dequantise them (in transformers: model.dequantize().float().save_pretrained(NEW))"
 _INT32_MAX = 2**31 - 1
+_LARGEST = sys.float_info.max
 
 # field, keys in order of preference (Hugging Face's own, then its aliases), largest value
 SIZES: tuple[tuple[str, tuple[str, ...], int], ...] = (
@@ -157,7 +159,8 @@ def _size(raw: Mapping[str, Any], keys: tuple[str, ...], largest: int, where: st
 
 def _epsilon(raw: Mapping[str, Any], where: str) -> float:
     value = raw.get("layer_norm_epsilon", 1e-5)
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value) or value < 0:
+    # Compared rather than converted first: JSON has whole numbers that no float holds.
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < math.inf or value > _LARGEST:
         raise ConfigError(f"{where}: layer_norm_epsilon is {_shown(value)}, expected a number ≥ 0; correct it")
     return float(value)
 

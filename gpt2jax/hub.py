@@ -50,7 +50,8 @@ def find_model(source: str | Path, revision: str | None = None) -> Found:
     if isinstance(source, str) and "@" in source:
         return find_model(*_id_and_revision(source, revision))
     if isinstance(source, Path) or not _HUB_ID.fullmatch(source):
-        raise SourceError(f"{source}: no such folder, and no hub id (NAME or OWNER/NAME) either; give one of the two")
+        shown = str(source) or "an empty name"
+        raise SourceError(f"{shown}: no such folder, and no hub id (NAME or OWNER/NAME) either; give one of the two")
     return fetch(source, revision)
 
 

@@ -158,7 +158,7 @@ def _layers_before(at: str, n_layers: int) -> tuple[int, int]:
     """How many attention layers and how many MLPs have written before a point of the residual."""
     if at == FINAL:
         return n_layers, n_layers
-    match = re.fullmatch(r"blocks\.(\d+)\.hook_resid_(pre|mid|post)", at)
+    match = re.fullmatch(r"blocks\.(\d{1,9})\.hook_resid_(pre|mid|post)", at)
     if not match or int(match[1]) >= n_layers:
         raise ActivationNameError(
             f'"{at}" is no point of the residual; name blocks.L.hook_resid_pre, _mid or _post with L from 0 to '

@@ -70,7 +70,7 @@ def parse(name: str, n_layers: int) -> SiteName:
         raise ActivationNameError(f"{name!r} is a {type(name).__name__}; name an activation by its text")
     if name in STEM_SITES:
         return SiteName(name, None)
-    match = re.fullmatch(r"blocks\.(\*|\d+)\.(.+)", name)
+    match = re.fullmatch(r"blocks\.(\*|\d{1,9})\.(.+)", name)
     if match and match[2] in BLOCK_SITES:
         if match[1] == "*":
             return SiteName(match[2], "*")

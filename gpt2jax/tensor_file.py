@@ -104,6 +104,8 @@ def open_tensor_file(path: Path) -> TensorFile:
         CheckpointError: the file is missing, truncated, or no safetensors file.
     """
     try:
+        # The system's own words for what cannot be opened; the library's are of mapping it into memory.
+        path.open("rb").close()
         with safe_open(path, framework="numpy"):
             pass
         with path.open("rb") as file:

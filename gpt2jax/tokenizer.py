@@ -6,6 +6,7 @@ import hashlib
 import logging
 from collections.abc import Iterable
 from pathlib import Path
+from typing import SupportsInt
 
 import tokenizers
 
@@ -124,7 +125,7 @@ class Tokenizer:
         encoding = self._encoding(text)
         return encoding.ids, [(start, end) for start, end in encoding.offsets]
 
-    def decode(self, ids: Iterable[int]) -> str:
+    def decode(self, ids: Iterable[SupportsInt]) -> str:
         """The running text of token ids, special tokens included; bytes that are no UTF-8 become U+FFFD.
 
         Exactly what the tokens stand for, with no clean-up of spaces; between tokens that carry no spaces of their own
@@ -136,7 +137,7 @@ class Tokenizer:
         """
         return self.decode_with_offsets(ids)[0]
 
-    def decode_with_offsets(self, ids: Iterable[int]) -> tuple[str, list[Span]]:
+    def decode_with_offsets(self, ids: Iterable[SupportsInt]) -> tuple[str, list[Span]]:
         """`decode`, and for each token the range of characters of that text which it stands for.
 
         Raises:
@@ -150,7 +151,7 @@ class Tokenizer:
             tokens.append((token, i in self._added))
         return characters(*self._spelling.joined(tokens))
 
-    def strings(self, ids: Iterable[int]) -> list[str]:
+    def strings(self, ids: Iterable[SupportsInt]) -> list[str]:
         r"""Each token's own text, for display: `[" Mary", "\xe2\x80", "\x99"]`.
 
         Tokens that are no complete UTF-8 show the bytes concerned as `\xNN`, so that no two of GPT-2's tokens look
@@ -221,11 +222,11 @@ class UnreadTokenizer(Tokenizer):
         super().__init__(tokenizers.Tokenizer(tokenizers.models.BPE()), files, config.d_vocab, config.bos_token_id)
         self.unread = unread
 
-    def decode_with_offsets(self, ids: Iterable[int]) -> tuple[str, list[Span]]:  # noqa: ARG002
+    def decode_with_offsets(self, ids: Iterable[SupportsInt]) -> tuple[str, list[Span]]:  # noqa: ARG002
         """Raise TokenizerError."""
         raise TokenizerError(self.unread)
 
-    def strings(self, ids: Iterable[int]) -> list[str]:
+    def strings(self, ids: Iterable[SupportsInt]) -> list[str]:
         """The ids themselves."""
         return [str(int(i)) for i in ids]
 

@@ -8,6 +8,7 @@ taken out: tokens put around a text, padding, truncation, merges dropped at rand
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -80,7 +81,7 @@ def read_files(folder: Path, config: GPT2Config) -> Found | None:
     Raises:
         TokenizerError: tokenizer files that are incomplete, damaged, or of a kind that is not read.
     """
-    files = {name: _content(folder / name) for name in TOKENIZER_FILES if (folder / name).exists()}
+    files = {name: _content(folder / name) for name in TOKENIZER_FILES if os.path.lexists(folder / name)}
     if TOKENIZER_FILE in files or files.keys() & set(VOCABULARY_FILES):
         where = folder / CONFIG_FILE
         model = read_bytes(where, TokenizerError, "fetch it too") if where.exists() else b"{}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -47,14 +48,16 @@ def find_weight_files(folder: Path) -> WeightFiles:
         CheckpointError: no weights, a shard that is missing or damaged, an index that is no index.
     """
     single, index = folder / WEIGHTS_FILE, folder / INDEX_FILE
-    if single.exists():
+    # A link that leads nowhere is a file that is lacking, which says more than that there are no weights.
+    if os.path.lexists(single):
         return WeightFiles(single, (open_tensor_file(single),), None, {})
-    if not index.exists():
+    if not os.path.lexists(index):
         raise CheckpointError(no_weights(folder, [path.name for path in folder.iterdir()]))
     text = read_bytes(index, CheckpointError, "fetch the whole checkpoint")
     promised = shard_names(text, index)
     names = sorted(set(promised.values()))
-    missing = [name for name in names if not (folder / name).is_file()]
+    # Path.is_file raises at names that no file can have.
+    missing = [name for name in names if not os.path.isfile(folder / name)]  # noqa: PTH113
     if missing:
         raise CheckpointError(f"{index}: names {_listed(missing)}, which the folder lacks; fetch the whole checkpoint")
     return WeightFiles(index, tuple(open_tensor_file(folder / name) for name in names), text, promised)

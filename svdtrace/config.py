@@ -22,6 +22,8 @@ Processing = Literal["folded", "raw"]
 Precision = Literal["float32", "bfloat16", "float64"]
 
 
+SEED_MOST = 2**31 - 1
+"""What tables hold of a seed, and JAX tells apart."""
 DYNAMIC = "dynamic"
 ANSWER = "answer"
 RELATIVE = "relative"
@@ -146,6 +148,16 @@ _KINDS: dict[str, Any] = {field.name: get_type_hints(TraceConfig)[field.name] fo
 _OPEN_UNIT = {"threshold", "tau", "coverage"}
 
 
+def check_seed(seed: int, name: str = "seed") -> None:
+    """Hold a seed against its range.
+
+    Raises:
+        SettingError: it is below 0 or above `SEED_MOST`.
+    """
+    if not 0 <= seed <= SEED_MOST:
+        raise SettingError(f"{name} is {seed}; give {'0 or more' if seed < 0 else f'at most {SEED_MOST}'}")
+
+
 def _checked(name: str, kind: Any, value: Any) -> Any:
     """`value` as the field `name` of type `kind` holds it."""
     if name == "threshold":
@@ -165,10 +177,13 @@ def _checked(name: str, kind: Any, value: Any) -> Any:
 
 
 def _checked_number(name: str, value: Any) -> float:
-    if isinstance(value, bool) or not isinstance(value, numbers.Real) or not math.isfinite(value):
+    try:
+        number = float(value) if isinstance(value, numbers.Real) and not isinstance(value, bool) else math.nan
+    except OverflowError:  # JSON has whole numbers that no float holds
+        number = math.inf
+    if not math.isfinite(number):
         or_word = f", or {DYNAMIC}" if name == "threshold" else ""
         raise SettingError(f"{name} is {_shown(value)}; give a number{or_word}")
-    number = float(value)
     if name in _OPEN_UNIT and not 0 < number <= 1:
         raise SettingError(f"{name} is {value}; it must be above 0 and at most 1")
     if name == "score_min" and number < 0:

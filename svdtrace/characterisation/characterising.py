@@ -19,7 +19,7 @@ from svdtrace.characterisation.schemas import SCHEMAS
 from svdtrace.characterisation.signals import signals_between, strongest_kinds
 from svdtrace.characterisation.task_tokens import name_tokens, token_norms
 from svdtrace.characterisation.usage import MOST_PAIRS, HeadUsage, usage_of
-from svdtrace.config import TraceConfig
+from svdtrace.config import TraceConfig, check_seed
 from svdtrace.output.writing import replaced_folder, write_manifest
 from svdtrace.prompts.hashing import prompts_hash
 from svdtrace.prompts.prompt import Prompt
@@ -27,6 +27,7 @@ from svdtrace.results.versions import versions
 from svdtrace.tracing.devices import precision
 from svdtrace.tracing.manifest import device_facts, model_facts
 from svdtrace.tracing.prepare import Prepared
+from svdtrace.tracing.roots import parse_roots
 from svdtrace.tracing.trace import Clock, check_prompts, prepare_cached
 
 PROMPTS, CONTRAST = "prompts", "contrast"
@@ -86,6 +87,9 @@ def characterise(
     config = config or TraceConfig()
     data_sets = {PROMPTS: prompts} | ({CONTRAST: contrast} if contrast is not None else {})
     data_sets = {name: check_prompts(model, each) for name, each in data_sets.items()}
+    check_seed(seed)
+    if firing is not None:
+        parse_roots(firing, model.config, data_sets[PROMPTS])
     if names is None:
         names = name_tokens([prompt for each in data_sets.values() for prompt in each])
     clock = Clock()

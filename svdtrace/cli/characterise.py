@@ -122,18 +122,30 @@ def _names(given: str | None, prompts: list[Prompt], model: gpt2jax.Model) -> fr
     """
     from svdtrace.characterisation.task_tokens import class_tokens
     from svdtrace.errors import OptionError
+    from svdtrace.prompts.values import whole_number
     from svdtrace.surroundings.paths import path_of
 
     if given is None:
         return None
     path = path_of(given)
     if not path.is_file():
-        return class_tokens(prompts, tuple(role.strip() for role in given.split(",")))
+        asked = tuple(role.strip() for role in given.split(","))
+        known = {role for prompt in prompts for role in prompt.roles}
+        for role in asked:
+            if role not in known:
+                have = f"they have {', '.join(sorted(known))}" if known else "they have no roles"
+                raise OptionError(f'--names {given}: no such file, and no prompt has a role "{role}"; {have}')
+        return class_tokens(prompts, asked)
     found = []
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise OptionError(f"{given}: cannot be read ({error}); give a UTF-8 text with a token on each line") from None
+    for number, line in enumerate(lines, 1):
         if not line.strip():
             continue
-        ids = [int(line)] if line.strip().isdecimal() else []
+        token = whole_number(line.strip())
+        ids = [] if token is None else [token]
         if not ids and model.tokenizer is not None:
             ids = model.tokenizer.encode(line)
         if len(ids) != 1 or not 0 <= ids[0] < model.config.d_vocab:

@@ -159,6 +159,8 @@ def _prompt(whole: InParts, prompt: int | None) -> InParts:
 
     if prompt is None:
         return whole
+    if not 0 <= prompt < 1 << 31:  # what the column holds
+        raise OptionError(f"--prompt {prompt}: the trace has no such prompt; it has {_numbers(whole)}")
     own = pc.field("prompt") == prompt
     for part in whole.parts():
         prompts = part.prompts.filter(own)

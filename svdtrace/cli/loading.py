@@ -16,8 +16,10 @@ from svdtrace.bundled.model import bundled_folder
 from svdtrace.cli.compilation import keep_compiled
 from svdtrace.cli.options import BUNDLED, ModelChoice, PromptChoice, Voice
 from svdtrace.cli.terminal import tell_notes
+from svdtrace.config import check_seed
 from svdtrace.errors import OptionError
 from svdtrace.prompts.prompt import Prompt
+from svdtrace.surroundings.streams import visible
 
 
 def source_of(name: str) -> str:
@@ -52,11 +54,11 @@ def read_prompts(choice: PromptChoice, tokenizer: Tokenizer | None, config: GPT2
     """The prompts of `--prompts`, then those of `--text`; empty lines among them are told.
 
     Raises:
-        OptionError: neither is given, or a negative seed.
+        OptionError: neither is given.
+        SettingError: a seed out of its range.
         PromptError: one of them cannot be used.
     """
-    if choice.seed < 0:
-        raise OptionError(f"--seed is {choice.seed}; give 0 or more")
+    check_seed(choice.seed, "--seed")
     if choice.prompts is None and not choice.text:
         raise OptionError(
             'no prompts are given; give --prompts FILE, --prompts ioi:64 or --text "When Mary and John …"'
@@ -84,4 +86,4 @@ def _tell_empty(source: str, prompts: Sequence[Prompt]) -> None:
     many = passed_over(prompts)
     if many:
         lines = "1 line is" if many == 1 else f"{many:,} lines are"
-        print(f"note: {source}: {lines} empty; later prompts keep the numbers of their lines", file=sys.stderr)
+        print(visible(f"note: {source}: {lines} empty; later prompts keep the numbers of their lines"), file=sys.stderr)

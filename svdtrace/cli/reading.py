@@ -12,7 +12,7 @@ from svdtrace.cli.options import Voice
 from svdtrace.cli.terminal import counted, progress
 from svdtrace.results.in_parts import InParts, Watched
 from svdtrace.surroundings.bars import Advance
-from svdtrace.surroundings.streams import on_terminal
+from svdtrace.surroundings.streams import on_terminal, visible
 
 
 class Watch(Protocol):
@@ -36,7 +36,7 @@ def reading(voice: Voice) -> Iterator[Watch]:
             many = sum(1 for _ in trace.parts())
             if many > 1 and not on_terminal(sys.stderr):
                 edges = counted(trace.manifest["counts"]["edges"], "edge")
-                print(f"reading {many:,} parts of {folder}, {edges}", file=sys.stderr, flush=True)
+                print(visible(f"reading {many:,} parts of {folder}, {edges}"), file=sys.stderr, flush=True)
             return Watched(trace, _Passes(advance, passes))
 
         yield watch

@@ -39,7 +39,7 @@ class Options:
 def run(options: Options) -> int:
     """Render and write; print where."""
     from svdtrace.cli.reading import reading
-    from svdtrace.cli.terminal import print_json, tell_unfinished
+    from svdtrace.cli.terminal import console, print_json, tell_unfinished
     from svdtrace.folders.reading import opened
     from svdtrace.output.writing import names_file, replaced_file, replaced_folder, write_manifest
     from svdtrace.report import PASSES, read_results, render
@@ -63,5 +63,5 @@ def run(options: Options) -> int:
     if options.voice.json:
         print_json({"command": "report", "files": [str(written)]})
     elif not options.voice.quiet:
-        print(f"Written to {written}; open it in a browser")
+        console().say(f"Written to {written}; open it in a browser")
     return 0

@@ -57,6 +57,7 @@ class Options(Tracing):
 
 def run(options: Options) -> int:
     """Sweep; print the closing table."""
+    from svdtrace.config import check_seed
     from svdtrace.errors import OptionError
     from svdtrace.output.writing import check_folder
 
@@ -65,8 +66,7 @@ def run(options: Options) -> int:
     choice = options.prompts
     if choice.prompts is None or choice.text:
         raise OptionError("a sweep reads one source; give --prompts FILE, --prompts - or --prompts ioi:20000")
-    if choice.seed < 0:
-        raise OptionError(f"--seed is {choice.seed}; give 0 or more")
+    check_seed(choice.seed, "--seed")
     check_folder(options.out, alone=False)
 
     together = options.together

@@ -16,7 +16,7 @@ from rich.console import Console
 from svdtrace.cli.fitting import FittingTable
 from svdtrace.cli.options import PROGRAM, Voice
 from svdtrace.surroundings.bars import Advance, bar
-from svdtrace.surroundings.streams import on_terminal
+from svdtrace.surroundings.streams import on_terminal, visible
 
 WIDTH_OF_A_FILE = 120
 LINE_EVERY = 60.0
@@ -64,11 +64,17 @@ def print_json(content: dict[str, Any]) -> None:
 
 
 class Output(Console):
-    """Standard output. What is printed is shown as it is: no name in brackets or between colons means anything."""
+    """Standard output. What is printed is shown as it is: no name in brackets or between colons means anything, and no
+    character in it commands the terminal.
+    """
 
     def __init__(self) -> None:
         width = None if on_terminal(sys.stdout) else WIDTH_OF_A_FILE
         super().__init__(width=width, highlight=False, markup=False, emoji=False)
+
+    def print(self, *objects: Any, **settings: Any) -> None:
+        """Print text, made visible, or what `table` gives."""
+        super().print(*(visible(each) if isinstance(each, str) else each for each in objects), **settings)
 
     def say(self, line: str) -> None:
         """One line, however long: a path in it is not cut in two."""
@@ -84,14 +90,14 @@ def table(
     title: str, columns: Sequence[str], rows: Sequence[Sequence[object]], *, left: Sequence[str] = ()
 ) -> FittingTable:
     """A titled table; numbers stand to the right, the columns named in `left` to the left. Nothing in it is markup."""
-    return FittingTable(title, columns, [[str(value) for value in row] for row in rows], left)
+    return FittingTable(visible(title), columns, [[visible(str(value)) for value in row] for row in rows], left)
 
 
 def tell_notes(where: str, notes: Sequence[str], voice: Voice) -> None:
     """Say on standard error, a line each, what was noticed about something and stops nothing."""
     if not voice.quiet:
         for note in notes:
-            print(f"note: {where}: {note}", file=sys.stderr)
+            print(visible(f"note: {where}: {note}"), file=sys.stderr)
 
 
 def tell_unfinished(manifest: Mapping[str, Any], voice: Voice) -> None:

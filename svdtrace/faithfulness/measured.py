@@ -7,12 +7,15 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from svdtrace.config import check_seed
+from svdtrace.errors import SettingError
 from svdtrace.faithfulness import curves
 from svdtrace.faithfulness.agreement import evenly
 from svdtrace.faithfulness.given import Candidates
 from svdtrace.faithfulness.measuring import Bench, measurements
 
 NOTHING, CLEAN = "nothing", "clean"
+MOST = 10_000
 ENDS: tuple[str, ...] = (NOTHING, CLEAN, "all_candidates_kept", "all_candidates_removed")
 
 
@@ -22,12 +25,22 @@ class Settings:
 
     `points` sizes on the curves, `seeds` random orders from `seed` on, `patched` edges at most that are patched one by
     one (evenly spaced in the order of their weight, where there are more).
+
+    Raises:
+        SettingError: a number out of its range.
     """
 
     points: int = 10
     seeds: int = 3
     seed: int = 0
     patched: int = 128
+
+    def __post_init__(self) -> None:
+        """Check every field."""
+        for name in ("points", "seeds", "patched"):
+            if not 1 <= getattr(self, name) <= MOST:
+                raise SettingError(f"{name} is {getattr(self, name)}; give a number from 1 to {MOST}")
+        check_seed(self.seed)
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from gpt2jax.fingerprint import fingerprint
 from gpt2jax.params import Model
 from svdtrace.config import TraceConfig
 from svdtrace.errors import ModelError, SettingError, TraceFolderError
@@ -84,11 +85,11 @@ def circuit(
             "the trace has edges of keys other than the source, and a circuit keeps and removes signals at the source; "
             "trace with keys summed or own"
         )
+    check_model(model, trace)
     source = given(trace.prompts, trace.firings, trace.edges)
     with precision(config):
         with clock("prepare"):
             prepared = prepare_cached(model, config)
-            check_model(prepared, trace)
             source, unusable = _finite(prepared, config, source, trace)
         order = WriterOrder.of(prepared.model.config.n_layers, prepared.model.config.n_heads)
         listed = _listed(source, config, order)
@@ -120,17 +121,17 @@ def _finite(prepared: Prepared, config: TraceConfig, source: Given, trace: Trace
     return given(rest, trace.firings, trace.edges), said
 
 
-def check_model(prepared: Prepared, trace: Trace) -> None:
+def check_model(model: Model, trace: Trace) -> None:
     """Hold a model against the one that a trace is of.
 
     Raises:
         ModelError: it is another one.
     """
-    traced = str(trace.manifest["model"].get("fingerprint"))
-    if traced != prepared.fingerprint:
+    traced, own = str(trace.manifest["model"].get("fingerprint")), fingerprint(model)
+    if traced != own:
         raise ModelError(
             f"the trace is of another model (its fingerprint is {traced[:12]}…, this one's "
-            f"{prepared.fingerprint[:12]}…); name the traced one with --model, or trace this one anew"
+            f"{own[:12]}…); name the traced one with --model, or trace this one anew"
         )
 
 

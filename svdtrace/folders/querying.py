@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +49,13 @@ def ask(folder: str | Path, sql: str) -> tuple[list[str], list[tuple[Any, ...]]]
         database.execute("set enable_external_access = false")
         database.execute("set lock_configuration = true")
         try:
+            # An allowed folder may be written to as well, by anything but a question.
+            kinds = [each.type for each in database.extract_statements(sql)]
+            if any(kind not in _questions(duckdb) for kind in kinds) or len(kinds) != 1:
+                raise QueryError(
+                    f"the question cannot be answered (found {_named(kinds)}, expected one select); the views are "
+                    f"{', '.join(found)}"
+                )
             answer = database.execute(sql)
             columns = [each[0] for each in answer.description or ()]
             return columns, answer.fetchall() if columns else []
@@ -55,6 +63,16 @@ def ask(folder: str | Path, sql: str) -> tuple[list[str], list[tuple[Any, ...]]]
             raise QueryError(
                 f"the question cannot be answered ({_first_line(error)}); the views are {', '.join(found)}"
             ) from None
+
+
+def _questions(duckdb: Any) -> tuple[Any, ...]:
+    """The kinds of statements that only ask; pivot is one of those that DuckDB makes several of."""
+    kinds = duckdb.StatementType
+    return kinds.SELECT, kinds.MULTI
+
+
+def _named(kinds: Sequence[Any]) -> str:
+    return ", ".join(str(kind).rpartition(".")[2].lower() for kind in kinds) or "nothing"
 
 
 def _view(database: Any, folder: Path, name: str) -> bool:

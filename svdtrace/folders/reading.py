@@ -66,7 +66,7 @@ def opened(folder: str | Path) -> Trace | Swept:
 def _manifest(folder: Path) -> dict[str, Any]:
     try:
         manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         reason = f"{MANIFEST}: {error.strerror}" if isinstance(error, OSError) else error
         raise TraceFolderError(
             f"{folder}: holds no trace ({reason}); name a folder that svdtrace trace or sweep wrote"
@@ -75,6 +75,8 @@ def _manifest(folder: Path) -> dict[str, Any]:
     if missing:
         lacking = ", ".join(sorted(missing))
         raise TraceFolderError(f"{folder / MANIFEST}: lacks {lacking}; name a folder that svdtrace trace wrote")
+    if wrong := [name for name in sorted(NEEDED - {"version"}) if not isinstance(manifest[name], dict)]:
+        raise TraceFolderError(f"{folder / MANIFEST}: {wrong[0]} is no object; trace anew into that folder")
     return manifest
 
 

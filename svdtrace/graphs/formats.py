@@ -63,7 +63,7 @@ def read(path: str | Path) -> nx.MultiDiGraph | nx.DiGraph:
         if path.suffix == ".json":
             return nx.node_link_graph(json.loads(path.read_text(encoding="utf-8")), edges="edges")
         return _read_graphml(path)
-    except (OSError, ValueError, KeyError, TypeError, ParseError, nx.NetworkXError) as error:
+    except (OSError, RecursionError, ValueError, KeyError, TypeError, ParseError, nx.NetworkXError) as error:
         raise TraceFolderError(f"{path}: holds no graph ({error}); write it anew with svdtrace graph") from None
 
 

@@ -35,6 +35,7 @@ from svdtrace.prompts.edge_names import EdgeName, parse_edge
 from svdtrace.prompts.hashing import prompts_hash
 from svdtrace.prompts.listed import several
 from svdtrace.prompts.prompt import Prompt
+from svdtrace.prompts.values import whole_number
 from svdtrace.results.decompositions import cached_decompose
 from svdtrace.results.versions import versions
 from svdtrace.tracing.batching import Batch, batches, bucket_edges
@@ -174,7 +175,7 @@ def _check(name: str, edge: EdgeName, roles: set[str], longest: int) -> None:
             f'edge "{name}": {edge.writer} is the same everywhere and is not edited; name a head, mlp.L, embed or pos'
         )
     for end in (edge.dest, edge.src):
-        if end in roles or (end.isdecimal() and int(end) < longest):
+        if end in roles or ((place := whole_number(end)) is not None and place < longest):
             continue
         known = f"they have {', '.join(sorted(roles))}" if roles else "they have no roles; name positions"
         raise EdgeError(f'edge "{name}": no prompt has a role or position "{end}"; {known}')

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
+from svdtrace.config import SEED_MOST
 from svdtrace.errors import SettingError
 
 Where = Literal["global", "local", "both"]
@@ -15,6 +16,8 @@ Replacement = Literal["zero", "mean", "resample"]
 Reads = Literal["all", "side", "query", "key"]
 Norm = Literal["held", "recomputed"]
 LEAST = {"seeds": 1, "seed": 0}
+# Each control has the seed of the one before and 1, which tables must hold.
+MOST = {"seeds": 10_000, "seed": SEED_MOST - 10_000}
 SILENT = ("attn_bias", "const")
 """Writers that write the same everywhere, and are not edited."""
 
@@ -53,6 +56,8 @@ class EditSettings:
             least = LEAST.get(field.name)
             if least is not None and value < least:
                 raise SettingError(f"{field.name} is {value}; give {least} or more")
+            if least is not None and value > MOST[field.name]:
+                raise SettingError(f"{field.name} is {value}; give at most {MOST[field.name]}")
 
 
 @dataclass(frozen=True)

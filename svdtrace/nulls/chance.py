@@ -15,7 +15,7 @@ import numpy as np
 from jaxtyping import Float
 
 from gpt2jax.params import Model
-from svdtrace.config import RELATIVE, TraceConfig
+from svdtrace.config import RELATIVE, TraceConfig, check_seed
 from svdtrace.errors import SettingError
 from svdtrace.method.bounds import ACTIVATION_ERROR
 from svdtrace.nulls.candidates import Candidates, draw, look, question
@@ -183,5 +183,4 @@ def check(nulls: int | None, fdr: float, seed: int) -> None:
         raise SettingError(f"nulls is {nulls}; give 1 or more")
     if not 0 < fdr <= 1:
         raise SettingError(f"fdr is {fdr}; it must be above 0 and at most 1")
-    if seed < 0:
-        raise SettingError(f"seed is {seed}; give 0 or more")
+    check_seed(seed)

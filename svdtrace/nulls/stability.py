@@ -18,7 +18,7 @@ import pyarrow as pa
 
 from gpt2jax.numerics import einsum
 from gpt2jax.params import Model
-from svdtrace.config import DYNAMIC, TraceConfig
+from svdtrace.config import DYNAMIC, TraceConfig, check_seed
 from svdtrace.method.decomposition import Decomposition, decompose
 from svdtrace.nulls.draws import close_groups, random_rotations
 from svdtrace.prompts.prompt import Prompt
@@ -75,6 +75,7 @@ def stability(
     Raises:
         SettingError, PromptError, ModelError: see `svdtrace.trace`.
     """
+    check_seed(seed)
     prompts = check_prompts(model, prompts)
     config = TraceConfig.from_dict(trace.manifest["config"])
     order = WriterOrder.of(model.config.n_layers, model.config.n_heads)

@@ -15,6 +15,8 @@ except ImportError:  # no such locks on this system: what the file says of its o
     fcntl = None
 
 _PAUSE = 0.05
+# A link in the lock's place may lead to anybody's file, which would be emptied.
+_NO_LINK = getattr(os, "O_NOFOLLOW", 0)
 # Where the system keeps such locks for a process rather than for whom opened the file, it would give one twice.
 _ours: set[Path] = set()
 
@@ -69,7 +71,7 @@ def is_held(path: Path) -> bool:
 def _taken(path: Path) -> int | None:
     """The file, open and locked; `None` where somebody else has it."""
     while path not in _ours:
-        handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+        handle = os.open(path, os.O_RDWR | os.O_CREAT | _NO_LINK, 0o666)
         if not _locked(handle):
             os.close(handle)
             return None

@@ -40,7 +40,7 @@ def check_folder(path: str | Path, *, alone: bool = True) -> Path:
         OutputError: it is a file, holds something else, is being written by a sweep, or cannot be written to.
         PathError: see `svdtrace.surroundings.paths.path_of`.
     """
-    shown, target = path, path_of(path).resolve()
+    shown, target = path, _resolved(path)
     if target.exists():
         if not target.is_dir():
             raise OutputError(f"{shown}: is a file, not a folder; name another folder with --out")
@@ -77,10 +77,22 @@ def names_file(out: Path, endings: Collection[str], source: Path) -> bool:
         raise OutputError(
             f"{shown}: a file that ends in {out.suffix} cannot be written; end it in {', '.join(endings)}"
         )
-    place, read = out.resolve(), path_of(source).resolve()
+    place, read = _resolved(out), _resolved(source)
     if place == read or place in read.parents:
         raise OutputError(f"{shown}: holds the trace that is read; name another folder, or a file, with --out")
     return False
+
+
+def _resolved(path: str | Path) -> Path:
+    """An absolute path without links.
+
+    Raises:
+        OutputError: links that lead to themselves.
+    """
+    try:
+        return path_of(path).resolve()
+    except (OSError, RuntimeError):  # the latter before Python 3.13
+        raise OutputError(f"{path}: a link that leads to itself; name another folder with --out") from None
 
 
 @contextmanager
@@ -154,8 +166,12 @@ def amend_manifest(folder: Path, changes: Mapping[str, object]) -> None:
 
 
 def result_files(folder: Path) -> list[str]:
-    """The names of what belongs to the result in a folder; all that is there where its manifest does not say."""
-    return [str(name) for name in read_manifest(folder).get("files", [entry.name for entry in _held(folder)])]
+    """The names of what belongs to the result in a folder; all that is there where its manifest does not say.
+
+    A manifest may be anybody's: what it lists counts only where it stands in the folder itself.
+    """
+    held, listed = [entry.name for entry in _held(folder)], read_manifest(folder).get("files")
+    return [name for name in held if name in listed] if isinstance(listed, list) else held
 
 
 def _held(folder: Path) -> list[Path]:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from svdtrace.errors import EdgeError
+from svdtrace.prompts.values import whole_number
 
 if TYPE_CHECKING:
     from gpt2jax.config import GPT2Config
@@ -15,8 +16,9 @@ if TYPE_CHECKING:
 OUTPUT = "output"
 """What root heads write into where roots come from the output; no writer, and no end of an edge that can be named."""
 
-_FORM = re.compile(r"([^:@/]+):(\d+)\.(\d+)@([^@:,/]+):([^@:,/]+)/(dest|src)")
-_WRITER = re.compile(r"(\d+)\.(\d+)|(mlp|attn_bias)\.(\d+)|(embed|pos|const)")
+# No model has layers or heads of ten digits, and Python reads no number of thousands.
+_FORM = re.compile(r"([^:@/]+):(\d{1,9})\.(\d{1,9})@([^@:,/]+):([^@:,/]+)/(dest|src)")
+_WRITER = re.compile(r"(\d{1,9})\.(\d{1,9})|(mlp|attn_bias)\.(\d{1,9})|(embed|pos|const)")
 
 
 @dataclass(frozen=True)
@@ -49,7 +51,7 @@ class EdgeName:
 
 def position(end: str, roles: Mapping[str, int]) -> int | None:
     """Where an end stands in a prompt with these roles, if anywhere. A role wins over a position of the same text."""
-    return roles.get(end, int(end) if end.isdecimal() else None)
+    return roles.get(end, whole_number(end))
 
 
 def writer_layer(writer: str) -> int:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from svdtrace.errors import PromptError
 from svdtrace.prompts.sources import GENERATORS, files_of
+from svdtrace.prompts.values import whole_number
 from svdtrace.surroundings.paths import path_of
 
 
@@ -14,7 +15,7 @@ def expected(source: str) -> int | None:
     kind, colon, rest = source.partition(":")
     if colon and kind in GENERATORS:
         number = rest.split(":")[0]
-        return int(number) if kind != "text" and number.isdecimal() else None
+        return whole_number(number) if kind != "text" else None
     path = path_of(source)
     try:
         if path.is_dir():

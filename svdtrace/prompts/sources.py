@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from svdtrace.errors import PromptError
 from svdtrace.prompts.records import FIELDS, check_keys
+from svdtrace.prompts.values import whole_number
 from svdtrace.surroundings.paths import path_of
 
 if TYPE_CHECKING:
@@ -63,12 +64,12 @@ def _generated(
 
     if kind == "text":
         file, _, length = rest.rpartition(":")
-        if not file or not length.isdecimal():
+        if not file or whole_number(length) is None:
             raise PromptError(f"{source}: expected {GENERATORS[kind]}, such as text:book.txt:64")
         prompts = generators.text(file, int(length), tokenizer)
     else:
         numbers = rest.split(":")
-        if len(numbers) > 2 or not all(number.isdecimal() for number in numbers):
+        if len(numbers) > 2 or None in map(whole_number, numbers):
             raise PromptError(f"{source}: expected {GENERATORS[kind]} with whole numbers, such as {kind}:64")
         n, own_seed = int(numbers[0]), int(numbers[1]) if len(numbers) == 2 else seed
         prompts = generators.sentences(kind, n, tokenizer, own_seed, longest)

@@ -12,6 +12,8 @@ import numpy as np
 
 from svdtrace.errors import PromptError
 
+_MOST_DIGITS = 18
+
 
 def plain(value: Any) -> Any:
     """A value as JSON would hold it, whatever source it came from, also within lists and mappings.
@@ -39,6 +41,14 @@ def _real(value: Any) -> Any:
         return None
     number = float(value)
     return int(value) if number.is_integer() else number
+
+
+def whole_number(text: str) -> int | None:
+    """The whole number that digits stand for; `None` for what is none, or has more of them than any count here.
+
+    Python itself refuses to read numbers of thousands of digits, and arrays those of more than 18.
+    """
+    return int(text) if text.isdecimal() and len(text) <= _MOST_DIGITS else None
 
 
 def strings_in(value: Any) -> Iterator[str]:

@@ -30,6 +30,7 @@ def understood(parse: Callable[[], Any], program: str, commands: Collection[str]
     Raises:
         OptionError: arguments that cannot be understood.
     """
+    _check_empty(program, commands, arguments)
     said = io.StringIO()
     try:
         with _unwrapped(arguments), contextlib.redirect_stderr(said):
@@ -38,6 +39,22 @@ def understood(parse: Callable[[], Any], program: str, commands: Collection[str]
         if not stop.code:
             return None
         raise OptionError(_sentence(said.getvalue(), program, commands, arguments)) from None
+
+
+def _check_empty(program: str, commands: Collection[str], arguments: Sequence[str]) -> None:
+    """An empty argument is a variable that nobody set; as a folder it would be the current one.
+
+    Raises:
+        OptionError: there is one, but for a text.
+    """
+    for place, argument in enumerate(arguments):
+        option, equals, value = argument.partition("=")
+        before = arguments[place - 1] if place else program
+        where = option if option.startswith("--") and equals and not value else "" if argument else before
+        if where and where != "--text":
+            command = f" {arguments[0]}" if arguments[0] in commands else ""
+            what = where if where.startswith("--") else f"what follows {where}"
+            raise OptionError(f"{what} is empty; give a value, or leave it out; see {program}{command} --help")
 
 
 @contextlib.contextmanager

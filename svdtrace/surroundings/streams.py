@@ -5,12 +5,28 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import re
 import sys
 from collections.abc import Iterator
 from typing import Any, TextIO, cast
 
 _GONE = {errno.EPIPE, errno.EBADF, errno.EIO, errno.ENXIO, errno.ECONNRESET}
 """What the system says of a stream whose reader has left, of a closed one, of a terminal that hung up."""
+# Controls (C0 but tab and line feed, C1), line and paragraph separators, what turns the direction of text, surrogates.
+_COMMANDING = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+
+
+def visible(text: str) -> str:
+    r"""Text that is only shown by a terminal, never obeyed: what would move its cursor, clear it, or turn the order of
+    what follows is written out.
+
+    Names, tokens and messages come from files of strangers, who may have put such characters there.
+
+    Example:
+        >>> visible("a\x1b[2Jb")
+        'a\\x1b[2Jb'
+    """
+    return _COMMANDING.sub(lambda found: found[0].encode("unicode_escape").decode("ascii"), text)
 
 
 @contextlib.contextmanager

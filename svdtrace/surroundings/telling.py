@@ -11,9 +11,12 @@ from typing import Any
 
 from svdtrace.errors import SvdtraceError, SvdtraceWarning
 from svdtrace.surroundings import jax_settings
+from svdtrace.surroundings.streams import visible
 
 CANNOT, INTERRUPTED = 2, 130
 DEBUG_VARIABLE = "SVDTRACE_DEBUG"
+MOST = 1200
+"""Characters of a line; of a longer one its beginning and its end are told, where the place and the way out stand."""
 
 
 def tell(error: BaseException) -> int:
@@ -39,7 +42,7 @@ def warnings_as_notes() -> Iterator[None]:
 
         def show(message: Any, category: type[Warning], *place: Any, **more: Any) -> None:
             if issubclass(category, SvdtraceWarning):
-                print(f"note: {message}", file=sys.stderr)
+                print(f"note: {visible(str(message))}", file=sys.stderr)
             else:
                 others(message, category, *place, **more)
 
@@ -48,7 +51,12 @@ def warnings_as_notes() -> Iterator[None]:
 
 
 def one_line(error: BaseException) -> str:
-    """What went wrong, on one line; an error that nobody foresaw says so."""
+    """What went wrong, on one line that any terminal shows; an error that nobody foresaw says so."""
+    line = visible(" ".join(_reason(error).split()))
+    return line if len(line) <= MOST else f"{line[: MOST * 2 // 3]} … {line[-MOST // 3 :]}"
+
+
+def _reason(error: BaseException) -> str:
     text = " ".join(str(error).split())
     if _on_purpose(error):
         return text

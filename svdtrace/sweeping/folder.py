@@ -81,7 +81,7 @@ def begun(folder: Path) -> dict[str, Any] | None:
     try:
         manifest = json.loads(path.read_text(encoding="utf-8"))
         return manifest if manifest["command"] == COMMAND else None
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, RecursionError, ValueError, KeyError, TypeError) as error:
         raise TraceFolderError(f"{path}: cannot be read ({error}); name another folder with --out") from None
 
 
@@ -104,7 +104,9 @@ def _clear_other(folder: Path) -> None:
     for name in result_files(folder):
         entry = folder / name
         if name != MANIFEST:
-            shutil.rmtree(entry) if entry.is_dir() else entry.unlink(missing_ok=True)
+            # Of a link the link goes, never what it leads to.
+            linked = entry.is_symlink() or not entry.is_dir()
+            entry.unlink(missing_ok=True) if linked else shutil.rmtree(entry)
 
 
 def _remove(made: Sequence[Path]) -> None:

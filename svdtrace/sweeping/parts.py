@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
 from itertools import chain
@@ -34,6 +35,8 @@ REJECTED = described(
 REJECTED_FILE = "rejected.parquet"
 UNFINISHED = ".tmp"
 _KEY = b"svdtrace"
+_HEAD = re.compile(r"\d{1,9}\.\d{1,9}")
+_PART = re.compile(r"part-(\d{5,9})\.parquet")
 
 
 @dataclass(frozen=True)
@@ -82,7 +85,8 @@ def path(folder: Path, name: str, number: int) -> Path:
 
 def numbers(folder: Path) -> list[int]:
     """The numbers of the whole parts, in order."""
-    return sorted(int(each.stem.removeprefix("part-")) for each in (folder / "prompts").glob("part-*.parquet"))
+    names = (_PART.fullmatch(each.name) for each in (folder / "prompts").glob("part-*.parquet"))
+    return sorted(int(name[1]) for name in names if name)
 
 
 def tables_of(trace: Trace, places: Sequence[int]) -> dict[str, pa.Table]:
@@ -130,10 +134,15 @@ def read(folder: Path, number: int) -> Part:
     file = path(folder, "prompts", number)
     try:
         said = json.loads((pq.read_schema(file).metadata or {})[_KEY])
+        tally, per_head = Tally(**said["tally"]), dict(said["firings_per_head"])
+        if not all(isinstance(each, int) for each in (*asdict(tally).values(), *per_head.values())):
+            raise ValueError("counts that are no whole numbers")
+        if not all(_HEAD.fullmatch(name) for name in per_head):
+            raise ValueError("firings of heads that are none")
         return Part(
-            digest=said["digest"],
-            tally=Tally(**said["tally"]),
-            firings_per_head=said["firings_per_head"],
+            digest=str(said["digest"]),
+            tally=tally,
+            firings_per_head=per_head,
             rounding=said.get("rounding"),
             near_ties=tuple(said.get("near_ties", ())),
             not_finite=tuple(said.get("not_finite", ())),

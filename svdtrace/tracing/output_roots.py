@@ -25,6 +25,7 @@ from svdtrace.errors import RootError
 from svdtrace.method.edges import covering
 from svdtrace.method.relative import NODE_WEIGHTS, NODES
 from svdtrace.method.taking import falling
+from svdtrace.prompts.values import whole_number
 from svdtrace.tracing.observe import Observed
 from svdtrace.tracing.roots import RootHeads, logit_direction
 
@@ -60,9 +61,10 @@ def parse_targets(text: str, tokenizer: Tokenizer | None, config: GPT2Config) ->
             raise RootError(f'targets are "{text}"; give top-p with a share above 0 and at most 1, such as top-p 0.9')
         return Targets("top-p", share=share)
     if kind == TOP_K:
-        if not number.isdecimal() or not 1 <= int(number) <= config.d_vocab:
+        count = whole_number(number)
+        if count is None or not 1 <= count <= config.d_vocab:
             raise RootError(f'targets are "{text}"; give top-k with a number from 1 to {config.d_vocab}')
-        return Targets("top-k", count=int(number))
+        return Targets("top-k", count=count)
     return Targets("ids", ids=tuple(dict.fromkeys(_token(part, tokenizer, config) for part in text.split(","))))
 
 
@@ -75,8 +77,7 @@ def _number(text: str) -> float:
 
 def _token(text: str, tokenizer: Tokenizer | None, config: GPT2Config) -> int:
     found = None if tokenizer is None else tokenizer.token_id(text)
-    if found is None and text.strip().isdecimal():
-        found = int(text)
+    found = whole_number(text.strip()) if found is None else found
     if found is None or not 0 <= found < config.d_vocab:
         raise RootError(
             f'target "{text}" is not one token of the model; give texts of one token each, a leading space included, '

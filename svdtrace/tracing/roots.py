@@ -25,6 +25,7 @@ from svdtrace.method.edges import covering
 from svdtrace.method.firings import FiringList
 from svdtrace.prompts.edge_names import position
 from svdtrace.prompts.prompt import Prompt
+from svdtrace.prompts.values import whole_number
 from svdtrace.tracing.observe import Observed
 
 ALL = "all"
@@ -75,7 +76,7 @@ def roots_among(text: str, config: GPT2Config, roles: Set[str], longest: int) ->
 
 
 def _parse_root(text: str, config: GPT2Config, roles: Set[str], longest: int) -> Root:
-    match = re.fullmatch(r"(\d+)\.(\d+)@([^@:,]+):([^@:,]+)", text)
+    match = re.fullmatch(r"(\d{1,9})\.(\d{1,9})@([^@:,]+):([^@:,]+)", text)
     if not match:
         raise RootError(
             f'root "{text}" is not of the form LAYER.HEAD@DEST:SRC; write e.g. 9.6@end:IO, or all, or logit, or '
@@ -93,9 +94,10 @@ def _parse_root(text: str, config: GPT2Config, roles: Set[str], longest: int) ->
     for end in (match[3], match[4]):
         if end == ANY or end in roles:
             continue
-        if end.isdecimal() and int(end) >= longest:
+        place = whole_number(end)
+        if place is not None and place >= longest:
             raise RootError(f'root "{text}": position {end} is outside every prompt; the longest has {longest} tokens')
-        if not end.isdecimal():
+        if place is None:
             known = f"they have {', '.join(sorted(roles))}" if roles else "they have no roles; name positions, or *"
             raise RootError(f'root "{text}": no prompt has a role "{end}"; {known}')
     return Root(layer, head, match[3], match[4])

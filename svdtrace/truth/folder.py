@@ -59,7 +59,7 @@ def read_truth(folder: str | Path) -> Truth:
         raise TruthError(f"{where}: not valid JSON ({error}); plant the model anew") from None
     try:
         return _understood(said)
-    except (KeyError, TypeError, ValueError) as error:
+    except (AttributeError, KeyError, OverflowError, TypeError, ValueError) as error:
         raise TruthError(
             f"{where}: expected roots, edges ({', '.join(_ENDS)}, share) and for each of these a signal "
             f"[d_model, r], found otherwise ({type(error).__name__}: {error}); plant the model anew"

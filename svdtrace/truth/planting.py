@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Float
 
 from gpt2jax.params import Model
+from svdtrace.config import check_seed
 from svdtrace.errors import SettingError
 from svdtrace.truth import families
 from svdtrace.truth.background import add_background
@@ -60,8 +61,7 @@ def plant(family: str, strength: float = 0.0, seed: int = 0) -> Planted:
         raise SettingError(f'there is no family "{family}"; choose one of {", ".join(families.FAMILIES)}')
     if not (math.isfinite(strength) and strength >= 0):
         raise SettingError(f"strength is {strength}; give 0 or more")
-    if seed < 0:
-        raise SettingError(f"seed is {seed}; give 0 or more")
+    check_seed(seed)
     of_prompts, of_gains, of_background = np.random.default_rng(seed).spawn(3)
     drawing = Drawing(families.CONFIG, families.SCALES)
     circuit = families.FAMILIES[family](drawing, of_prompts)

@@ -10,7 +10,8 @@ machine epsilon (twice the unit roundoff: the spare factor takes up what is of h
   ρ = mean|c δc|/s² + (d + 7) ε/2 for variance, root and division; then gain and bias;
 * scores, a q·k over h terms: δe = (h + 3) ε a |q|·|k|;
 * softmax over T terms: p ((1 − 2p) δe + Σ p δe), and p (T + 10 + 2 max|e|) ε of its own, the last for exp's argument;
-* activations, x g(x) with g good to 16 ε: 16 ε |x|;
+* activations f, from terms no larger than 1 + |x| that are good to a few ε, whose exp, tanh and erf are flat beyond
+  |x| of 16: 16 ε max(|f|, min(1 + |x|, 16));
 * sums of two: ε |sum|.
 """
 
@@ -89,7 +90,8 @@ def rounding_errors(
                 "attn_out": written + eps * np.abs(at["resid_mid"]),
                 "read2": rounding.layer_norm(at["resid_mid"], w["ln_2.weight"], w["ln_2.bias"], epsilon),
                 "pre": rounding.linear(at["read2"], w["mlp.c_fc.weight"], w["mlp.c_fc.bias"]),
-                "post": (16 * eps + constant) * np.abs(at["pre"]),
+                "post": 16 * eps * np.maximum(np.abs(at["post"]), np.minimum(1 + np.abs(at["pre"]), 16))
+                + constant * np.abs(at["pre"]),
                 "mlp_out": rounding.linear(at["post"], w["mlp.c_proj.weight"], w["mlp.c_proj.bias"])
                 + eps * np.abs(at["resid_post"]),
             }

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import pytest
@@ -141,3 +142,47 @@ def test_as_transformers_reads_it(name: str, tmp_path: Path):
     # Other classes declare no beginning; BERT's texts begin with [CLS].
     if FOLDERS[name].get("tokenizer_config.json", GPT2).get("tokenizer_class") != OTHER["tokenizer_class"]:
         assert ours.bos_token_id == (theirs.bos_token_id if theirs.bos_token_id is not None else theirs.cls_token_id)
+
+
+HARD = (
+    "",
+    " ",
+    "   \n\n\t  ",
+    "a\u00a0b\u2003c\u3000d",
+    "don't I'LL we've 'S’s",
+    "👩‍👩‍👧‍👦🏳️‍🌈🤷🏽‍♀️",
+    "e\u0301\u0327\u0300 ﬁ ﷺ Å Å",
+    "مرحبا بالعالم שלום",
+    "漢字かな交じり文 한국어 ไทย",
+    "\u202eevil\u202c \u200b\u200d\ufeff",
+    "\x00\x01\x1b[2J\x7f\x85",
+    "\ufffd\ufffe\uffff\U0010ffff",
+    "<|endoftext|>Mary<|endoftext|> <|endoftext|",
+    "1234567890 3.14e-10 ½ ² ١٢٣",
+    "    def f(x):\n\treturn x  # é\r\n",
+    "https://example.org/?a=b&c=%20#d_e--f",
+    "a" * 300,
+    " the" * 100,
+    "¡¿«»ÀÿĀĠĊ",
+)
+
+
+@pytest.mark.parametrize("names", [["tokenizer.json"], ["vocab.json", "merges.txt"]], ids=" ".join)
+def test_gpt2s_own_files_on_hard_strings(shared: Path, tmp_path: Path, names: list[str]):
+    """transformers and the library, on strings that cut characters, mix directions, repeat, or look like tokens."""
+    for name in ["config.json", *names]:
+        (tmp_path / name).write_bytes((shared / "gpt2" / name).read_bytes())
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps(GPT2))
+    theirs = AutoTokenizer.from_pretrained(tmp_path)
+    library = tokenizers.Tokenizer.from_file(str(shared / "gpt2" / "tokenizer.json"))
+    ours = Tokenizer.read(tmp_path, GPT2Config.from_hf(json.loads((tmp_path / "config.json").read_text())))
+    assert ours is not None
+    random = Random(0)
+    codes = [each for each in range(0x110000) if not 0xD800 <= each < 0xE000]
+    drawn = ["".join(map(chr, random.choices(codes, k=random.randrange(1, 12)))) for _ in range(300)]
+    for text in (*HARD, *drawn):
+        expected = theirs(text, add_special_tokens=False, return_offsets_mapping=True)
+        ids, offsets = ours.encode_with_offsets(text)
+        assert ids == expected["input_ids"] == library.encode(text, add_special_tokens=False).ids, text
+        assert offsets == [tuple(each) for each in expected["offset_mapping"]], text
+        assert ours.decode(ids) == text

@@ -75,7 +75,7 @@ def _read(folder: Path) -> Result:
     known = ", ".join(f"svdtrace {name}" for name in TABLES)
     try:
         manifest = json.loads((path_of(folder) / MANIFEST).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, RecursionError, ValueError) as error:
         raise TraceFolderError(f"{folder}: holds no result ({error}); name a folder that {known} wrote") from None
     command = manifest.get("command") if isinstance(manifest, dict) else None
     if command not in TABLES:

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 import jax
 import numpy as np
 import pytest
 from laws.examples import SHORT_HEAD, random_model, random_prompts, shortened
 
+import svdtrace
 from svdtrace.config import TraceConfig
 from svdtrace.interventions.signals import drawn
 from svdtrace.method.edges import choose_edges
 from svdtrace.method.slices import choose_slices
 from svdtrace.testing import Case, decomposition_laws, law
 from svdtrace.testing.listing import of_heads
+
+PAGE = Path(__file__).resolve().parents[3] / "docs" / "verification.md"
 
 
 @pytest.fixture(scope="module")
@@ -102,3 +108,37 @@ def test_a_decomposition_of_nothing_holds_its_laws() -> None:
     U, S, Vh = np.linalg.svd(A @ B.T)
     assert all(each.holds for each in decomposition_laws(A, B, U[:, :2], S[:2], Vh[:2].T))
     assert not all(each.holds for each in decomposition_laws(A, B, U[:, :2], S[:2] + 1, Vh[:2].T))
+
+
+@pytest.mark.full
+def test_there_is_nothing_to_take_from_a_score_of_zero(case: Case) -> None:
+    """Edits of either direction leave a firing of W_Q = 0, whose slice is empty, as it is."""
+    layer, head = SHORT_HEAD
+    edge = f"0.0:{layer}.{head}@1:1/dest"
+    table = svdtrace.intervene(case.model, case.prompts, [edge], tracing=case.config).table.to_pylist()
+    assert table
+    for row in table:
+        assert not row["edited"]
+        assert row["score_before"] == row["score_after"] == 0
+        assert row["pattern_before"] == row["pattern_after"] == 0.5
+        assert row["logit_difference_before"] == row["logit_difference_after"]
+
+
+# The rows of the page's table, and what shows each.
+SHOWN = {
+    "score 0": [test_a_score_of_zero_has_an_empty_slice, test_there_is_nothing_to_take_from_a_score_of_zero],
+    "all products of one sign": [test_products_of_one_sign_are_all_taken],
+    "ties at a cut of a slice": [test_ties_of_products_take_the_lower],
+    "ties at a cut of edges": [test_ties_of_contributions_take_all],
+    "negative total of a pair": [test_a_negative_total_turns_the_signs],
+    "total of contributions below 0": [test_contributions_without_a_positive_total],
+    "total of contributions 0": [test_contributions_without_a_positive_total],
+    "W_Q = 0 and b_Q = 0": [test_a_head_without_weights, test_a_decomposition_of_nothing_holds_its_laws],
+    "|S| = rank": [test_a_slice_of_the_whole_rank_leaves_nothing_to_draw],
+}
+
+
+def test_every_row_of_the_page_is_shown() -> None:
+    section = PAGE.read_text("utf-8").split("## Degenerate answers")[1]
+    rows = re.findall(r"^\| (.*?[^\\]) \|", section, re.MULTILINE)[2:]
+    assert [row.replace("\\|", "|") for row in rows] == list(SHOWN)

@@ -23,6 +23,7 @@ ROOMS = [
     "results",
     "tracing",
     "pictures",
+    "explaining",
     "graphs report",
     "sweeping",
     "folders",

@@ -20,6 +20,7 @@ COMMANDS = (
     "decompose",
     "atlas",
     "trace",
+    "why",
     "graph",
     "report",
     "circuit",

@@ -31,6 +31,8 @@ from svdtrace.results import circuit_graph
 from svdtrace.results.decompositions import cached_decompose
 from svdtrace.results.in_parts import Tables
 from svdtrace.tracing.batching import Plan, plan_for, planned_batches
+from svdtrace.tracing.close_up import CloseUps, Seen, close_ups, looked_at, seen
+from svdtrace.tracing.close_up_tables import close_up_tables
 from svdtrace.tracing.devices import computing_device, computing_devices, precision
 from svdtrace.tracing.finite import prompt_name, refuse_nothing_finite
 from svdtrace.tracing.laws import cheapest
@@ -49,13 +51,14 @@ Progress = Callable[[int, int], None]
 
 @dataclass(frozen=True)
 class Settled:
-    """What is settled before the first prompt is traced: the roots that are looked for, the shapes compiled, and which
-    edges stay (by default all).
+    """What is settled before the first prompt is traced: the roots that are looked for, the shapes compiled, which
+    edges stay (by default all), and how many of the first prompts are looked at closely.
     """
 
     roots: tuple[Root, ...]
     plan: Plan
     keep: Keep | None = None
+    closely: int = 0
 
 
 @dataclass(frozen=True)
@@ -63,13 +66,16 @@ class Trace:
     """Firings and edges of a model on prompts.
 
     `prompts`, `firings`, `edges` are the tables that docs/formats.md lists; `manifest` says how they came
-    about. `svdtrace.read` gives the same back from a folder that `save` wrote.
+    about. `svdtrace.read` gives the same back from a folder that `save` wrote. `close_ups` and `likeliest` are of the
+    first prompts alone: what is shown of one of them (`svdtrace.tracing.close_up`).
     """
 
     prompts: pa.Table
     firings: pa.Table
     edges: pa.Table
     manifest: dict[str, Any] = field(repr=False)
+    close_ups: pa.Table | None = field(default=None, repr=False)
+    likeliest: pa.Table | None = field(default=None, repr=False)
 
     def graph(self) -> nx.MultiDiGraph:
         """The circuit, `4.11@IO` → `8.6@S2`, an edge for each side, which is its key: see `circuit_graph.ours`."""
@@ -127,7 +133,9 @@ def trace(
     with precision(config):
         with clock("prepare"):
             prepared = prepare_cached(model, config, mesh)
-        settled = settle(prepared, prompts, config, keep)
+        settled = replace(
+            settle(prepared, prompts, config, keep), closely=looked_at([len(each.tokens) for each in prompts])
+        )
         if config.dtype != ROUNDED:
             return _checked(trace_settled(prepared, prompts, config, settled, clock=clock, progress=progress), prompts)
         every = len(prompts) + min(len(prompts), PROMPTS)
@@ -164,6 +172,7 @@ def rounding(
     """
     config = replace(config, dtype=WHOLE)
     prepared = prepare_cached(model, config, mesh)
+    settled = replace(settled, closely=0)
     return changes(found, trace_settled(prepared, prompts[:PROMPTS], config, settled, progress=progress))
 
 
@@ -244,18 +253,21 @@ def trace_settled(
     clock = clock or Clock()
     shape = prepared.model.config
     order = WriterOrder.of(shape.n_layers, shape.n_heads)
-    parts, tables = [], []
+    parts, tables, closely = [], [], []
     laws: list[Ratio] = []
-    for part in _parts(prepared, prompts, config, settled, clock, progress, laws):
+    for part, looked in _parts(prepared, prompts, config, settled, clock, progress, laws):
         with clock("tables"):
             tables.append(batch_tables(part, order, prepared.model.tokenizer))
+            if looked is not None:
+                closely.append(close_up_tables(*looked, part, order, prepared.model.tokenizer))
         parts.append(part.counts)
     with clock("tables"):
         prompt_table, firing_table, edge_table = _joined(tables)
+        close_ups = _joined(closely) if closely else ()
     manifest = trace_manifest(prepared, prompts, config, parts, (firing_table, edge_table))
     manifest["laws"] = [each.to_dict() for each in laws]
     manifest["seconds"] = clock.rounded()
-    return Trace(prompt_table, firing_table, edge_table, manifest)
+    return Trace(prompt_table, firing_table, edge_table, manifest, *close_ups)
 
 
 class Clock:
@@ -317,8 +329,9 @@ def _parts(
     clock: Clock,
     progress: Progress | None,
     laws: list[Ratio],
-) -> Iterator[BatchTrace]:
-    """Batch by batch. While the device computes, the host turns the batch before into rows, or compiles what follows.
+) -> Iterator[tuple[BatchTrace, tuple[CloseUps, Seen] | None]]:
+    """Batch by batch, with what is looked at closely. While the device computes, the host turns the batch before into
+    rows, or compiles what follows.
 
     The stage `forward` is what the host waits for of the pass: not what goes by while it makes rows and tables. With
     the first batch the cheapest laws are tried, and their ratios added to `laws`.
@@ -326,16 +339,17 @@ def _parts(
     done = 0
     shapes: set[tuple[int, ...]] = set()
     observed: Observed | None = None
-    following: Following | None = None
+    following: tuple[Following, Seen | None] | None = None
 
-    def finished(following: Following) -> BatchTrace:
+    def finished(following: Following, kept: Seen | None) -> tuple[BatchTrace, tuple[CloseUps, Seen] | None]:
         nonlocal done
         with clock("rows"):
             part = finish(prepared, following, config, settled.roots, settled.keep)
+            looked = None if kept is None else (close_ups(prepared, kept, part, following.chunks, config), kept)
         done += len(part.batch.prompts)
         if progress is not None:
             progress(done, len(prompts))
-        return part
+        return part, looked
 
     for batch in planned_batches(prompts, settled.plan):
         if observed is not None and observed.scale.shape[1:] != batch.tokens.shape:
@@ -348,17 +362,21 @@ def _parts(
             with clock("attribute"):
                 warm(prepared, observed, config)
         if following is not None:
-            yield finished(following)
+            yield finished(*following)
         with clock("forward"):
             jax.block_until_ready(observed)
         if not laws:
             with clock("laws"):
                 laws += cheapest(prepared, batch, observed)
         with clock("attribute"):
-            following = follow(prepared, batch, observed, config)
-            jax.block_until_ready([chunk.result for chunk in following.chunks])
+            dispatched = follow(prepared, batch, observed, config)
+            jax.block_until_ready([chunk.result for chunk in dispatched.chunks])
+        following = dispatched, seen(observed, batch, settled.closely)
+        if following[1] is not None:
+            # What the host has looked into is not taken over.
+            observed = None
     if following is not None:
-        yield finished(following)
+        yield finished(*following)
 
 
 def _joined(parts: Sequence[tuple[pa.Table, ...]]) -> tuple[pa.Table, ...]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from svdtrace.output.writing import MANIFEST
 from svdtrace.surroundings.paths import path_of
 
 TABLES: dict[str, tuple[str, ...]] = {
-    "intervene": ("summary",),
+    "intervene": ("summary", "interventions"),
     "characterise": ("heads", "sizes", "tau", "tokens"),
     "circuit": (
         *("faithfulness", "agreement", "output_heads"),
@@ -69,6 +69,31 @@ def read_results(folders: Iterable[Path], fingerprint: str | None = None) -> tup
             )
         found[result.command] = result
     return tuple(found.values())
+
+
+def tried_in(folder: Path, manifest: Mapping[str, Any]) -> pa.Table:
+    """`interventions.parquet` of a folder, on a trace's own model and prompts.
+
+    Args:
+        manifest: of the trace.
+
+    Raises:
+        TraceFolderError: no such result, a damaged one, or one of another model or of other prompts.
+    """
+    (result,) = read_results((folder,), manifest.get("model", {}).get("fingerprint"))
+    if result.command != "intervene":
+        raise TraceFolderError(f"{folder}: svdtrace {result.command} wrote it; name a folder of svdtrace intervene")
+    if not same_prompts(result.manifest, manifest):
+        raise TraceFolderError(
+            f"{folder}: is of other prompts than the trace; run svdtrace intervene with the trace's own prompts"
+        )
+    return result.tables["interventions"]
+
+
+def same_prompts(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+    """Whether two manifests are of the same prompts, as far as they say."""
+    hashes = [each.get("prompts", {}).get("sha256") for each in (one, other)]
+    return None in hashes or hashes[0] == hashes[1]
 
 
 def _read(folder: Path) -> Result:

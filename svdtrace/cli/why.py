@@ -40,7 +40,7 @@ def run(options: Options) -> int:
     """Find the firing and print its card."""
     from svdtrace.cli.terminal import console, print_json, tell_unfinished
     from svdtrace.explaining import told
-    from svdtrace.explaining.finding import why
+    from svdtrace.explaining.asking import why
     from svdtrace.folders.reading import opened
     from svdtrace.report.answers import tried_in
 

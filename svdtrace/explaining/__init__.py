@@ -7,4 +7,5 @@ words     how numbers, tokens and writers are called
 told      the sentences that every form of a card has
 terminal  a card as lines of text
 notebook  a card as HTML for a notebook
+asking    a firing or an edge asked for by name
 """

@@ -142,7 +142,7 @@ class Firing:
 
 @dataclass(frozen=True)
 class Card:
-    """Why a head attended there: `print(card)` in a terminal, by itself in a notebook.
+    """Why a head attended there.
 
     Args:
         writers: the firing's edges, the query side's first, the largest first on each.
@@ -155,16 +155,6 @@ class Card:
     asked: Asked
     picked: EdgeName | None = None
     folder: str = "trace"
-
-    def __str__(self) -> str:
-        from svdtrace.explaining.terminal import as_text
-
-        return as_text(self)
-
-    def _repr_html_(self) -> str:
-        from svdtrace.explaining.notebook import as_html
-
-        return as_html(self)
 
     @property
     def chosen(self) -> Writer | None:

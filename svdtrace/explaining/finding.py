@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -11,55 +10,19 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from svdtrace.errors import EdgeError, PromptError
+from svdtrace.errors import EdgeError
 from svdtrace.explaining import words
 from svdtrace.explaining.card import Asked, Attended, Card, Firing, Key, Vector, Writer
 from svdtrace.explaining.effects import Effects
 from svdtrace.pictures.traced import model_of
-from svdtrace.prompts.edge_names import EdgeName, named_edge, position
-from svdtrace.results.in_parts import InParts, Tables
+from svdtrace.prompts.edge_names import EdgeName, position
+from svdtrace.results.in_parts import Tables
 
 PLACE = ("layer", "head", "dest", "src")
 EVIDENCE = ("stability", "p_slices", "p_bases", "p_prompts", "q_value")
 LISTED = 6
-_FIRING = re.compile(r"(\d+)\.(\d+)@([^@:,/]+)(?::([^@:,/]+))?")
 
 Place = tuple[int, int, int, int]
-
-
-def why(
-    trace: InParts,
-    prompt: int = 0,
-    edge: str | None = None,
-    firing: str | None = None,
-    interventions: pa.Table | None = None,
-    folder: str = "trace",
-) -> Card:
-    """Why a head attended there, in one prompt.
-
-    Args:
-        trace: a trace, or a sweep, of which the prompt's part alone is read.
-        prompt: its 0-based place in the input.
-        edge: `1.5:2.6@end:IO/src`; each end a role or a position.
-        firing: `2.6@end:IO`, or `2.6@end` for where it attends most from there; without both, the topmost firing at
-            the last token.
-        interventions: `interventions.parquet`, for what taking edges away did.
-        folder: what commands that the card names shall call the trace.
-
-    Raises:
-        PromptError: no such prompt in the trace.
-        EdgeError: a name of another form, or of nothing that is in the trace of this prompt.
-    """
-    one = OnePrompt.of(_part(trace, prompt), trace.manifest, prompt, interventions, folder)
-    if edge is not None:
-        picked = named_edge(edge)
-        return one.card(one.place(picked.layer, picked.head, picked.dest, picked.src, f'edge "{edge}"'), picked)
-    if firing is None:
-        return one.card(one.topmost())
-    found = _FIRING.fullmatch(firing.strip())
-    if not found:
-        raise EdgeError(f'firing "{firing}" is not of the form LAYER.HEAD@DEST:SRC; write e.g. 2.6@end:IO, or 2.6@end')
-    return one.card(one.place(int(found[1]), int(found[2]), found[3], found[4], f'firing "{firing}"'))
 
 
 @dataclass(frozen=True)
@@ -255,19 +218,6 @@ class OnePrompt:
             return tuple(Attended(at, None if each is None else each["pattern"]) for at, each in fires)
         mine = [(place[3], each["pattern"]) for place, each in self.firings.items() if place[:3] == start]
         return tuple(Attended(*each) for each in sorted(mine, key=lambda each: -each[1]))
-
-
-def _part(trace: InParts, prompt: int) -> Tables:
-    """The part that has a prompt."""
-    numbers: list[int] = []
-    for part in trace.parts():
-        its = part.prompts["prompt"].to_pylist()
-        if prompt in its:
-            return part
-        numbers += its
-        del part
-    known = f"it has {len(numbers):,}, from {numbers[0]} to {numbers[-1]}" if numbers else "it has none"
-    raise PromptError(f"prompt {prompt} is not in the trace; {known}")
 
 
 def _keys(row: Mapping[str, Any]) -> tuple[Key, ...]:

@@ -66,9 +66,7 @@ class PageData:
     left_out: tuple[str, ...]
 
 
-def page_data(
-    trace: InParts, results: Sequence[Result] = (), limit: int = BYTES, folder: str = "trace"
-) -> PageData:
+def page_data(trace: InParts, results: Sequence[Result] = (), limit: int = BYTES, folder: str = "trace") -> PageData:
     """Count a trace together, and cut what would make the page too large.
 
     Args:
@@ -207,8 +205,8 @@ def _of_cards(shown: int, n_prompts: int) -> str | None:
     if shown >= n_prompts:
         return None
     return (
-        f"Of single prompts after the first {shown:,}, how heads' attention lies over the tokens and who wrote into each "
-        "singular vector."
+        f"Of single prompts after the first {shown:,}, how heads' attention lies over the tokens and who wrote into "
+        "each singular vector."
     )
 
 

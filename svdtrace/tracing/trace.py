@@ -6,10 +6,8 @@ trace.firings, trace.edges, trace.graph()
 
 from __future__ import annotations
 
-import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -30,7 +28,9 @@ from svdtrace.prompts.prompt import Prompt
 from svdtrace.results import circuit_graph
 from svdtrace.results.decompositions import cached_decompose
 from svdtrace.results.in_parts import Tables
+from svdtrace.surroundings.bars import progressing
 from svdtrace.tracing.batching import Plan, plan_for, planned_batches
+from svdtrace.tracing.clock import Clock
 from svdtrace.tracing.close_up import CloseUps, Seen, close_ups, looked_at, seen
 from svdtrace.tracing.close_up_tables import close_up_tables
 from svdtrace.tracing.devices import computing_device, computing_devices, precision
@@ -45,6 +45,7 @@ from svdtrace.tracing.roots import Root, parse_roots
 from svdtrace.tracing.rounding import PROMPTS, ROUNDED, ROUNDING, WHOLE, changes
 from svdtrace.tracing.rows import WriterOrder
 from svdtrace.tracing.sharding import device_mesh
+from svdtrace.tracing.showing import Showing
 
 Progress = Callable[[int, int], None]
 
@@ -61,13 +62,14 @@ class Settled:
     closely: int = 0
 
 
-@dataclass(frozen=True)
-class Trace:
+@dataclass(frozen=True, repr=False)
+class Trace(Showing):
     """Firings and edges of a model on prompts.
 
     `prompts`, `firings`, `edges` are the tables that docs/formats.md lists; `manifest` says how they came
     about. `svdtrace.read` gives the same back from a folder that `save` wrote. `close_ups` and `likeliest` are of the
-    first prompts alone: what is shown of one of them (`svdtrace.tracing.close_up`).
+    first prompts alone: what is shown of one of them (`svdtrace.tracing.close_up`). `model` is the traced one, where
+    the trace was not read from a folder. What it is looked at with is `svdtrace.tracing.showing`'s.
     """
 
     prompts: pa.Table
@@ -76,6 +78,7 @@ class Trace:
     manifest: dict[str, Any] = field(repr=False)
     close_ups: pa.Table | None = field(default=None, repr=False)
     likeliest: pa.Table | None = field(default=None, repr=False)
+    model: Model | None = field(default=None, repr=False, compare=False)
 
     def graph(self) -> nx.MultiDiGraph:
         """The circuit, `4.11@IO` → `8.6@S2`, an edge for each side, which is its key: see `circuit_graph.ours`."""
@@ -102,7 +105,7 @@ def trace(
     config: TraceConfig | None = None,
     *,
     keep: Keep | None = None,
-    progress: Progress | None = None,
+    progress: Progress | bool | None = None,
     mesh: Mesh | None = None,
 ) -> Trace:
     """Trace prompts through a model.
@@ -114,7 +117,7 @@ def trace(
             says what that changes, see `rounding`.
         keep: which edges stay, by default all: see `Chance.survivors`.
         progress: called with prompts done and prompts in all, after every batch; those traced a second time for
-            `rounding` count twice.
+            `rounding` count twice. True shows a bar, in a terminal and in a notebook.
         mesh: the devices to spread prompts and parameters over, from `svdtrace.tracing.sharding.device_mesh`; by
             default prompts over all devices of this process.
 
@@ -130,20 +133,22 @@ def trace(
     prompts = check_prompts(model, prompts)
     parse_roots(config.roots, model.config, prompts)
     parse_targets(config.targets, model.tokenizer, model.config)
-    with precision(config):
+    with precision(config), progressing(progress, "tracing prompts") as told:
         with clock("prepare"):
             prepared = prepare_cached(model, config, mesh)
         settled = replace(
             settle(prepared, prompts, config, keep), closely=looked_at([len(each.tokens) for each in prompts])
         )
         if config.dtype != ROUNDED:
-            return _checked(trace_settled(prepared, prompts, config, settled, clock=clock, progress=progress), prompts)
+            found = trace_settled(prepared, prompts, config, settled, clock=clock, progress=told)
+            return replace(_checked(found, prompts), model=model)
         every = len(prompts) + min(len(prompts), PROMPTS)
-        told, again = (_onwards(progress, before, every) for before in (0, len(prompts)))
-        found = _checked(trace_settled(prepared, prompts, config, settled, clock=clock, progress=told), prompts)
+        first, again = (_onwards(told, before, every) for before in (0, len(prompts)))
+        found = _checked(trace_settled(prepared, prompts, config, settled, clock=clock, progress=first), prompts)
         with clock(ROUNDING):
             changed = rounding(found, prompts, model=model, config=config, settled=settled, mesh=mesh, progress=again)
-        return replace(found, manifest={**found.manifest, ROUNDING: changed, "seconds": clock.rounded()})
+        manifest = {**found.manifest, ROUNDING: changed, "seconds": clock.rounded()}
+        return replace(found, manifest=manifest, model=model)
 
 
 def rounding(
@@ -268,27 +273,6 @@ def trace_settled(
     manifest["laws"] = [each.to_dict() for each in laws]
     manifest["seconds"] = clock.rounded()
     return Trace(prompt_table, firing_table, edge_table, manifest, *close_ups)
-
-
-class Clock:
-    """Seconds of the host per stage; what a device does meanwhile counts under the stage that the host is at."""
-
-    def __init__(self) -> None:
-        self.seconds: dict[str, float] = {}
-
-    @contextmanager
-    def __call__(self, stage: str) -> Iterator[None]:
-        """Time what happens within, under a stage's name."""
-        start = time.perf_counter()
-        yield
-        self.seconds[stage] = self.seconds.get(stage, 0.0) + time.perf_counter() - start
-
-    def rounded(self) -> dict[str, float]:
-        """The stages' seconds and their sum, to milliseconds."""
-        return {
-            **{stage: round(each, 3) for stage, each in self.seconds.items()},
-            "total": round(sum(self.seconds.values()), 3),
-        }
 
 
 def check_prompts(model: Model, given: Iterable[Prompt] | Prompt) -> list[Prompt]:

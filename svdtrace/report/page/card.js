@@ -12,7 +12,14 @@ const Cards = (() => {
 
   const of = (prompt, firing) => whole.get(prompt.prompt)?.get([firing.layer, firing.head, firing.dest, firing.src].join(" "));
   const relative = DATA.method === "relative";
-  const share = (value) => (value === null || value === undefined ? "–" : Math.abs(value) < 0.0995 ? `${(100 * value).toFixed(1)}%` : percent(value, 1));
+  // One decimal below ten percent, and where it is nearly all.
+  function share(value) {
+    if (value === null || value === undefined) return "–";
+    const size = Math.abs(value);
+    if (size > 0 && size < 0.0005) return value > 0 ? "<0.1%" : ">-0.1%";
+    return size < 0.0995 || (size >= 0.995 && size < 1.0005) ? `${(100 * value).toFixed(1)}%` : percent(value, 1);
+  }
+
   const weight = (value) => (relative ? share(value) : short(value));
   const nameAt = (prompt, token) => (roleOf(prompt, token) === "other" ? String(token) : roleOf(prompt, token));
   const word = (prompt, token) => [el("code", {}, visible(prompt.strings[token]) || "∅"), ` (${nameAt(prompt, token)})`];

@@ -26,12 +26,13 @@ class Cards:
 
     Args:
         packed: one JSON object a prompt, packed: its number, and its cards by firing.
-        count: firings that have one; of the first `prompts` prompts.
+        prompts: how many prompts these are.
+        complete: whether they are all that the trace looked at closely.
     """
 
     packed: str
-    count: int
     prompts: int
+    complete: bool
 
 
 def page_cards(
@@ -53,12 +54,12 @@ def page_cards(
         for prompt in dict.fromkeys(closely["prompt"].to_pylist()):
             one = OnePrompt.of(part, manifest, prompt, tried, folder)
             if count and count + len(one.close) > CARDS:
-                return Cards(packing.text(), count, prompts)
+                return Cards(packing.text(), prompts, complete=False)
             cards = [_card(card) for card in one.cards() if card.firing.keys is not None]
             if not packing.add({"prompt": prompt, "cards": cards}):
-                return Cards(packing.text(), count, prompts)
+                return Cards(packing.text(), prompts, complete=False)
             count, prompts = count + len(cards), prompts + 1
-    return Cards(packing.text(), count, prompts)
+    return Cards(packing.text(), prompts, complete=True)
 
 
 def not_asked(manifest: Mapping[str, Any], results: Sequence[Result]) -> dict[str, bool]:

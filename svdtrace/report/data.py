@@ -14,7 +14,7 @@ from svdtrace.report.answers import Result
 from svdtrace.report.answers.characterisation import characterisation_json
 from svdtrace.report.answers.faithfulness import faithfulness_json
 from svdtrace.report.answers.interventions import interventions_json
-from svdtrace.report.cards import not_asked, page_cards
+from svdtrace.report.cards import Cards, not_asked, page_cards
 from svdtrace.report.evidence import EvidenceCount, chance_json, stability_json
 from svdtrace.report.heads import HeadCount, Heads
 from svdtrace.report.medians import ROUNDS, ShareCount
@@ -107,7 +107,7 @@ def page_data(trace: InParts, results: Sequence[Result] = (), limit: int = BYTES
         _of_moves(moved),
         _of_prompts(views.count, prompts.count),
         *_of_views(views),
-        _of_cards(cards.prompts, prompts.count),
+        _of_cards(cards),
         *of_results,
     ]
     return PageData(
@@ -201,11 +201,11 @@ def _of_moves(moved: Moves) -> str | None:
     return f"Of the circuit, the {more:,} rarest pairs of roles between which a head attends." if more > 0 else None
 
 
-def _of_cards(shown: int, n_prompts: int) -> str | None:
-    if shown >= n_prompts:
+def _of_cards(cards: Cards) -> str | None:
+    if cards.complete:
         return None
     return (
-        f"Of single prompts after the first {shown:,}, how heads' attention lies over the tokens and who wrote into "
+        f"Of single prompts after the first {cards.prompts:,}, how heads' attention lies over the tokens and who wrote into "
         "each singular vector."
     )
 

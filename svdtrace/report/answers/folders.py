@@ -16,7 +16,7 @@ from svdtrace.output.writing import MANIFEST
 from svdtrace.surroundings.paths import path_of
 
 TABLES: dict[str, tuple[str, ...]] = {
-    "intervene": ("summary", "interventions"),
+    "intervene": ("summary",),
     "characterise": ("heads", "sizes", "tau", "tokens"),
     "circuit": (
         *("faithfulness", "agreement", "output_heads"),
@@ -24,6 +24,8 @@ TABLES: dict[str, tuple[str, ...]] = {
     ),
 }
 """The tables that the page reads, by command."""
+TRIED = "interventions"
+"""What `intervene` did prompt by prompt, which cards of single firings tell."""
 
 
 @dataclass(frozen=True)
@@ -87,7 +89,9 @@ def tried_in(folder: Path, manifest: Mapping[str, Any]) -> pa.Table:
         raise TraceFolderError(
             f"{folder}: is of other prompts than the trace; run svdtrace intervene with the trace's own prompts"
         )
-    return result.tables["interventions"]
+    if TRIED not in result.tables:
+        raise TraceFolderError(f"{folder}: holds no {TRIED}.parquet; run svdtrace intervene anew")
+    return result.tables[TRIED]
 
 
 def same_prompts(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
@@ -108,7 +112,10 @@ def _read(folder: Path) -> Result:
             f'{folder / MANIFEST}: its command is "{command}", which this page has no section for; name a folder that '
             f"{known} wrote"
         )
-    tables = {name: _table(path_of(folder), name, command) for name in TABLES[command]}
+    names = TABLES[command]
+    if (path_of(folder) / f"{TRIED}.parquet").is_file():
+        names = (*names, TRIED)
+    tables = {name: _table(path_of(folder), name, command) for name in names}
     return Result(command, str(folder), manifest, tables)
 
 

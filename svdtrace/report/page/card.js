@@ -118,7 +118,7 @@ const Cards = (() => {
           el(
             "span",
             { class: "grow" },
-            el("b", {}, writer.name),
+            el("strong", {}, writer.name),
             writer.token !== firing[writer.side] && [" at ", word(prompt, writer.token)],
             attended.length > 0 && [" ← ", attended.map(([token], i) => [i ? ", " : "", word(prompt, token)])],
             facts.length > 0 && el("span", { class: "soft facts-line" }, facts.join(" · ")),
@@ -226,7 +226,7 @@ const Cards = (() => {
             "li",
             {},
             button(
-              [el("span", { class: `key ${edge.side}`, "aria-hidden": "true" }), el("span", { class: "grow" }, el("b", {}, firing.name), " at ", word(prompt, firing.dest)), el("span", { class: "number" }, weight(edge.weight))],
+              [el("span", { class: `key ${edge.side}`, "aria-hidden": "true" }), el("span", { class: "grow" }, el("strong", {}, firing.name), " at ", word(prompt, firing.dest)), el("span", { class: "number" }, weight(edge.weight))],
               () => State.set({ see: id }),
               { class: "line", "data-key": id },
             ),
@@ -260,7 +260,7 @@ const Cards = (() => {
             {},
             button(
               [
-                el("span", { class: "grow" }, el("b", {}, firing.name), " at ", word(prompt, firing.dest), " looks at ", word(prompt, firing.src)),
+                el("span", { class: "grow" }, el("strong", {}, firing.name), " at ", word(prompt, firing.dest), " looks at ", word(prompt, firing.src)),
                 el("span", { class: "number" }, share(firing.pattern)),
               ],
               () => State.set({ see: `${firing.name}@${firing.dest}:${firing.src}` }),

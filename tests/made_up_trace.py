@@ -39,8 +39,8 @@ class MadeUpTrace:
     def of(self, first: int, stop: int) -> MadeUpTrace:
         """The tables of some of the prompts."""
         within = (pc.field("prompt") >= first) & (pc.field("prompt") < stop)
-        tables_within = (table.filter(within) for table in (self.prompts, self.firings, self.edges))
-        return MadeUpTrace(*tables_within, self.manifest)
+        prompts, firings, edges = (table.filter(within) for table in (self.prompts, self.firings, self.edges))
+        return MadeUpTrace(prompts, firings, edges, self.manifest)
 
 
 @dataclass(frozen=True)
@@ -102,7 +102,8 @@ def made_up_trace(
     asked = pa.Table.from_pylist(prompts, schema=tables.PROMPTS)
     return MadeUpTrace(
         asked,
-        *(with_roles(asked, rows, schema) for rows, schema in ((firings, tables.FIRINGS), (edges, tables.EDGES))),
+        with_roles(asked, firings, tables.FIRINGS),
+        with_roles(asked, edges, tables.EDGES),
         _manifest(size, len(firings), len(edges), sum(firing["near_tie"] for firing in firings)),
     )
 

@@ -205,8 +205,8 @@ def _of_cards(cards: Cards) -> str | None:
     if cards.complete:
         return None
     return (
-        f"Of single prompts after the first {cards.prompts:,}, how heads' attention lies over the tokens and who wrote into "
-        "each singular vector."
+        f"Of single prompts after the first {cards.prompts:,}, how heads' attention lies over the tokens and who wrote "
+        "into each singular vector."
     )
 
 

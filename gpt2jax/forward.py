@@ -20,9 +20,13 @@ from gpt2jax.activations import activation
 from gpt2jax.blocks import Resid, attention_mask, layer_norm, run_blocks
 from gpt2jax.config import GPT2Config
 from gpt2jax.errors import CheckpointError, InputError
+from gpt2jax.notebook import table
 from gpt2jax.numerics import aligned, compute_dtype, einsum
 from gpt2jax.params import Model, Params
 from gpt2jax.sites import Grouped, Hook, HookWithArrays, Passage, SiteName, group_hooks, group_taps, has_arrays
+
+LIKELIEST, PROMPTS = 5, 8
+"""What an output shows of itself in a notebook."""
 
 
 @struct.dataclass
@@ -35,6 +39,33 @@ class Output:
 
     logits: Float[Array, "prompt tok vocab"] | None
     taps: dict[str, Array]
+
+    def __repr__(self) -> str:
+        named = [("logits", self.logits), *self.taps.items()]
+        return f"Output({', '.join(f'{name} {_shape(each)}' for name, each in named)})"
+
+    def _repr_html_(self) -> str:
+        rows = [(name, _shape(each)) for name, each in (("logits", self.logits), *self.taps.items())]
+        shapes = table(("array", "shape"), rows)
+        return shapes if self.logits is None else f"{shapes}{_likeliest(self.logits)}"
+
+
+def _shape(values: Array | None) -> str:
+    return "none" if values is None else f"{values.dtype} {list(values.shape)}"
+
+
+def _likeliest(logits: Float[Array, "prompt tok vocab"]) -> str:
+    """The likeliest token ids at the last position of the first prompts."""
+    last = logits[:PROMPTS, -1].astype(jnp.float32)
+    chance, token = (
+        np.asarray(each) for each in jax.lax.top_k(jax.nn.softmax(last, axis=-1), min(LIKELIEST, last.shape[-1]))
+    )
+    rows = [
+        (prompt, ", ".join(f"{each} ({share:.1%})" for each, share in zip(*both, strict=True)))
+        for prompt, both in enumerate(zip(token.tolist(), chance.tolist(), strict=True))
+    ]
+    title = "Likeliest token ids at the last position"
+    return table(("prompt", "tokens"), rows, title, more=len(logits) - len(rows))
 
 
 def forward(

@@ -45,6 +45,10 @@ class QueryError(SvdtraceError):
     """A question that cannot be asked of the tables."""
 
 
+class FrameError(SvdtraceError):
+    """A table that cannot become a data frame: no library for them is installed."""
+
+
 class BenchError(SvdtraceError):
     """A measurement that could not be made."""
 

@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from svdtrace.tracing import tables
+from svdtrace.tracing.close_up_tables import CLOSE_UPS, LIKELIEST
 
 NAMES = (" Mary", " John", " Tom", " Anna", " Kate", " Paul", " Ruby", " Jack", " Rose", " Adam")
 INJECTIONS = ("</script><img src=x onerror=\"document.title='pwned'\">", "<b>&amp;", "\u2028\n\t", "'\"`${1}")
@@ -28,6 +29,8 @@ class MadeUpTrace:
     firings: pa.Table
     edges: pa.Table
     manifest: dict[str, Any]
+    close_ups: pa.Table | None = None
+    likeliest: pa.Table | None = None
 
     def parts(self) -> Iterator[MadeUpTrace]:
         """The trace, as its only part."""
@@ -36,8 +39,8 @@ class MadeUpTrace:
     def of(self, first: int, stop: int) -> MadeUpTrace:
         """The tables of some of the prompts."""
         within = (pc.field("prompt") >= first) & (pc.field("prompt") < stop)
-        tables_within = (table.filter(within) for table in (self.prompts, self.firings, self.edges))
-        return MadeUpTrace(*tables_within, self.manifest)
+        prompts, firings, edges = (table.filter(within) for table in (self.prompts, self.firings, self.edges))
+        return MadeUpTrace(prompts, firings, edges, self.manifest)
 
 
 @dataclass(frozen=True)
@@ -99,7 +102,8 @@ def made_up_trace(
     asked = pa.Table.from_pylist(prompts, schema=tables.PROMPTS)
     return MadeUpTrace(
         asked,
-        *(with_roles(asked, rows, schema) for rows, schema in ((firings, tables.FIRINGS), (edges, tables.EDGES))),
+        with_roles(asked, firings, tables.FIRINGS),
+        with_roles(asked, edges, tables.EDGES),
         _manifest(size, len(firings), len(edges), sum(firing["near_tie"] for firing in firings)),
     )
 
@@ -272,3 +276,47 @@ def repeated(trace: MadeUpTrace, times: int) -> MadeUpTrace:
 
     manifest = trace.manifest | {"prompts": {"count": trace.prompts.num_rows * times, "rejected": 0}}
     return MadeUpTrace(again(trace.prompts), again(trace.firings), again(trace.edges), manifest)
+
+
+def closely(trace: MadeUpTrace, relative: bool = False) -> MadeUpTrace:
+    """The same with close-ups that fit: rows whose softmax is the pattern, weights split over the slice's vectors.
+
+    Args:
+        relative: as under `--method relative`: path weights, and what writers put into the scores.
+    """
+    rng = np.random.default_rng(5)
+    edges: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
+    for row in trace.edges.to_pylist():
+        edges.setdefault(tuple(row[name] for name in FIRING), []).append(row)
+    rows = []
+    for firing in trace.firings.to_pylist():
+        place, src = {name: firing[name] for name in FIRING}, firing["src"]
+        others = rng.normal(size=firing["dest"] + 1)
+        others[src] = -np.inf
+        # The log of the odds that the pattern is.
+        whole = np.log(np.exp(others).sum()) if len(others) > 1 else 0.0
+        scores = np.where(np.isinf(others), whole + np.log(firing["pattern"] / (1 - firing["pattern"])), others)
+        path = np.where(np.arange(len(scores)) == src, 0.1, -0.1 / max(1, firing["dest"]))
+        rows.append(place | {"scores": scores.tolist(), "path": path.tolist() if relative else None})
+        for edge in edges.get(tuple(place.values()), []):
+            parts = np.asarray(firing["products"]) / np.sum(firing["products"]) * edge["weight"]
+            put = np.where(np.arange(len(scores)) == src, 10 * edge["weight"], 0.0)
+            own = {name: edge[name] for name in ("writer", "side", "token", "weight")}
+            rows.append(place | own | {"by_vector": parts.tolist(), "scores": put.tolist() if relative else None})
+    likely = [
+        {"prompt": prompt, "rank": rank, "token": 1000 + rank, "string": text, "probability": 0.5**rank}
+        for prompt in trace.prompts["prompt"].to_pylist()
+        for rank, text in enumerate((" Mary", " John", "<b>", "\n", " Tom"), 1)
+    ]
+    manifest = trace.manifest | {"config": trace.manifest["config"] | ({"method": "relative"} if relative else {})}
+    return MadeUpTrace(
+        trace.prompts,
+        trace.firings,
+        trace.edges,
+        manifest,
+        pa.Table.from_pylist(rows, schema=CLOSE_UPS),
+        pa.Table.from_pylist(likely, schema=LIKELIEST),
+    )
+
+
+FIRING = ("prompt", "layer", "head", "dest", "src")

@@ -23,6 +23,7 @@ ROOMS = [
     "results",
     "tracing",
     "pictures",
+    "explaining",
     "graphs report",
     "sweeping",
     "folders",
@@ -31,8 +32,14 @@ ROOMS = [
     "cli",
 ]
 FLOOR = {room: floor for floor, row in enumerate(ROOMS) for room in row.split()}
-# The one arrow upwards: a trace writes its own folder.
-UPWARDS = {("svdtrace.tracing.trace", "svdtrace.folders.writing")}
+# The arrows upwards: a trace writes its own folder, and shows itself.
+UPWARDS = {
+    ("svdtrace.tracing.trace", "svdtrace.folders.writing"),
+    *(
+        ("svdtrace.tracing.showing", f"svdtrace.{name}")
+        for name in ("explaining.asking", "explaining.frames", "pictures.inline")
+    ),
+}
 
 # What computes: arrays in, arrays out.
 NUMERICS = {

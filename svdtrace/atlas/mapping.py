@@ -29,8 +29,8 @@ from svdtrace.method.decomposition import Decomposition, decompose, singular_gau
 from svdtrace.output.writing import replaced_folder, write_manifest
 from svdtrace.results.in_parts import InParts
 from svdtrace.results.versions import versions
+from svdtrace.tracing.clock import Clock
 from svdtrace.tracing.manifest import origin_facts
-from svdtrace.tracing.trace import Clock
 
 STREAMED = ("vectors", "blocks")
 TOKEN_VECTORS = 8

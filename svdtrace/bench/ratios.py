@@ -20,8 +20,9 @@ from svdtrace.folders.writing import write_tables
 from svdtrace.method.decomposition import decompose, query_key_factors
 from svdtrace.prompts.prompt import Prompt
 from svdtrace.tracing.batching import plan_for
+from svdtrace.tracing.clock import Clock
 from svdtrace.tracing.prepare import prepare
-from svdtrace.tracing.trace import Clock, Trace, trace_prepared
+from svdtrace.tracing.trace import Trace, trace_prepared
 
 MOST_DENSE = 144
 """Heads whose dense SVD is timed; a model with more has the first of them timed, and the seconds scaled."""

@@ -24,11 +24,12 @@ from svdtrace.output.writing import replaced_folder, write_manifest
 from svdtrace.prompts.hashing import prompts_hash
 from svdtrace.prompts.prompt import Prompt
 from svdtrace.results.versions import versions
+from svdtrace.tracing.clock import Clock
 from svdtrace.tracing.devices import precision
 from svdtrace.tracing.manifest import device_facts, model_facts
 from svdtrace.tracing.prepare import Prepared
 from svdtrace.tracing.roots import parse_roots
-from svdtrace.tracing.trace import Clock, check_prompts, prepare_cached
+from svdtrace.tracing.trace import check_prompts, prepare_cached
 
 PROMPTS, CONTRAST = "prompts", "contrast"
 Progress = Callable[[str, int, int], None]

@@ -22,6 +22,7 @@ COMMANDS = (
     "decompose",
     "atlas",
     "trace",
+    "why",
     "graph",
     "report",
     "circuit",

@@ -46,7 +46,8 @@ def run(options: Options) -> int:
     found = examined(model, prompts, options.settings, options.evidence, options.prompts.seed, options.voice)
     if many := passed_over(prompts):
         places = places_of(prompts)
-        tables = at_places({name: getattr(found, name) for name in ("prompts", "firings", "edges")}, places)
+        held = {name: getattr(found, name) for name in ("prompts", "firings", "edges", "close_ups", "likeliest")}
+        tables = at_places({name: table for name, table in held.items() if table is not None}, places)
         found = replace(found, **tables, manifest=said_at_places(found.manifest, places, {"rejected": many}))
     found.save(options.out)
     seconds = count_seconds(options.out, began)

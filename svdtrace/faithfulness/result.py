@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from gpt2jax import notebook
 from gpt2jax.fingerprint import fingerprint
 from gpt2jax.params import Model
 from svdtrace.config import TraceConfig
@@ -23,13 +24,14 @@ from svdtrace.faithfulness.measuring import attribution_scores
 from svdtrace.faithfulness.output_heads import head_ablations
 from svdtrace.faithfulness.summary import default_measure, heads_summary, summary
 from svdtrace.results.versions import versions
+from svdtrace.tracing.clock import Clock
 from svdtrace.tracing.devices import precision
 from svdtrace.tracing.finite import NAMED, prompt_name, refuse_nothing_finite
 from svdtrace.tracing.manifest import device_facts, model_facts
 from svdtrace.tracing.pipeline import all_writers
 from svdtrace.tracing.prepare import Prepared
 from svdtrace.tracing.rows import WriterOrder
-from svdtrace.tracing.trace import Clock, Trace, prepare_cached
+from svdtrace.tracing.trace import Trace, prepare_cached
 
 Progress = Callable[[int, int], None]
 
@@ -48,6 +50,23 @@ class Circuit:
     faithfulness_log_probability: pa.Table
     agreement_log_probability: pa.Table
     manifest: dict[str, Any] = field(repr=False)
+
+    def __repr__(self) -> str:
+        return f"Circuit({self.manifest['counts']['edges']:,} edges, kept and removed)"
+
+    def _repr_html_(self) -> str:
+        name = self.manifest["default_measure"]
+        measure = self.manifest if name == "logit_difference" else self.manifest[name]
+        title = f"{self!r}, by the {name.replace('_', ' ')}"
+        if measure["divisor"]["why"] is not None:
+            return notebook.table(("why no share is shown",), [(measure["divisor"]["why"],)], title)
+        rows = [
+            (edges, kind, each["mean"], each["low"], each["high"])
+            for kind, found in measure["areas"].items()
+            for edges, each in found.items()
+        ]
+        columns = ("edges taken", "area", "mean", "95 % from", "to")
+        return notebook.table(columns, rows, title)
 
     def save(self, folder: str | Path) -> None:
         """Write tables, figures and manifest into a new, empty or earlier result's folder.

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from svdtrace.errors import TraceFolderError
-from svdtrace.folders.writing import TABLES
+from svdtrace.folders.writing import CLOSELY, TABLES
 from svdtrace.output.writing import MANIFEST
 from svdtrace.surroundings.paths import path_of
 from svdtrace.tracing import tables
@@ -60,7 +60,18 @@ def opened(folder: str | Path) -> Trace | Swept:
     others = {
         name: _read_table(folder / f"{name}.parquet", TABLES[name], prompts) for name in TABLES if name != "prompts"
     }
-    return Trace(prompts, **others, manifest=manifest)
+    closely = {name: _closely(folder / f"{name}.parquet") for name in CLOSELY}
+    return Trace(prompts, **others, manifest=manifest, **closely)
+
+
+def _closely(path: Path) -> pa.Table | None:
+    """A table of the first prompts, if it is there."""
+    if not path.is_file():
+        return None
+    try:
+        return pq.ParquetFile(path).read()
+    except (OSError, pa.ArrowException) as error:
+        raise TraceFolderError(f"{path}: cannot be read ({error}); trace anew into that folder") from None
 
 
 def _manifest(folder: Path) -> dict[str, Any]:

@@ -14,6 +14,8 @@ from svdtrace.results.in_parts import Tables, Traced
 from svdtrace.tracing import tables
 
 TABLES: dict[str, pa.Schema] = {"prompts": tables.PROMPTS, "firings": tables.FIRINGS, "edges": tables.EDGES}
+CLOSELY = ("close_ups", "likeliest")
+"""Tables of the first prompts alone, which a trace may lack."""
 
 
 def write(trace: Traced, folder: str | Path, named: str | Path | None = None) -> None:
@@ -37,6 +39,8 @@ def write(trace: Traced, folder: str | Path, named: str | Path | None = None) ->
 
 
 def write_tables(trace: Tables, folder: Path) -> None:
-    """Write the three tables as parquet."""
-    for name in TABLES:
-        pq.write_table(getattr(trace, name), folder / f"{name}.parquet", compression="zstd")
+    """Write the three tables as parquet, and what there is of the first prompts."""
+    for name in (*TABLES, *CLOSELY):
+        table = getattr(trace, name, None)
+        if table is not None:
+            pq.write_table(table, folder / f"{name}.parquet", compression="zstd")

@@ -21,6 +21,7 @@ from svdtrace.graphs.names import edges_of
 from svdtrace.output.characters import escaped, unescaped
 from svdtrace.pictures.style import FILLS, INK, PALE, SIDE_COLOURS, SOFT
 from svdtrace.prompts.edge_names import OUTPUT
+from svdtrace.results.shown_graph import CircuitGraph
 from svdtrace.surroundings.paths import path_of
 
 PARALLEL = "multigraph"
@@ -61,8 +62,10 @@ def read(path: str | Path) -> nx.MultiDiGraph | nx.DiGraph:
     path = path_of(path)
     try:
         if path.suffix == ".json":
-            return nx.node_link_graph(json.loads(path.read_text(encoding="utf-8")), edges="edges")
-        return _read_graphml(path)
+            graph = nx.node_link_graph(json.loads(path.read_text(encoding="utf-8")), edges="edges")
+        else:
+            graph = _read_graphml(path)
+        return CircuitGraph(graph) if graph.is_multigraph() else graph
     except (OSError, RecursionError, ValueError, KeyError, TypeError, ParseError, nx.NetworkXError) as error:
         raise TraceFolderError(f"{path}: holds no graph ({error}); write it anew with svdtrace graph") from None
 

@@ -16,6 +16,7 @@ import jax
 import numpy as np
 import pyarrow as pa
 
+from gpt2jax import notebook
 from gpt2jax.config import GPT2Config
 from gpt2jax.fingerprint import fingerprint
 from gpt2jax.params import Model
@@ -39,14 +40,19 @@ from svdtrace.prompts.values import whole_number
 from svdtrace.results.decompositions import cached_decompose
 from svdtrace.results.versions import versions
 from svdtrace.tracing.batching import Batch, batches, bucket_edges
+from svdtrace.tracing.clock import Clock
 from svdtrace.tracing.devices import computing_device, precision
 from svdtrace.tracing.finite import not_finite, refuse_nothing_finite
 from svdtrace.tracing.manifest import origin_facts
 from svdtrace.tracing.prepare import processed
 from svdtrace.tracing.tables import at_places
-from svdtrace.tracing.trace import Clock, check_prompts
+from svdtrace.tracing.trace import check_prompts
 
 Progress = Callable[[int, int], None]
+
+
+SHOWN = 10
+"""Edits that a notebook shows."""
 
 
 @dataclass(frozen=True)
@@ -60,6 +66,15 @@ class Interventions:
     table: pa.Table
     measures: pa.Table
     manifest: dict[str, Any] = field(repr=False)
+
+    def __repr__(self) -> str:
+        return f"Interventions({self.table.num_rows:,} edits of prompts)"
+
+    def _repr_html_(self) -> str:
+        names = ("edges", "where", "direction", "control", "prompts", "logit_difference", "pattern", "exceeds")
+        every = self.summary().select(names).to_pylist()
+        rows = [tuple(row.values()) for row in sorted(every, key=lambda row: -abs(row["logit_difference"] or 0.0))]
+        return notebook.table(names, rows[:SHOWN], "Mean changes, the largest first", more=len(rows) - SHOWN)
 
     def summary(self) -> pa.Table:
         """Mean effects with intervals, signals beside their controls; see `svdtrace.interventions.summary`."""

@@ -14,6 +14,7 @@ import numpy as np
 from flax import struct
 from jaxtyping import Array, Bool, Float
 
+from gpt2jax.notebook import heat_map, table
 from gpt2jax.numerics import compute_dtype, einsum
 from gpt2jax.params import Blocks, Model
 from svdtrace.errors import ModelError
@@ -31,6 +32,23 @@ class Decomposition:
     U: Float[Array, "layer head d_model_1 d_head"]
     S: Float[Array, "layer head d_head"]
     V: Float[Array, "layer head d_model_1 d_head"]
+
+    def __repr__(self) -> str:
+        layers, heads, rows, vectors = self.U.shape
+        return f"Decomposition({layers} layers of {heads} heads, {vectors} pairs of singular vectors of {rows} entries)"
+
+    def _repr_html_(self) -> str:
+        S = np.asarray(self.S, np.float32)
+        rank = np.asarray(self.within_rank()).sum(axis=-1)
+        # Over how many directions the squares spread evenly.
+        spread = np.square(S).sum(axis=-1) ** 2 / np.maximum(np.power(S, 4).sum(axis=-1), np.finfo(np.float32).tiny)
+        rows = [
+            (name, *(float(f(values)) for f in (np.min, np.median, np.max)))
+            for name, values in (("largest singular value", S[..., 0]), ("rank", rank), ("effective rank", spread))
+        ]
+        return f"{table(('of every head', 'least', 'median', 'most'), rows, repr(self))}" + heat_map(
+            spread, "Effective rank of the query-key matrix", "layer", "head"
+        )
 
     def within_rank(self) -> Bool[Array, "layer head d_head"]:
         """Which singular values count: `σ_k > σ_0 (d+1) eps`, eps of float32."""

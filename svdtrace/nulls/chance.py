@@ -23,11 +23,12 @@ from svdtrace.nulls.summary import EVERY, nulls_for, summary_of
 from svdtrace.nulls.surviving import survivors, with_columns
 from svdtrace.prompts.prompt import Prompt
 from svdtrace.statistics import benjamini_hochberg
+from svdtrace.tracing.clock import Clock
 from svdtrace.tracing.devices import computing_device, precision
 from svdtrace.tracing.finite import not_finite, refuse_nothing_finite
 from svdtrace.tracing.pipeline import Keep
 from svdtrace.tracing.sharding import device_mesh
-from svdtrace.tracing.trace import Clock, Progress, Trace, check_prompts, prepare_cached
+from svdtrace.tracing.trace import Progress, Trace, check_prompts, prepare_cached
 
 FEWEST = 99
 PER_EDGE = 20

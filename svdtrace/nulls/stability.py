@@ -22,11 +22,12 @@ from svdtrace.config import DYNAMIC, TraceConfig, check_seed
 from svdtrace.method.decomposition import Decomposition, decompose
 from svdtrace.nulls.draws import close_groups, random_rotations
 from svdtrace.prompts.prompt import Prompt
+from svdtrace.tracing.clock import Clock
 from svdtrace.tracing.devices import precision
 from svdtrace.tracing.prepare import Prepared, prepare
 from svdtrace.tracing.rows import SIDES, WriterOrder
 from svdtrace.tracing.tables import STABILITY
-from svdtrace.tracing.trace import Clock, Progress, Trace, check_prompts, prepare_cached, trace_prepared
+from svdtrace.tracing.trace import Progress, Trace, check_prompts, prepare_cached, trace_prepared
 
 CLOSE = 1e-3
 STEP = 0.02

@@ -53,7 +53,7 @@ def circuit_picture(trace: Traced, path: str | Path, strongest: int = 40) -> Non
         OutputError: another ending, or a place that cannot be written.
     """
     with matplotlib.rc_context(STYLE):
-        save(_circuit(trace, strongest), path)
+        save(circuit_figure(trace, strongest), path)
 
 
 def firings_per_head(trace: Traced, path: str | Path) -> None:
@@ -85,7 +85,8 @@ def slice_sizes(trace: Traced, path: str | Path, head: str | None = None) -> Non
         save(_histogram(trace, head), path)
 
 
-def _circuit(trace: Traced, strongest: int) -> Figure:
+def circuit_figure(trace: Traced, strongest: int) -> Figure:
+    """The figure of `circuit_picture`, in whatever style is set."""
     roles = role_names([trace])
     linking, moving = ConnectionCount(), MoveCount()
     linking.add(trace, roles)

@@ -61,16 +61,25 @@ def writer_layer(writer: str) -> int:
     return int(number) if number else -1
 
 
+def named_edge(text: str) -> EdgeName:
+    """Read an edge's name, whatever the model.
+
+    Raises:
+        EdgeError: not of the form.
+    """
+    match = _FORM.fullmatch(text.strip())
+    if not match:
+        raise EdgeError(f'edge "{text}" is not of the form WRITER:READER@DEST:SRC/SIDE; write e.g. 8.6:9.9@end:IO/dest')
+    return EdgeName(match[1], int(match[2]), int(match[3]), match[4], match[5], match[6])
+
+
 def parse_edge(text: str, config: GPT2Config) -> EdgeName:
     """Read an edge's name.
 
     Raises:
         EdgeError: not of the form, no such head or writer, or a writer that does not stand below its reader.
     """
-    match = _FORM.fullmatch(text.strip())
-    if not match:
-        raise EdgeError(f'edge "{text}" is not of the form WRITER:READER@DEST:SRC/SIDE; write e.g. 8.6:9.9@end:IO/dest')
-    name = EdgeName(match[1], int(match[2]), int(match[3]), match[4], match[5], match[6])
+    name = named_edge(text)
     writer = _WRITER.fullmatch(name.writer)
     if not writer:
         raise EdgeError(

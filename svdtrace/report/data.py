@@ -14,6 +14,7 @@ from svdtrace.report.answers import Result
 from svdtrace.report.answers.characterisation import characterisation_json
 from svdtrace.report.answers.faithfulness import faithfulness_json
 from svdtrace.report.answers.interventions import interventions_json
+from svdtrace.report.cards import Cards, not_asked, page_cards
 from svdtrace.report.evidence import EvidenceCount, chance_json, stability_json
 from svdtrace.report.heads import HeadCount, Heads
 from svdtrace.report.medians import ROUNDS, ShareCount
@@ -34,6 +35,8 @@ SECTIONS = {
 """By command: the section that shows its result, and what makes the section's data."""
 PASSES = 3 + ROUNDS
 """How often at most all parts are gone through: prompts, counts, shares, single prompts."""
+CARD_BYTES = 1_500_000
+"""Of them at most so many for cards of single firings."""
 BYTES = 4_250_000
 """Of JSON; with the drawing library and the page's own text this stays under 5 MB."""
 
@@ -63,13 +66,14 @@ class PageData:
     left_out: tuple[str, ...]
 
 
-def page_data(trace: InParts, results: Sequence[Result] = (), limit: int = BYTES) -> PageData:
+def page_data(trace: InParts, results: Sequence[Result] = (), limit: int = BYTES, folder: str = "trace") -> PageData:
     """Count a trace together, and cut what would make the page too large.
 
     Args:
         trace: a trace, or a sweep's parts, of which one at a time is in memory.
         results: of other commands, to stand beside it.
         limit: bytes of JSON; single prompts get what the rest leaves.
+        folder: where the trace is, as commands shall name it.
     """
     prompts = all_prompts(trace.parts())
     model = model_of(trace.manifest)
@@ -83,6 +87,7 @@ def page_data(trace: InParts, results: Sequence[Result] = (), limit: int = BYTES
         "vectors": by_head.n_vectors,
         "n_prompts": prompts.count,
         "roots": trace.manifest.get("config", {}).get("roots", "all"),
+        "method": trace.manifest.get("config", {}).get("method", "exact"),
         "roles": list(prompts.roles),
         "writers": list(writers),
         "heads": _heads_json(heads),
@@ -93,6 +98,8 @@ def page_data(trace: InParts, results: Sequence[Result] = (), limit: int = BYTES
     }
     sections, of_results = _sections(results)
     data |= sections
+    cards = page_cards(trace.parts(), trace.manifest, results, min(CARD_BYTES, (limit - size_of(data)) // 2), folder)
+    data |= {"cards": cards.packed, "not_asked": not_asked(trace.manifest, results), "folder": folder}
     views = prompt_views(trace.parts(), prompts.texts, writers, limit - size_of(data))
     data["prompts"] = views.packed
     left_out = [
@@ -100,6 +107,7 @@ def page_data(trace: InParts, results: Sequence[Result] = (), limit: int = BYTES
         _of_moves(moved),
         _of_prompts(views.count, prompts.count),
         *_of_views(views),
+        _of_cards(cards),
         *of_results,
     ]
     return PageData(
@@ -191,6 +199,15 @@ def _of_connections(linked: Connections) -> str | None:
 def _of_moves(moved: Moves) -> str | None:
     more = len(moved.count) - MOVES
     return f"Of the circuit, the {more:,} rarest pairs of roles between which a head attends." if more > 0 else None
+
+
+def _of_cards(cards: Cards) -> str | None:
+    if cards.complete:
+        return None
+    return (
+        f"Of single prompts after the first {cards.prompts:,}, how heads' attention lies over the tokens and who wrote "
+        "into each singular vector."
+    )
 
 
 def _of_views(views: PromptViews) -> list[str]:

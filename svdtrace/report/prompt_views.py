@@ -56,7 +56,8 @@ def prompt_views(
     packing = Packing(budget)
     count = edges_left_out = firings_left_out = 0
     for part in parts:
-        for view in _views(part, texts, writers):
+        likely = _likeliest(part)
+        for view in _views(part, texts, writers, likely):
             if not packing.add(view.json):
                 return PromptViews(packing.text(), count, edges_left_out, firings_left_out)
             count += 1
@@ -74,7 +75,18 @@ class _View:
     firings_left_out: int
 
 
-def _views(part: Tables, texts: Mapping[int, str], writers: Mapping[str, int]) -> Iterator[_View]:
+def _likeliest(part: Tables) -> dict[int, list[list[Any]]]:
+    """Of the first prompts the likeliest tokens at the last traced token, each with its probability."""
+    found: dict[int, list[list[Any]]] = {}
+    table = getattr(part, "likeliest", None)
+    for row in [] if table is None else table.to_pylist():
+        found.setdefault(row["prompt"], []).append([row["string"], rounded(row["probability"], 3)])
+    return found
+
+
+def _views(
+    part: Tables, texts: Mapping[int, str], writers: Mapping[str, int], likely: Mapping[int, list[list[Any]]]
+) -> Iterator[_View]:
     firings = columns(part, "firings", (*PLACE, "pattern", "score", "slice"))
     edges = columns(part, "edges", (*PLACE, "side", "writer", "weight"))
     rows_of = [table["prompt"].to_numpy() for table in (firings, edges)]
@@ -88,7 +100,8 @@ def _views(part: Tables, texts: Mapping[int, str], writers: Mapping[str, int]) -
         starts = (of_firing - of_firing[0]).tolist()
         for row, prompt in enumerate(prompts.to_pylist()):
             firing_columns, edges_left_out, firings_left_out = detail.between(starts[row], starts[row + 1])
-            yield _View(_described(prompt, texts) | {"firings": firing_columns}, edges_left_out, firings_left_out)
+            described = _described(prompt, texts) | {"likely": likely.get(prompt["prompt"], [])}
+            yield _View(described | {"firings": firing_columns}, edges_left_out, firings_left_out)
 
 
 def _between(table: pa.Table, stops: np.ndarray) -> pa.Table:
@@ -105,6 +118,8 @@ def _described(prompt: Mapping[str, Any], text: Mapping[int, str]) -> dict[str, 
         "answer": _shown(prompt["answer"], text),
         "distractor": _shown(prompt["distractor"], text),
         "logit_difference": rounded(prompt["logit_difference"]),
+        "effects": [[name, rounded(effect, 3)] for name, effect in prompt.get("root_effects") or []],
+        "target": prompt.get("target_string"),
     }
 
 

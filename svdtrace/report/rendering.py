@@ -35,6 +35,9 @@ SCRIPTS = (
     "faithfulness.js",
     "arcs.js",
     "prompts.js",
+    "card.js",
+    "sentence-layout.js",
+    "sentence.js",
     "main.js",
 )
 PARTS = ("chance", "stability", *(section for section, _ in SECTIONS.values()))
@@ -52,7 +55,7 @@ def render(trace: InParts, results: Sequence[Result] = (), limit: int = BYTES, f
     Returns:
         HTML that opens offline.
     """
-    data = page_data(trace, results, limit)
+    data = page_data(trace, results, limit, str(folder))
     present = [name for name in PARTS if data.json.get(name) is not None]
     own = "\n".join(asset(f"page/{name}") for name in SCRIPTS)
     scripts = [asset(LIBRARY), f'\n(() => {{\n"use strict";\n{own}}})();\n']
@@ -65,6 +68,8 @@ def render(trace: InParts, results: Sequence[Result] = (), limit: int = BYTES, f
         has_connections=data.n_connections > 0,
         has_firings=data.totals.firings > 0,
         has_prompts=data.n_shown > 0,
+        has_sentence=data.n_shown > 0 and data.n_connections > 0,
+        one_prompt=data.prompts.count == 1,
         has={name: name in present for name in PARTS},
         present=present,
     )

@@ -8,7 +8,7 @@ from typing import Any
 
 from svdtrace.output.seconds import of_stages
 from svdtrace.pictures.traced import model_of
-from svdtrace.report.answers import Result
+from svdtrace.report.answers import Result, same_prompts
 from svdtrace.report.data import PageData
 from svdtrace.report.more import More, more
 from svdtrace.report.numbers import rounded
@@ -187,12 +187,10 @@ def _group_of(result: Result) -> Group:
 
 def _notes(manifest: Mapping[str, Any], results: Sequence[Result]) -> dict[str, str]:
     """By command, a sentence where a result is of other prompts than the trace."""
-    mine = manifest.get("prompts", {}).get("sha256")
     notes = {}
     for result in results:
-        prompts = result.manifest.get("prompts", {})
-        if mine is not None and prompts.get("sha256") not in (None, mine):
-            many = _plural(int(prompts.get("count", 0)), "prompt")
+        if not same_prompts(result.manifest, manifest):
+            many = _plural(int(result.manifest.get("prompts", {}).get("count", 0)), "prompt")
             notes[result.command] = f"These are other prompts than those of the trace: {many}."
     return notes
 

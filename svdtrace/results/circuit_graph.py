@@ -14,6 +14,7 @@ from svdtrace.prompts.edge_names import OUTPUT, writer_layer
 from svdtrace.results.columns import RoleCodes
 from svdtrace.results.grouping import Groups, Keys, Names, distinct_prompts, distinct_rows, grown, integers
 from svdtrace.results.in_parts import Tables
+from svdtrace.results.shown_graph import CircuitGraph
 
 OTHER = "other"
 """The label of a token without a role."""
@@ -244,7 +245,7 @@ class _Counts:
 
     def graph(self) -> nx.MultiDiGraph:
         """What was counted."""
-        graph, labels = nx.MultiDiGraph(), self._labels.names.all()
+        graph, labels = CircuitGraph(), self._labels.names.all()
         roles = {name: each.most_frequent(labels) for name, each in self._roles.items()}
         nodes = list(zip(*(column.tolist() for column in self._nodes.columns(2)), strict=True))
         order = self._ordered(nodes)

@@ -1,9 +1,9 @@
-"""A bar that shows on standard error how far something is."""
+"""A bar that shows on standard error, or in a notebook, how far something is."""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Protocol
 
@@ -18,9 +18,29 @@ class Advance(Protocol):
 
 
 @contextmanager
+def progressing(progress: Callable[[int, int], None] | bool | None, title: str) -> Iterator[Callable[..., None] | None]:
+    """What a function that was given `progress` calls: that itself, or a bar of its own for True.
+
+    Until the first call the bar says that programs are compiled: that is what takes long before it.
+    """
+    if not isinstance(progress, bool):
+        yield progress
+    elif not progress:
+        yield None
+    else:
+        with bar(f"compiling; {title}") as advance:
+            yield None if advance is None else lambda done, total: advance(done, total, title)
+
+
+def in_notebook() -> bool:
+    """Whether a notebook's kernel runs this."""
+    return "ipykernel" in sys.modules and hasattr(sys.modules["ipykernel"], "kernelapp")
+
+
+@contextmanager
 def bar(title: str, total: int | None = None) -> Iterator[Advance | None]:
-    """A bar with its title, counts and times; `None` where standard error is no terminal."""
-    if not on_terminal(sys.stderr):
+    """A bar with its title, counts and times; `None` where there is neither a terminal nor a notebook."""
+    if not on_terminal(sys.stderr) and not in_notebook():
         yield None
         return
     # Imported late: most commands are not run at a terminal, or end before anything takes time.
@@ -34,7 +54,7 @@ def bar(title: str, total: int | None = None) -> Iterator[Advance | None]:
         TimeRemainingColumn,
     )
 
-    console = Console(stderr=True, markup=False, emoji=False, highlight=False)
+    console = Console(stderr=not in_notebook(), markup=False, emoji=False, highlight=False)
     says, counts = TextColumn("{task.description}", markup=False), MofNCompleteColumn()
     columns = (says, BarColumn(), counts, TimeElapsedColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console, transient=True) as shown:

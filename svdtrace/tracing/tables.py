@@ -236,14 +236,14 @@ def edges_table(
         share = np.where(edges.total == 0, np.nan, edges.weight / edges.total)
     columns = [
         places[firings.prompt[reader]],
-        _named(order.labels, edges.writer),
+        named(order.labels, edges.writer),
         _nullable(order.layer[edges.writer]),
         _nullable(order.head[edges.writer]),
         firings.layer[reader],
         firings.head[reader],
         dest,
         src,
-        _named(SIDES, edges.side),
+        named(SIDES, edges.side),
         token,
         defined(edges.weight),
         defined(share),
@@ -314,5 +314,6 @@ def _nullable(values: np.ndarray) -> pa.Array:
     return pa.array(values.astype(np.int32), pa.int32(), mask=values < 0)
 
 
-def _named(names: Sequence[str], codes: np.ndarray) -> pa.Array:
-    return pa.array(names, pa.string()).take(pa.array(codes.astype(np.int32)))
+def named(names: Sequence[str], codes: np.ndarray) -> pa.Array:
+    """Names by their codes; null for a negative one."""
+    return pa.array(names, pa.string()).take(pa.array(codes.astype(np.int32), mask=codes < 0))

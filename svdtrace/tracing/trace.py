@@ -6,10 +6,8 @@ trace.firings, trace.edges, trace.graph()
 
 from __future__ import annotations
 
-import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -30,7 +28,11 @@ from svdtrace.prompts.prompt import Prompt
 from svdtrace.results import circuit_graph
 from svdtrace.results.decompositions import cached_decompose
 from svdtrace.results.in_parts import Tables
+from svdtrace.surroundings.bars import progressing
 from svdtrace.tracing.batching import Plan, plan_for, planned_batches
+from svdtrace.tracing.clock import Clock
+from svdtrace.tracing.close_up import CloseUps, Seen, close_ups, looked_at, seen
+from svdtrace.tracing.close_up_tables import close_up_tables
 from svdtrace.tracing.devices import computing_device, computing_devices, precision
 from svdtrace.tracing.finite import prompt_name, refuse_nothing_finite
 from svdtrace.tracing.laws import cheapest
@@ -43,33 +45,40 @@ from svdtrace.tracing.roots import Root, parse_roots
 from svdtrace.tracing.rounding import PROMPTS, ROUNDED, ROUNDING, WHOLE, changes
 from svdtrace.tracing.rows import WriterOrder
 from svdtrace.tracing.sharding import device_mesh
+from svdtrace.tracing.showing import Showing
 
 Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)
 class Settled:
-    """What is settled before the first prompt is traced: the roots that are looked for, the shapes compiled, and which
-    edges stay (by default all).
+    """What is settled before the first prompt is traced: the roots that are looked for, the shapes compiled, which
+    edges stay (by default all), and how many of the first prompts are looked at closely.
     """
 
     roots: tuple[Root, ...]
     plan: Plan
     keep: Keep | None = None
+    closely: int = 0
 
 
-@dataclass(frozen=True)
-class Trace:
+@dataclass(frozen=True, repr=False)
+class Trace(Showing):
     """Firings and edges of a model on prompts.
 
     `prompts`, `firings`, `edges` are the tables that docs/formats.md lists; `manifest` says how they came
-    about. `svdtrace.read` gives the same back from a folder that `save` wrote.
+    about. `svdtrace.read` gives the same back from a folder that `save` wrote. `close_ups` and `likeliest` are of the
+    first prompts alone: what is shown of one of them (`svdtrace.tracing.close_up`). `model` is the traced one, where
+    the trace was not read from a folder. What it is looked at with is `svdtrace.tracing.showing`'s.
     """
 
     prompts: pa.Table
     firings: pa.Table
     edges: pa.Table
     manifest: dict[str, Any] = field(repr=False)
+    close_ups: pa.Table | None = field(default=None, repr=False)
+    likeliest: pa.Table | None = field(default=None, repr=False)
+    model: Model | None = field(default=None, repr=False, compare=False)
 
     def graph(self) -> nx.MultiDiGraph:
         """The circuit, `4.11@IO` → `8.6@S2`, an edge for each side, which is its key: see `circuit_graph.ours`."""
@@ -96,7 +105,7 @@ def trace(
     config: TraceConfig | None = None,
     *,
     keep: Keep | None = None,
-    progress: Progress | None = None,
+    progress: Progress | bool | None = None,
     mesh: Mesh | None = None,
 ) -> Trace:
     """Trace prompts through a model.
@@ -108,7 +117,7 @@ def trace(
             says what that changes, see `rounding`.
         keep: which edges stay, by default all: see `Chance.survivors`.
         progress: called with prompts done and prompts in all, after every batch; those traced a second time for
-            `rounding` count twice.
+            `rounding` count twice. True shows a bar, in a terminal and in a notebook.
         mesh: the devices to spread prompts and parameters over, from `svdtrace.tracing.sharding.device_mesh`; by
             default prompts over all devices of this process.
 
@@ -124,18 +133,22 @@ def trace(
     prompts = check_prompts(model, prompts)
     parse_roots(config.roots, model.config, prompts)
     parse_targets(config.targets, model.tokenizer, model.config)
-    with precision(config):
+    with precision(config), progressing(progress, "tracing prompts") as told:
         with clock("prepare"):
             prepared = prepare_cached(model, config, mesh)
-        settled = settle(prepared, prompts, config, keep)
+        settled = replace(
+            settle(prepared, prompts, config, keep), closely=looked_at([len(each.tokens) for each in prompts])
+        )
         if config.dtype != ROUNDED:
-            return _checked(trace_settled(prepared, prompts, config, settled, clock=clock, progress=progress), prompts)
+            found = trace_settled(prepared, prompts, config, settled, clock=clock, progress=told)
+            return replace(_checked(found, prompts), model=model)
         every = len(prompts) + min(len(prompts), PROMPTS)
-        told, again = (_onwards(progress, before, every) for before in (0, len(prompts)))
-        found = _checked(trace_settled(prepared, prompts, config, settled, clock=clock, progress=told), prompts)
+        first, again = (_onwards(told, before, every) for before in (0, len(prompts)))
+        found = _checked(trace_settled(prepared, prompts, config, settled, clock=clock, progress=first), prompts)
         with clock(ROUNDING):
             changed = rounding(found, prompts, model=model, config=config, settled=settled, mesh=mesh, progress=again)
-        return replace(found, manifest={**found.manifest, ROUNDING: changed, "seconds": clock.rounded()})
+        manifest = {**found.manifest, ROUNDING: changed, "seconds": clock.rounded()}
+        return replace(found, manifest=manifest, model=model)
 
 
 def rounding(
@@ -164,6 +177,7 @@ def rounding(
     """
     config = replace(config, dtype=WHOLE)
     prepared = prepare_cached(model, config, mesh)
+    settled = replace(settled, closely=0)
     return changes(found, trace_settled(prepared, prompts[:PROMPTS], config, settled, progress=progress))
 
 
@@ -244,39 +258,21 @@ def trace_settled(
     clock = clock or Clock()
     shape = prepared.model.config
     order = WriterOrder.of(shape.n_layers, shape.n_heads)
-    parts, tables = [], []
+    parts, tables, closely = [], [], []
     laws: list[Ratio] = []
-    for part in _parts(prepared, prompts, config, settled, clock, progress, laws):
+    for part, looked in _parts(prepared, prompts, config, settled, clock, progress, laws):
         with clock("tables"):
             tables.append(batch_tables(part, order, prepared.model.tokenizer))
+            if looked is not None:
+                closely.append(close_up_tables(*looked, part, order, prepared.model.tokenizer))
         parts.append(part.counts)
     with clock("tables"):
         prompt_table, firing_table, edge_table = _joined(tables)
+        close_ups = _joined(closely) if closely else ()
     manifest = trace_manifest(prepared, prompts, config, parts, (firing_table, edge_table))
     manifest["laws"] = [each.to_dict() for each in laws]
     manifest["seconds"] = clock.rounded()
-    return Trace(prompt_table, firing_table, edge_table, manifest)
-
-
-class Clock:
-    """Seconds of the host per stage; what a device does meanwhile counts under the stage that the host is at."""
-
-    def __init__(self) -> None:
-        self.seconds: dict[str, float] = {}
-
-    @contextmanager
-    def __call__(self, stage: str) -> Iterator[None]:
-        """Time what happens within, under a stage's name."""
-        start = time.perf_counter()
-        yield
-        self.seconds[stage] = self.seconds.get(stage, 0.0) + time.perf_counter() - start
-
-    def rounded(self) -> dict[str, float]:
-        """The stages' seconds and their sum, to milliseconds."""
-        return {
-            **{stage: round(each, 3) for stage, each in self.seconds.items()},
-            "total": round(sum(self.seconds.values()), 3),
-        }
+    return Trace(prompt_table, firing_table, edge_table, manifest, *close_ups)
 
 
 def check_prompts(model: Model, given: Iterable[Prompt] | Prompt) -> list[Prompt]:
@@ -317,8 +313,9 @@ def _parts(
     clock: Clock,
     progress: Progress | None,
     laws: list[Ratio],
-) -> Iterator[BatchTrace]:
-    """Batch by batch. While the device computes, the host turns the batch before into rows, or compiles what follows.
+) -> Iterator[tuple[BatchTrace, tuple[CloseUps, Seen] | None]]:
+    """Batch by batch, with what is looked at closely. While the device computes, the host turns the batch before into
+    rows, or compiles what follows.
 
     The stage `forward` is what the host waits for of the pass: not what goes by while it makes rows and tables. With
     the first batch the cheapest laws are tried, and their ratios added to `laws`.
@@ -326,16 +323,17 @@ def _parts(
     done = 0
     shapes: set[tuple[int, ...]] = set()
     observed: Observed | None = None
-    following: Following | None = None
+    following: tuple[Following, Seen | None] | None = None
 
-    def finished(following: Following) -> BatchTrace:
+    def finished(following: Following, kept: Seen | None) -> tuple[BatchTrace, tuple[CloseUps, Seen] | None]:
         nonlocal done
         with clock("rows"):
             part = finish(prepared, following, config, settled.roots, settled.keep)
+            looked = None if kept is None else (close_ups(prepared, kept, part, following.chunks, config), kept)
         done += len(part.batch.prompts)
         if progress is not None:
             progress(done, len(prompts))
-        return part
+        return part, looked
 
     for batch in planned_batches(prompts, settled.plan):
         if observed is not None and observed.scale.shape[1:] != batch.tokens.shape:
@@ -348,17 +346,21 @@ def _parts(
             with clock("attribute"):
                 warm(prepared, observed, config)
         if following is not None:
-            yield finished(following)
+            yield finished(*following)
         with clock("forward"):
             jax.block_until_ready(observed)
         if not laws:
             with clock("laws"):
                 laws += cheapest(prepared, batch, observed)
         with clock("attribute"):
-            following = follow(prepared, batch, observed, config)
-            jax.block_until_ready([chunk.result for chunk in following.chunks])
+            dispatched = follow(prepared, batch, observed, config)
+            jax.block_until_ready([chunk.result for chunk in dispatched.chunks])
+        following = dispatched, seen(observed, batch, settled.closely)
+        if following[1] is not None:
+            # What the host has looked into is not taken over.
+            observed = None
     if following is not None:
-        yield finished(following)
+        yield finished(*following)
 
 
 def _joined(parts: Sequence[tuple[pa.Table, ...]]) -> tuple[pa.Table, ...]:

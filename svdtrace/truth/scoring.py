@@ -16,10 +16,11 @@ from svdtrace.config import Method, TraceConfig
 from svdtrace.errors import SettingError, TruthError
 from svdtrace.prompts.prompt import Prompt
 from svdtrace.results.versions import versions
+from svdtrace.tracing.clock import Clock
 from svdtrace.tracing.devices import precision
 from svdtrace.tracing.manifest import device_facts, model_facts
 from svdtrace.tracing.prepare import Prepared
-from svdtrace.tracing.trace import Clock, check_prompts, prepare_cached, trace_prepared
+from svdtrace.tracing.trace import check_prompts, prepare_cached, trace_prepared
 from svdtrace.truth.families import FAMILIES
 from svdtrace.truth.outcomes import Edge, score
 from svdtrace.truth.planting import Truth, plant

@@ -5,6 +5,6 @@
 
 from __future__ import annotations
 
-from svdtrace.report.answers.folders import Result, read_results
+from svdtrace.report.answers.folders import Result, read_results, same_prompts, tried_in
 
-__all__ = ["Result", "read_results"]
+__all__ = ["Result", "read_results", "same_prompts", "tried_in"]

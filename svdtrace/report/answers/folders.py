@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,8 @@ TABLES: dict[str, tuple[str, ...]] = {
     ),
 }
 """The tables that the page reads, by command."""
+TRIED = "interventions"
+"""What `intervene` did prompt by prompt, which cards of single firings tell."""
 
 
 @dataclass(frozen=True)
@@ -71,6 +73,33 @@ def read_results(folders: Iterable[Path], fingerprint: str | None = None) -> tup
     return tuple(found.values())
 
 
+def tried_in(folder: Path, manifest: Mapping[str, Any]) -> pa.Table:
+    """`interventions.parquet` of a folder, on a trace's own model and prompts.
+
+    Args:
+        manifest: of the trace.
+
+    Raises:
+        TraceFolderError: no such result, a damaged one, or one of another model or of other prompts.
+    """
+    (result,) = read_results((folder,), manifest.get("model", {}).get("fingerprint"))
+    if result.command != "intervene":
+        raise TraceFolderError(f"{folder}: svdtrace {result.command} wrote it; name a folder of svdtrace intervene")
+    if not same_prompts(result.manifest, manifest):
+        raise TraceFolderError(
+            f"{folder}: is of other prompts than the trace; run svdtrace intervene with the trace's own prompts"
+        )
+    if TRIED not in result.tables:
+        raise TraceFolderError(f"{folder}: holds no {TRIED}.parquet; run svdtrace intervene anew")
+    return result.tables[TRIED]
+
+
+def same_prompts(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+    """Whether two manifests are of the same prompts, as far as they say."""
+    hashes = [each.get("prompts", {}).get("sha256") for each in (one, other)]
+    return None in hashes or hashes[0] == hashes[1]
+
+
 def _read(folder: Path) -> Result:
     known = ", ".join(f"svdtrace {name}" for name in TABLES)
     try:
@@ -83,7 +112,10 @@ def _read(folder: Path) -> Result:
             f'{folder / MANIFEST}: its command is "{command}", which this page has no section for; name a folder that '
             f"{known} wrote"
         )
-    tables = {name: _table(path_of(folder), name, command) for name in TABLES[command]}
+    names = TABLES[command]
+    if (path_of(folder) / f"{TRIED}.parquet").is_file():
+        names = (*names, TRIED)
+    tables = {name: _table(path_of(folder), name, command) for name in names}
     return Result(command, str(folder), manifest, tables)
 
 

@@ -72,10 +72,14 @@ function firingsOf([layers, heads, dests, srcs, patterns, sizes, slices, onDest,
 // Prompts come packed, which makes them several times smaller; each one's firings become objects when asked for.
 const PROMPTS = [];
 
-async function unpackPrompts() {
-  const bytes = Uint8Array.from(atob(DATA.prompts), (letter) => letter.charCodeAt(0));
+async function unpacked(text) {
+  const bytes = Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0));
   const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("deflate"));
-  for (const { firings: columns, ...prompt } of JSON.parse(await new Response(stream).text())) {
+  return JSON.parse(await new Response(stream).text());
+}
+
+async function unpackPrompts() {
+  for (const { firings: columns, ...prompt } of await unpacked(DATA.prompts)) {
     let made = null;
     Object.defineProperty(prompt, "firings", { get: () => (made ||= firingsOf(columns)) });
     PROMPTS.push(prompt);

@@ -137,9 +137,10 @@ Chance.start();
 if (DATA.interventions) Interventions.start();
 if (DATA.characterisation) Characterisation.start();
 if (DATA.faithfulness) Faithfulness.start();
-unpackPrompts()
+Promise.all([unpackPrompts(), Cards.unpack()])
   .then(() => {
     if (PROMPTS.length) Prompts.start();
+    if (PROMPTS.length && byId("sentence")) Sentence.start();
     if (CONNECTIONS.length) Details.draw();
   })
   .catch(() => {

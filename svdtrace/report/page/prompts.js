@@ -4,14 +4,15 @@ function roleOf(prompt, position) {
   return found ? found[0] : "other";
 }
 
+// Ids, where there is no tokenizer, would run together.
+const betweenTokens = (prompt) => (prompt.strings.every((text) => /^\d+$/.test(text)) ? " " : "");
+const promptName = (prompt) =>
+  [prompt.prompt, prompt.id, visible(prompt.text ?? prompt.strings.join(betweenTokens(prompt))).trim().slice(0, 70)]
+    .filter((each) => each !== null)
+    .join(" · ");
+
 const Prompts = (() => {
   const LISTED = 60;
-  // Ids, where there is no tokenizer, would run together.
-  const between = (prompt) => (prompt.strings.every((text) => /^\d+$/.test(text)) ? " " : "");
-  const named = (prompt) =>
-    [prompt.prompt, prompt.id, visible(prompt.text ?? prompt.strings.join(between(prompt))).trim().slice(0, 70)]
-      .filter((each) => each !== null)
-      .join(" · ");
   const current = () => PROMPTS.find((prompt) => String(prompt.prompt) === State.get("prompt")) || PROMPTS[0];
 
   // The head shown: the one asked for, else a root that fires here, else the uppermost that fires.
@@ -238,16 +239,16 @@ const Prompts = (() => {
 
   function turn(by) {
     const next = PROMPTS[PROMPTS.indexOf(current()) + by];
-    if (next) State.set({ prompt: next.prompt, token: "" });
+    if (next) State.set({ prompt: next.prompt, token: "", see: "" });
   }
 
   return {
     start() {
       put(
         byId("prompt-select"),
-        PROMPTS.map((prompt) => el("option", { value: prompt.prompt }, named(prompt))),
+        PROMPTS.map((prompt) => el("option", { value: prompt.prompt }, promptName(prompt))),
       );
-      byId("prompt-select").addEventListener("change", (event) => State.set({ prompt: event.target.value, token: "" }));
+      byId("prompt-select").addEventListener("change", (event) => State.set({ prompt: event.target.value, token: "", see: "" }));
       byId("prompt-previous").addEventListener("click", () => turn(-1));
       byId("prompt-next").addEventListener("click", () => turn(1));
       State.on(["prompt", "show", "token"], draw);

@@ -20,6 +20,8 @@ const State = (() => {
     prompt: "",
     show: "",
     token: "",
+    see: "",
+    lines: "30",
     q: "",
     where: "",
     way: "",

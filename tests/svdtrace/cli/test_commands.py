@@ -21,10 +21,12 @@ from svdtrace.config import TraceConfig
 from svdtrace.tracing.rounding import sentence
 
 FILES = [
+    "close_ups.parquet",
     "edges.parquet",
     "firings.parquet",
     "graph.graphml",
     "graph.json",
+    "likeliest.parquet",
     "manifest.json",
     "prompts.parquet",
     "report.html",

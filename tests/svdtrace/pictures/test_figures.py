@@ -59,7 +59,7 @@ def test_a_picture_shows_something_also_of_an_empty_trace(picture, trace, tmp_pa
 
 
 def test_the_circuit_names_its_heads_roles_and_layers(trace):
-    shown = [each.get_text() for each in texts(drawn(figures._circuit, trace, 40))]
+    shown = [each.get_text() for each in texts(drawn(figures.circuit_figure, trace, 40))]
     for name in ("4.3", "1.2", "end", "S2", "layer", "0", "4"):
         assert name in shown
     assert any(each.startswith("40 strongest of ") for each in shown)
@@ -68,7 +68,7 @@ def test_the_circuit_names_its_heads_roles_and_layers(trace):
 @pytest.mark.parametrize("strongest", [1, 40, 150])
 @pytest.mark.parametrize("roles", [True, False])
 def test_no_two_texts_of_the_circuit_overlap(strongest, roles):
-    figure = drawn(figures._circuit, made_up_trace(Size(prompts=10), roles=roles), strongest)
+    figure = drawn(figures.circuit_figure, made_up_trace(Size(prompts=10), roles=roles), strongest)
     boxes = [(each.get_text(), each.get_window_extent()) for each in texts(figure)]
     for (one, box), (other, second) in combinations(boxes, 2):
         assert not box.overlaps(second), (one, other)

@@ -9,6 +9,7 @@ import pyarrow as pa
 
 from svdtrace.results.columns import DESCRIPTION, roles_at
 from svdtrace.tracing import tables
+from svdtrace.tracing.close_up_tables import CLOSE_UPS, LIKELIEST
 
 FORMATS = Path(__file__).resolve().parents[3] / "docs" / "formats.md"
 FURTHER = [tables.STABILITY, *tables.P_VALUES.values(), tables.Q_VALUE]
@@ -26,6 +27,8 @@ def test_formats_lists_every_column_as_the_files_do() -> None:
         "prompts": tables.PROMPTS,
         "firings": tables.firings_schema(relative=True),
         "edges": [*tables.edges_schema(relative=True), *FURTHER],
+        "close_ups": CLOSE_UPS,
+        "likeliest": LIKELIEST,
     }.items():
         section = page.partition(f"### {name}\n")[2].partition("\n#")[0]
         rows = [line for line in section.splitlines() if line.startswith("| `")]

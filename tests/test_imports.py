@@ -26,7 +26,7 @@ ROOMS = [
     "graphs report",
     "sweeping",
     "folders",
-    "interventions nulls faithfulness characterisation patching atlas",
+    "interventions nulls faithfulness characterisation patching atlas comparison",
     "reproduction bench truth testing",
     "cli",
 ]
@@ -45,7 +45,7 @@ NUMERICS = {
     "interventions.clean interventions.edits interventions.pairs interventions.planning interventions.scene "
     "interventions.signals interventions.windows faithfulness.agreement faithfulness.curves faithfulness.means "
     "atlas.chance atlas.composing atlas.directions atlas.factors atlas.medians atlas.positions atlas.positivity "
-    "atlas.surveying truth.background truth.drawing",
+    "atlas.surveying comparison.orders comparison.removing truth.background truth.drawing",
 }
 WORLD = {
     *("argparse", "builtins", "glob", "gzip", "http", "io", "json", "logging", "os", "pathlib", "pickle", "random"),

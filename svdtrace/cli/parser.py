@@ -23,6 +23,7 @@ COMMANDS = (
     "graph",
     "report",
     "circuit",
+    "compare",
     "characterise",
     "intervene",
     "patch",

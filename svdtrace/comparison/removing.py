@@ -44,11 +44,11 @@ FALLS = {
 class Groups:
     """Firings of one layer by prompt; `shuffled` orders writers at random, the smallest first."""
 
-    prompt: Int[np.ndarray | Array, "*group"]
-    head: Int[np.ndarray | Array, "*group member"]
-    dest: Int[np.ndarray | Array, "*group member"]
-    src: Int[np.ndarray | Array, "*group member"]
-    shuffled: Float[np.ndarray | Array, "*group member draw writer"]
+    prompt: Int[Array, "*group"]
+    head: Int[Array, "*group member"]
+    dest: Int[Array, "*group member"]
+    src: Int[Array, "*group member"]
+    shuffled: Float[Array, "*group member draw writer"]
 
 
 @struct.dataclass
@@ -205,7 +205,8 @@ def _source(
 def _slices(row: Row, q: Array, keys: Array, tau: Array) -> tuple[Bool[Array, "firing sv"], Bool[Array, "firing sv"]]:
     """S of the score's products, and of section 14's."""
     own = jnp.take_along_axis(keys, row.src[:, None, None], axis=1)[:, 0]
-    return tuple(choose_slices(q * each, jnp.zeros_like(q), tau).members for each in (own, row.kappa))
+    nowhere = jnp.zeros_like(q)
+    return choose_slices(q * own, nowhere, tau).members, choose_slices(q * row.kappa, nowhere, tau).members
 
 
 def slope(row: Row) -> Float[Array, "*firing tok"]:

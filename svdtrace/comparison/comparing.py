@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from gpt2jax.params import Model
 from svdtrace.comparison.gathering import Measured, measured
-from svdtrace.comparison.tables import ORDERS, agreement_table, effects_table, removals_table
+from svdtrace.comparison.tables import agreement_table, effects_table, mean_removals, removals_table
 from svdtrace.config import RELATIVE, TraceConfig
 from svdtrace.errors import SettingError
 from svdtrace.prompts.hashing import prompts_hash
@@ -23,7 +23,7 @@ from svdtrace.tracing.devices import computing_device, precision
 from svdtrace.tracing.finite import not_finite, refuse_nothing_finite
 from svdtrace.tracing.manifest import device_facts, model_facts
 from svdtrace.tracing.pipeline import watch
-from svdtrace.tracing.rows import SIDES, WriterOrder
+from svdtrace.tracing.rows import WriterOrder
 from svdtrace.tracing.trace import Clock, check_prompts, prepare_cached
 
 Progress = Callable[[int, int], None]
@@ -121,20 +121,3 @@ def compare(
         "seconds": clock.rounded(),
     }
     return Comparison(effects, removals, agreement, manifest)
-
-
-def mean_removals(removals: pa.Table) -> dict[str, dict[str, Any]]:
-    """How many writers must go on average, by side and order, and of how many firings that is; None where of none."""
-    side = np.asarray(removals["side"].to_pylist())
-    found = {}
-    for name in SIDES:
-        mine = removals.filter(pa.array(side == name))
-        counted = mine.filter(mine["best"].is_valid())
-        means = {}
-        for order in ORDERS:
-            values = counted[order].drop_null().to_numpy()
-            if len(values) or order != "own" or name == "src":
-                means[order] = float(values.mean()) if len(values) else None
-        proven = counted["best_proven"].to_pylist()
-        found[name] = {"firings": counted.num_rows, "proven": sum(map(bool, proven)), "writers": means}
-    return found

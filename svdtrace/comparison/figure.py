@@ -10,8 +10,7 @@ import pyarrow as pa
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from svdtrace.comparison.comparing import mean_removals
-from svdtrace.comparison.tables import ORDERS, SPELT
+from svdtrace.comparison.tables import ORDERS, SPELT, mean_removals
 from svdtrace.pictures.style import INK, SIDE_COLOURS, SOFT, STYLE, nothing, save
 from svdtrace.tracing.rows import SIDES
 

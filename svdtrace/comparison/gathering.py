@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, fields, replace
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
@@ -53,8 +54,8 @@ def measured(
         sides = _of_layer(prepared, observed, mine, layer, config, (draws, rng))
         gathered = order.codes_below(writer_layers(layer, shape.n_layers))
         below = np.isin(gathered, order.codes_below(layer))
-        sides = tuple(replace(each, weights=each.weights[..., below], falls=each.falls[..., below]) for each in sides)
-        yield Measured(mine, every[mine.dest], gathered[below], sides)
+        dest, src = (replace(each, weights=each.weights[..., below], falls=each.falls[..., below]) for each in sides)
+        yield Measured(mine, every[mine.dest], gathered[below], (dest, src))
 
 
 def _take(firings: FiringList, rows: np.ndarray) -> FiringList:
@@ -82,7 +83,7 @@ def _of_layer(
         shuffled = rng.random((*row.shape, draws, n_writers), np.float32).astype(dtype)
         found = taken_out(
             observed,
-            Groups(prompt, firings.head[at], firings.dest[at], firings.src[at], shuffled),
+            Groups(*map(jnp.asarray, (prompt, firings.head[at], firings.dest[at], firings.src[at], shuffled))),
             np.int32(layer),
             prepared.readers[layer - 1],
             blocks.W_O,

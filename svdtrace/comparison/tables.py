@@ -126,7 +126,7 @@ def _removals(each: Measured, places: np.ndarray, side: int) -> pa.Table:
     counts, name = each.sides[side].counts, SIDES[side]
     reached = each.threshold * (each.firings.dest + 1) > 1
 
-    def told(values: np.ndarray) -> pa.Array:
+    def told(values: Any) -> pa.Array:
         return pa.array(values, mask=~reached | (values == 0))
 
     columns = _firing_columns(each, places, name, 1)
@@ -186,3 +186,20 @@ def _correlation(x: np.ndarray, y: np.ndarray, group: np.ndarray) -> np.ndarray:
     both = np.bincount(group, x * x) * np.bincount(group, y * y)
     varies = both > 0
     return np.bincount(group, x * y)[varies] / np.sqrt(both[varies])
+
+
+def mean_removals(removals: pa.Table) -> dict[str, dict[str, Any]]:
+    """How many writers must go on average, by side and order, and of how many firings that is; None where of none."""
+    side = np.asarray(removals["side"].to_pylist())
+    found = {}
+    for name in SIDES:
+        mine = removals.filter(pa.array(side == name))
+        counted = mine.filter(mine["best"].is_valid())
+        means = {}
+        for order in ORDERS:
+            values = counted[order].drop_null().to_numpy()
+            if len(values) or order != "own" or name == "src":
+                means[order] = float(values.mean()) if len(values) else None
+        proven = counted["best_proven"].to_pylist()
+        found[name] = {"firings": counted.num_rows, "proven": sum(map(bool, proven)), "writers": means}
+    return found

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from svdtrace import prompts, testing
     from svdtrace.bundled.model import bundled_model
     from svdtrace.characterisation import Characterisation, characterise, head_usage, task_tokens
+    from svdtrace.comparison import Comparison, compare
     from svdtrace.config import TraceConfig
     from svdtrace.faithfulness.result import Circuit, circuit
     from svdtrace.folders.reading import read
@@ -34,6 +35,7 @@ __all__ = [
     "Chance",
     "Characterisation",
     "Circuit",
+    "Comparison",
     "Decomposition",
     "InterventionConfig",
     "Interventions",
@@ -46,6 +48,7 @@ __all__ = [
     "chance",
     "characterise",
     "circuit",
+    "compare",
     "decompose",
     "head_usage",
     "intervene",
@@ -65,6 +68,7 @@ _HOMES = {
     "Characterisation": "svdtrace.characterisation",
     "Chance": "svdtrace.nulls.chance",
     "Circuit": "svdtrace.faithfulness.result",
+    "Comparison": "svdtrace.comparison",
     "Decomposition": "svdtrace.method.decomposition",
     "InterventionConfig": "svdtrace.interventions.settings",
     "Interventions": "svdtrace.interventions.intervening",
@@ -77,6 +81,7 @@ _HOMES = {
     "chance": "svdtrace.nulls.chance",
     "characterise": "svdtrace.characterisation",
     "circuit": "svdtrace.faithfulness.result",
+    "compare": "svdtrace.comparison",
     "decompose": "svdtrace.method.decomposition",
     "head_usage": "svdtrace.characterisation",
     "intervene": "svdtrace.interventions.intervening",

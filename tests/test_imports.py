@@ -27,7 +27,7 @@ ROOMS = [
     "graphs report",
     "sweeping",
     "folders",
-    "interventions nulls faithfulness characterisation patching atlas",
+    "interventions nulls faithfulness characterisation patching atlas comparison",
     "reproduction bench truth testing",
     "cli",
 ]
@@ -45,14 +45,15 @@ UPWARDS = {
 NUMERICS = {
     "gpt2jax": "activations blocks edits fold forward generate numerics params random residual sites",
     "svdtrace": "statistics method.bounds method.contributions method.cuts method.decomposition method.edges "
-    "method.firings method.relative method.slices method.taking tracing.attribute tracing.attended tracing.observe "
-    "tracing.output_roots tracing.paths tracing.prepare tracing.relative tracing.roots "
+    "method.firings method.relative method.relative_bounds method.slices method.taking "
+    "tracing.attribute tracing.attended tracing.observe tracing.output_roots "
+    "tracing.paths tracing.prepare tracing.relative tracing.relative_sides tracing.roots "
     "characterisation.concentration characterisation.directions characterisation.projections "
     "characterisation.slice_sizes nulls.draws nulls.edge_statistic "
     "interventions.clean interventions.edits interventions.pairs interventions.planning interventions.scene "
     "interventions.signals interventions.windows faithfulness.agreement faithfulness.curves faithfulness.means "
     "atlas.chance atlas.composing atlas.directions atlas.factors atlas.medians atlas.positions atlas.positivity "
-    "atlas.surveying truth.background truth.drawing",
+    "atlas.surveying comparison.orders comparison.removing truth.background truth.drawing",
 }
 WORLD = {
     *("argparse", "builtins", "glob", "gzip", "http", "io", "json", "logging", "os", "pathlib", "pickle", "random"),

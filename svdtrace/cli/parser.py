@@ -26,6 +26,7 @@ COMMANDS = (
     "graph",
     "report",
     "circuit",
+    "compare",
     "characterise",
     "intervene",
     "patch",

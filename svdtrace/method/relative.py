@@ -146,8 +146,8 @@ def quadrature_error(
 class Row:
     """A firing's row of scores over the keys, and what section 14 makes of it.
 
-    `scores` S_t, `weights` M_t, `allowed` t ≤ i; `src` j; `kappa` κ_k; `spread` a Σ_t |M_t| |k̂_tk − k̂_jk|, `apart`
-    a Σ_t |M_t| ‖k̂_t − k̂_j‖ and `range` a (max_t − min_t) k̂_tk, what bounds are made of.
+    `scores` S_t, `weights` M_t, `allowed` t ≤ i; `src` j; `kappa` κ_k; `spread` a Σ_t |M_t| |k̂_tk − k̂_jk| and `apart`
+    a Σ_t |M_t| ‖k̂_t − k̂_j‖, what bounds are made of.
     """
 
     scores: Float[Array, "*firing tok"]
@@ -157,7 +157,6 @@ class Row:
     kappa: Float[Array, "*firing sv"]
     spread: Float[Array, "*firing sv"]
     apart: Float[Array, "*firing"]
-    range: Float[Array, "*firing sv"]
 
 
 def row_of(
@@ -181,7 +180,6 @@ def row_of(
         kappa=attn_scale * einsum("...t,...tk->...k", weights, beyond),
         spread=attn_scale * einsum("...t,...tk->...k", jnp.abs(weights), jnp.abs(beyond)),
         apart=attn_scale * einsum("...t,...t->...", jnp.abs(weights), jnp.linalg.norm(beyond, axis=-1)),
-        range=attn_scale * (jnp.max(beyond, axis=-2) - jnp.min(beyond, axis=-2)),
     )
 
 

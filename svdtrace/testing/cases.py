@@ -18,6 +18,7 @@ from svdtrace.method.bounds import pattern_bounds, product_bounds, score_bounds
 from svdtrace.method.decomposition import Decomposition, decompose, gauged
 from svdtrace.method.firings import FiringList, fired
 from svdtrace.prompts.prompt import Prompt
+from svdtrace.testing.relative_cases import Tried, try_relative
 from svdtrace.tracing.batching import Batch, batches
 from svdtrace.tracing.devices import precision
 from svdtrace.tracing.near_ties import undecided_pairs
@@ -158,6 +159,12 @@ class Case:
         names = ("prompt", "layer", "head", "dest", "src")
         columns = [getattr(pairs, name).tolist() for name in names]
         return [dict(zip(names, row, strict=True)) for row in zip(*columns, strict=True)]
+
+    @cached_property
+    def relative(self) -> Tried:
+        """Firings by relative attention, whatever the method of the settings."""
+        with precision(self.config):
+            return try_relative(self.prepared, self.batch, self.config)
 
     @cached_property
     def attribution(self) -> Attribution:

@@ -11,7 +11,7 @@ import numpy as np
 from gpt2jax.params import Model
 from svdtrace.method.decomposition import Decomposition, decompose, query_key_factors
 from svdtrace.method.ratios import Ratio
-from svdtrace.testing import decompositions, explanations, invariances, passes, precisions
+from svdtrace.testing import decompositions, explanations, invariances, passes, precisions, probabilities
 from svdtrace.testing.cases import Case
 
 Needs = Literal["decomposition", "products", "contributions", "case", "p-values"]
@@ -66,6 +66,15 @@ LAWS: tuple[Law, ...] = (
     Law(explanations.graph_climbs, "case", "the graph has no cycle"),
     Law(explanations.walks_end, "case", "every walk ends at the output"),
     Law(explanations.paths_counted, "case", "paths = ways counted one by one"),
+    Law(probabilities.attention_explained, "case", "relative: Σ_w c_w = Σ_{k∈S} P_k"),
+    Law(probabilities.path_completed, "case", "relative: Σ_k P_k = p_j − 1/(i+1)"),
+    Law(probabilities.path_integrated, "case", "relative: the rule's error is below its bound"),
+    Law(probabilities.constants_unseen, "case", "relative: what all keys share changes nothing"),
+    Law(probabilities.attention_bounded, "case", "relative: c_w is at most M_j · the range of its row"),
+    Law(probabilities.drops_add_up, "case", "relative: drops sum to p_j − p_end"),
+    Law(probabilities.until_edits, "case", "relative: until over every k is an edit"),
+    Law(probabilities.attention_gauge_unseen, "case", "relative: any gauge gives the same c_w over every k"),
+    Law(probabilities.attended_parts_add_up, "case", "relative: a head's parts by what it attended sum to c_w"),
     Law(invariances.signs_turned, "case", "signs of pairs change nothing"),
     Law(invariances.gauge_changed, "case", "A M, B M⁻ᵀ change nothing"),
     Law(invariances.residual_turned, "case", "a turned residual changes nothing"),

@@ -41,16 +41,16 @@ class Attending:
     there: Float[np.ndarray | Array, " edge"]
 
 
-@jax.jit
-def attended(
+def parts_read(
     observed: Observed,
     edges: Attending,
     layer: Int[Array, ""],
     cores: Float[Array, "side head layer writer_head d_head sv"],
     attn_scales: Float[Array, " all_layers"],
-    coverage: Float[Array, ""],
-) -> Bool[Array, "edge tok"]:
-    """The tokens that make up most of each edge, by section 6's rule; none where none has a positive part."""
+) -> tuple[Float[Array, "edge tok"], Float[Array, "edge tok"]]:
+    """The writer's pattern A[t, b] over what it attended to, 0 beyond its token t, and what the reader's coefficients
+    make of the value at each b, alone: together they are what they make of the writer.
+    """
     reads = cores[edges.side, edges.head, edges.writer_layer, edges.writer_head]
     direction = einsum("ek,ehk->eh", edges.coefficient, reads)
     scale = observed.scale[layer, edges.prompt, edges.token]
@@ -61,13 +61,30 @@ def attended(
     assert observed.v is not None
     query = observed.q[edges.writer_layer, edges.prompt, edges.token, edges.writer_head]
     score = attn_scales[edges.writer_layer][:, None] * einsum("eh,eth->et", query, keys(observed.k))
-    before = jnp.arange(score.shape[-1], dtype=edges.token.dtype) <= edges.token[:, None]
-    pattern = jax.nn.softmax(jnp.where(before, score, -jnp.inf), axis=-1)
-    read = einsum("eth,eh->et", keys(observed.v), direction) / scale[:, None]
+    pattern = jax.nn.softmax(jnp.where(_before(edges, score), score, -jnp.inf), axis=-1)
+    return pattern, einsum("eth,eh->et", keys(observed.v), direction) / scale[:, None]
+
+
+def _before(edges: Attending, of_tokens: Float[Array, "edge tok"]) -> Bool[Array, "edge tok"]:
+    return jnp.arange(of_tokens.shape[-1], dtype=edges.token.dtype) <= edges.token[:, None]
+
+
+@jax.jit
+def attended(
+    observed: Observed,
+    edges: Attending,
+    layer: Int[Array, ""],
+    cores: Float[Array, "side head layer writer_head d_head sv"],
+    attn_scales: Float[Array, " all_layers"],
+    coverage: Float[Array, ""],
+) -> Bool[Array, "edge tok"]:
+    """The tokens that make up most of each edge, by section 6's rule; none where none has a positive part."""
+    pattern, read = parts_read(observed, edges, layer, cores, attn_scales)
     beyond = read - jnp.sum(pattern * read, axis=-1, keepdims=True)
     # What was read at the token, less the row's mean, times M, is what the writer did there.
     source = pattern * (edges.path[:, None] * beyond + edges.there[:, None])
-    parts = jnp.where(before, jnp.where(edges.side[:, None] == 0, pattern * read, source), -jnp.inf)
+    parts = jnp.where(edges.side[:, None] == 0, pattern * read, source)
+    parts = jnp.where(_before(edges, parts), parts, -jnp.inf)
     return covering(parts, coverage) & jnp.any(parts > 0, axis=-1, keepdims=True)
 
 
@@ -78,8 +95,8 @@ def with_through(prepared: Prepared, observed: Observed, rows: Rows, order: Writ
         return rows
     n_tokens = observed.scale.shape[-1]
     chosen = np.zeros((0, 2), np.int64)
-    for layer, mine, padded in _by_layer(rows, order, max(1, KEYS_PER_CALL // n_tokens)):
-        given = _attending(rows, order, padded)
+    for layer, mine, padded in edges_by_layer(rows, order, max(1, KEYS_PER_CALL // n_tokens)):
+        given = attending(rows, order, padded)
         found = attended(
             observed,
             given,
@@ -96,7 +113,7 @@ def with_through(prepared: Prepared, observed: Observed, rows: Rows, order: Writ
     return replace(rows, edges=replace(edges, relative=replace(edges.relative, through=through)))
 
 
-def _by_layer(rows: Rows, order: WriterOrder, size: int) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
+def edges_by_layer(rows: Rows, order: WriterOrder, size: int) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
     """Edges from heads by their reader's layer, so many at a time; and the last one repeated until a call is full."""
     edges = rows.edges
     from_head = order.head[edges.writer] >= 0
@@ -109,7 +126,8 @@ def _by_layer(rows: Rows, order: WriterOrder, size: int) -> Iterator[tuple[int, 
             yield int(each), part, np.concatenate([part, np.repeat(part[-1:], size - len(part))])
 
 
-def _attending(rows: Rows, order: WriterOrder, mine: np.ndarray) -> Attending:
+def attending(rows: Rows, order: WriterOrder, mine: np.ndarray) -> Attending:
+    """Some edges, as `attended` takes them."""
     edges, relative = rows.edges, rows.edges.relative
     assert relative is not None
     firing, writer = edges.firing[mine], edges.writer[mine]

@@ -43,7 +43,8 @@ from svdtrace.tracing.observe import Observed, Room, Sizes, new_room, observe
 from svdtrace.tracing.output_roots import parse_targets, probability_roots, split_root_heads
 from svdtrace.tracing.paths import count_paths, saturated
 from svdtrace.tracing.prepare import Prepared, writer_layers
-from svdtrace.tracing.relative import RelativeFound, attribute_relative, in_groups
+from svdtrace.tracing.relative import RelativeFound, attribute_relative
+from svdtrace.tracing.relative_sides import in_groups
 from svdtrace.tracing.roots import ALL, LOGIT, PROBABILITY, Root, RootHeads, named_roots, root_heads
 from svdtrace.tracing.rows import SIDES, Chunk, Rows, WriterOrder, gather_rows
 from svdtrace.tracing.sharding import attribute_by_device, by_prompt, collect_by_device, in_blocks_by_device

@@ -12,7 +12,8 @@ from jaxtyping import Array
 from gpt2jax.residual import component_labels
 from svdtrace.method.firings import FiringList
 from svdtrace.tracing.attribute import SIDES, Attributed
-from svdtrace.tracing.relative import RelativeFound, SideFound
+from svdtrace.tracing.relative import RelativeFound
+from svdtrace.tracing.relative_sides import SideFound
 
 
 @dataclass(frozen=True)

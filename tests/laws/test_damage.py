@@ -18,7 +18,7 @@ import pytest
 from laws.examples import SHORT_HEAD, random_model, random_prompts, shortened
 from svdtrace.method.decomposition import query_key_factors
 from svdtrace.method.ratios import EXACT, Ratio
-from svdtrace.testing import LAWS, Case, explanations, law, precisions
+from svdtrace.testing import LAWS, Case, explanations, law, precisions, probabilities
 from svdtrace.testing import cases as making
 from svdtrace.testing.comparing import firing_name
 from svdtrace.testing.listing import of_case
@@ -155,7 +155,26 @@ def noisy_beyond_rank(name: str, case: Case, _patch: pytest.MonkeyPatch, t: floa
 def ready(case: Case) -> dict[str, Any]:
     """All that the case has made already."""
     made = {"processed", "decomposition", "prepared", "trace", "batch", "observed", "own", "gauge", "undecided"}
-    return {name: getattr(case, name) for name in (*made, "attribution")}
+    return {name: getattr(case, name) for name in (*made, "attribution", "relative")}
+
+
+def explained(**change: Callable[[Any, float], Any]) -> Damage:
+    """What is known of firings by relative attention is changed."""
+
+    def damage(name: str, case: Case, _patch: pytest.MonkeyPatch, t: float) -> Ratio:
+        made = case.relative
+        firings = [
+            replace(each, **{field: wrong(getattr(each, field), t) for field, wrong in change.items()})
+            for each in made.firings
+        ]
+        return of_case(law(name), case.put(**ready(case) | {"relative": replace(made, firings=tuple(firings))}))
+
+    return damage
+
+
+def both(wrong: Callable[[np.ndarray, float], np.ndarray]) -> Callable[[tuple, float], tuple]:
+    """Of both sides."""
+    return lambda sides, t: tuple(wrong(each, t) for each in sides)
 
 
 SCORE = traced("firings", "score")
@@ -185,6 +204,17 @@ DAMAGES: dict[str, Damage] = {
     "graph_climbs": graphed(nx.MultiDiGraph.reverse),
     "walks_end": graphed(lost),
     "paths_counted": traced("firings", "paths"),
+    "attention_explained": explained(values=both(lambda c, t: c + t)),
+    "path_completed": explained(products=lambda p, t: p + t),
+    "path_integrated": patched(probabilities, "weights_of", lambda M, t: M * np.float32(1 + t)),
+    "constants_unseen": explained(weights=lambda M, t: M + t),
+    "attention_bounded": explained(values=both(lambda c, t: c + t)),
+    "drops_add_up": explained(drops=both(lambda drop, t: drop + t)),
+    "until_edits": patched(probabilities, "patterns_after", lambda after, t: after + np.float32(t)),
+    "attention_gauge_unseen": explained(terms=both(lambda terms, t: terms + t)),
+    "attended_parts_add_up": patched(
+        probabilities, "parts_of", lambda found, t: (found[0] * np.float32(1 + t), found[1])
+    ),
     "signs_turned": SCORE,
     "gauge_changed": SCORE,
     "residual_turned": SCORE,

@@ -15,7 +15,7 @@ from laws.examples import CONFIG, Drawn, few, models, random_model, random_promp
 from svdtrace.config import TraceConfig
 from svdtrace.method.decomposition import decompose, query_key_factors
 from svdtrace.prompts import Prompt
-from svdtrace.testing import LAWS, Case, assert_hold, decomposition_laws, law
+from svdtrace.testing import LAWS, Case, assert_hold, decomposition_laws, law, probabilities
 from svdtrace.testing.explanations import edges_grow, slices_grow
 from svdtrace.testing.invariances import signs_turned
 from svdtrace.testing.listing import of_case
@@ -33,6 +33,7 @@ SLOW = {
         "mapped",
     ),
     *("mapped", "p_values_uniform", "equal_values_turned", "saved_and_read", "identity_hooks"),
+    *(each.name for each in LAWS if each.function.__module__ == probabilities.__name__),
 }
 twice = settings(few, max_examples=2)
 many = settings(max_examples=15, deadline=None, derandomize=True, database=None, phases=[Phase.generate])

@@ -1,0 +1,45 @@
+"""How far float32 may carry the products and contributions of relative attention (METHOD.md, section 14.4)."""
+
+from __future__ import annotations
+
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float
+
+from svdtrace.method.bounds import ACTIVATION_ERROR, TURNING, fineness
+from svdtrace.method.relative import Row, rows_range
+
+
+def products_bounds(q: Array, row: Row, root: Array, turn: Array) -> Float[Array, "*firing sv"]:
+    """Bound of P_k: `(|q̂| + √σ_0) a Σ_t |M_t| ‖k̂_t − k̂_j‖ (5e-5 + θ_k)`; 0 beyond the rank."""
+    size = (jnp.linalg.norm(q, axis=-1) + root[..., 0]) * row.apart
+    return jnp.where(root > 0, size[..., None] * (ACTIVATION_ERROR * fineness(q.dtype) + turn), 0)
+
+
+def score_bound(q: Array, every_k: Array, row: Row, root: Array, attn_scale: Array) -> Float[Array, "*firing"]:
+    """δ: the largest bound of a scaled score of the row."""
+    largest = jnp.max(jnp.where(row.allowed, jnp.linalg.norm(every_k, axis=-1), 0), axis=-1)
+    sizes = (jnp.linalg.norm(q, axis=-1) + root[..., 0]) * (largest + root[..., 0])
+    return ACTIVATION_ERROR * fineness(q.dtype) * attn_scale * sizes
+
+
+def turning_error(turn: Array, members: Array) -> Float[Array, "*firing"]:
+    """`e = 5e-5 + max_{k∈S} eps σ_0 / gap_k`, 1 where vectors may take any place in their span."""
+    by = jnp.where(turn < 1, turn / TURNING, 1)
+    return ACTIVATION_ERROR * fineness(turn.dtype) + jnp.max(jnp.where(members, by, 0), axis=-1)
+
+
+def contribution_bound(
+    amount: Float[Array, "*firing"],
+    rows: Float[Array, "*firing writer tok"],
+    allowed: Bool[Array, "*firing tok"],
+    error: Float[Array, "*firing"],
+    moved: Float[Array, "*firing"],
+) -> Float[Array, "*firing"]:
+    """Bound of c_w: `amount · e + δ/4 · max_w range(row)`; the second term is how far M itself moves.
+
+    Args:
+        amount: on the destination's side `max_w Σ_{k∈S} |√σ_k u_k·x_w| a Σ_t |M_t| |k̂_tk − k̂_jk|`.
+        rows: of the writers, zero where there is none.
+        error, moved: e and δ/4.
+    """
+    return amount * error + moved * jnp.max(rows_range(rows, allowed), axis=-1)

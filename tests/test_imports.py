@@ -115,9 +115,10 @@ def test_weights_tools_takes_only_sentences_what_plants_and_the_front_of_a_comma
 
 
 def test_what_weights_tools_does_knows_no_command_and_not_each_other():
-    inside = {name: {each for each in those if within(each, "weights_tools")} for name, those in all_imports().items()}
-    for name in (each for each in inside if within(each, "weights_tools") and room(each) != "cli"):
-        assert {room(each) for each in inside[name]} <= {room(name)}, name
+    for name, path in modules("weights_tools"):
+        if "." in name and room(name) != "cli":
+            taken = {each for each in imports(path, annotations=True) if within(each, "weights_tools")}
+            assert {room(each) for each in taken} <= {room(name)}, name
 
 
 def test_what_lies_around_a_process_imports_no_more_of_svdtrace_than_errors():

@@ -28,12 +28,7 @@ Keep = Callable[[Kept], None]
 
 
 def train(
-    recipe: Recipe,
-    on_step: OnStep | None = None,
-    *,
-    kept: Kept | None = None,
-    keep: Keep | None = None,
-    every: int = 1,
+    recipe: Recipe, on_step: OnStep | None = None, *, kept: Kept | None = None, keep: Keep | None = None, every: int = 1
 ) -> Model:
     """Train a model from random weights, or go on from where training was kept, to the same weights bit for bit.
 

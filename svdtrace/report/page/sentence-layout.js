@@ -1,6 +1,6 @@
 // One sentence as a circuit: which firings and edges lead to its last token, and where they stand. A column for each
 // token, a row for each layer, embeddings below.
-const CELL = { width: 42, wide: 54, height: 22, gap: 6, row: 62, empty: 15, foot: 96, top: 86, left: 34 };
+const CELL = { width: 42, wide: 54, height: 22, gap: 6, row: 62, empty: 15, named: 23, foot: 96, top: 86, left: 34 };
 const WIDEST = 3;
 
 // What a node is called: `2.6@14`, a head (or another writer) where it writes.
@@ -96,7 +96,7 @@ function sentenceLayout(prompt, nodes) {
   const columns = prompt.strings.map((text, token) => {
     const mine = [...cells.values()].filter((cell) => cell[0].token === token);
     const widest = Math.max(0, ...mine.map((cell) => Math.min(WIDEST, cell.length) * (Math.max(...cell.map(widthOf)) + CELL.gap)));
-    const width = mine.length ? widest + 10 : CELL.empty;
+    const width = mine.length ? widest + 10 : roleOf(prompt, token) === "other" ? CELL.empty : CELL.named;
     const column = { token, text, x: x + width / 2, width, full: mine.length > 0 };
     x += width;
     return column;

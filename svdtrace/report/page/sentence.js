@@ -192,7 +192,8 @@ const Sentence = (() => {
   // As large as fits, but never so small that names cannot be read: then the frame scrolls.
   function size(stage, { width, height }) {
     const frame = byId("sentence-frame");
-    const scale = Math.min(1.3, Math.max(0.74, Math.min((frame.clientWidth - 4) / width, (frame.clientHeight - 4) / height)));
+    const room = Math.min(800, Math.max(420, 0.66 * innerHeight));
+    const scale = Math.min(1.3, Math.max(0.74, Math.min((frame.clientWidth - 4) / width, (room - 4) / height)));
     stage.setAttribute("viewBox", `0 0 ${width.toFixed(1)} ${height.toFixed(1)}`);
     stage.setAttribute("width", (width * scale).toFixed(1));
     stage.setAttribute("height", (height * scale).toFixed(1));

@@ -53,7 +53,7 @@ def interventions(name: str) -> pa.Table:
     }
     controls = [row | {"control": "norm", "seed": seed, "pattern_after": 0.9 - 0.1 * seed} for seed in (0, 1)]
     other = row | {"prompt": 1, "pattern_after": 0.0}
-    return pa.Table.from_pylist([row, *controls, other], schema=INTERVENTIONS)
+    return pa.Table.from_pylist([other, row, *controls], schema=INTERVENTIONS)
 
 
 def test_an_edge_is_told_with_its_numbers():

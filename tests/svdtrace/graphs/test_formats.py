@@ -77,7 +77,8 @@ def test_nothing_is_lost(tmp_path: Path, name: str, ending: str):
     made = graphs()[name]
     formats.write(made, tmp_path / f"graph{ending}")
     again = formats.read(tmp_path / f"graph{ending}")
-    assert type(again) is type(made)
+    assert isinstance(again, type(made))
+    assert again.is_multigraph() == made.is_multigraph()
     assert content(again) == content(made)
     assert list(again.edges) == list(made.edges)
 

@@ -21,6 +21,7 @@ from svdtrace.testing.cases import Case
 from svdtrace.testing.comparing import SIDES, firing_name
 from svdtrace.testing.relative_cases import Explained, pattern_of
 from svdtrace.tracing.attended import attending, edges_by_layer, parts_read
+from svdtrace.tracing.devices import precision
 from svdtrace.tracing.rows import WriterOrder
 
 SUMMED = 4.0
@@ -123,8 +124,7 @@ def attention_bounded(case: Case) -> Ratio:
         for side, name in enumerate(SIDES):
             beyond = np.abs(each.values[side]) - own * np.ptp(each.rows(side, each.members), axis=-1)
             unit = own * (each.reach(side) + np.ptp(each.rows(side, each.members), axis=-1))
-            at = int(np.argmax(beyond / unit))
-            yield max(float(beyond[at]), 0.0), float(unit[at]), name
+            yield from ((max(over, 0.0), size, name) for over, size in zip(beyond.tolist(), unit.tolist(), strict=True))
 
     return _of_firings("attention_bounded", case, 2 * ACTIVATION, found)
 
@@ -184,8 +184,7 @@ def attention_gauge_unseen(case: Case) -> Ratio:
             own = _own_rows(case, each, side)
             error = np.abs((own - each.rows(side, every)) @ each.weights)
             unit = 2 * each.weights[each.src] * (each.reach(side) + np.abs(own).max(axis=-1))
-            at = int(np.argmax(error / unit))
-            yield float(error[at]), float(unit[at]), name
+            yield from ((off, size, name) for off, size in zip(error.tolist(), unit.tolist(), strict=True))
 
     return _of_firings("attention_gauge_unseen", case, 2 * ACTIVATION, found)
 
@@ -203,7 +202,8 @@ def attended_parts_add_up(case: Case) -> Ratio:
     errors, units, names = [], [], []
     for layer, mine, padded in edges_by_layer(made.rows, order, EDGES_TRIED):
         given = attending(made.rows, order, padded)
-        pattern, read = parts_of(made.observed, given, np.int32(layer), prepared.cores(layer), prepared.score_scale)
+        with precision(case.config):
+            pattern, read = parts_of(made.observed, given, np.int32(layer), prepared.cores(layer), prepared.score_scale)
         parts = np.asarray(pattern, np.float64) * np.asarray(read, np.float64)
         for place, edge in enumerate(mine.tolist()):
             at = _place(made.rows.firings, int(edges.firing[edge]))

@@ -21,6 +21,8 @@ FIRING = ("prompt", "layer", "head", "dest", "src")
 SMALL = gpt2jax.GPT2Config(n_layers=3, n_heads=2, d_model=8, d_mlp=12, n_ctx=12, d_vocab=17)
 STORED = float(np.finfo(np.float32).eps)
 """Tables hold float32."""
+CLOSE = 1e-10
+"""Of float64 sums of terms that are at most of the order of 100."""
 
 
 def small_model(**changes: Any) -> gpt2jax.Model:
@@ -71,7 +73,7 @@ def _effects(effects: dict, firing: tuple, side: str, edited: removals.Edited) -
         assert true.keys() == {*METHODS[side], *FALLS[side]}
         assert all(row[name] is None for name in {"own", "fall_at_src", "fall_to_mean"} - true.keys())
         for name, value in true.items():
-            assert abs(row[name] - value) <= STORED * abs(value) + 1e-10, (firing, side, writer.name, name)
+            assert abs(row[name] - value) <= STORED * abs(value) + CLOSE, (firing, side, writer.name, name)
         for name in found:
             found[name].append(weights[name])
     return found
@@ -88,6 +90,9 @@ def _counts(row: dict, edited: removals.Edited, side: str, weights: dict[str, li
     assert row["best_proven"] == (best is not None and best <= 3)
     for name, values in weights.items():
         order = np.argsort(-np.asarray(values), kind="stable")
+        # Where attention saturates its gradient is rounding, and so is the order of writers by it.
+        if np.min(-np.diff(np.asarray(values)[order])) <= CLOSE:
+            continue
         assert row[name] == removals.needed(head.scores, rows, head.src, theta, order.tolist()), name
     assert best <= row["random"] <= len(rows)
 

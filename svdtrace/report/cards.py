@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import pyarrow as pa
 
@@ -18,6 +18,15 @@ from svdtrace.results.in_parts import Tables
 
 CARDS = 1_000
 """Firings at most that the page has a whole card of."""
+
+
+class LookedAt(Tables, Protocol):
+    """Tables of prompts with close-ups of the first of them."""
+
+    @property
+    def close_ups(self) -> pa.Table:
+        """`close_ups.parquet`."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -36,22 +45,20 @@ class Cards:
 
 
 def page_cards(
-    parts: Iterable[Tables], manifest: Mapping[str, Any], results: Sequence[Result], budget: int, folder: str
+    parts: Iterable[LookedAt], manifest: Mapping[str, Any], results: Sequence[Result], budget: int, folder: str
 ) -> Cards:
-    """The cards of whole prompts, as many as fit; no part without close-ups is read for them.
+    """The cards of whole prompts, as many as fit.
 
     Args:
-        parts: of a trace; results: beside it, of which interventions on the same prompts are told.
+        parts: of a trace.
+        results: beside it, of which interventions on the same prompts are told.
         budget: bytes of the page.
         folder: of the trace, as commands shall name it.
     """
     packing, count, prompts = Packing(budget), 0, 0
     tried = _tried(results, manifest)
     for part in parts:
-        closely = getattr(part, "close_ups", None)
-        if closely is None:
-            break
-        for prompt in dict.fromkeys(closely["prompt"].to_pylist()):
+        for prompt in dict.fromkeys(part.close_ups["prompt"].to_pylist()):
             one = OnePrompt.of(part, manifest, prompt, tried, folder)
             if count and count + len(one.close) > CARDS:
                 return Cards(packing.text(), prompts, complete=False)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -14,7 +14,7 @@ from svdtrace.report.answers import Result
 from svdtrace.report.answers.characterisation import characterisation_json
 from svdtrace.report.answers.faithfulness import faithfulness_json
 from svdtrace.report.answers.interventions import interventions_json
-from svdtrace.report.cards import Cards, not_asked, page_cards
+from svdtrace.report.cards import Cards, LookedAt, not_asked, page_cards
 from svdtrace.report.evidence import EvidenceCount, chance_json, stability_json
 from svdtrace.report.heads import HeadCount, Heads
 from svdtrace.report.medians import ROUNDS, ShareCount
@@ -22,7 +22,7 @@ from svdtrace.report.numbers import all_rounded, size_of
 from svdtrace.report.prompt_views import EDGES_PER_SIDE, FIRINGS_PER_PROMPT, PromptViews, prompt_views
 from svdtrace.report.totals import AllPrompts, TotalCount, Totals, all_prompts
 from svdtrace.report.vectors import VectorCount
-from svdtrace.results.in_parts import InParts
+from svdtrace.results.in_parts import InParts, Tables
 
 CONNECTIONS = 4_000
 MOVES = 4_000
@@ -75,7 +75,8 @@ def page_data(trace: InParts, results: Sequence[Result] = (), limit: int = BYTES
         limit: bytes of JSON; single prompts get what the rest leaves.
         folder: where the trace is, as commands shall name it.
     """
-    prompts = all_prompts(trace.parts())
+    closely: list[LookedAt] = []
+    prompts = all_prompts(_noting_close_ups(trace.parts(), closely))
     model = model_of(trace.manifest)
     totals, by_head = TotalCount(), HeadCount(int(model.get("d_head", 0)))
     linking, moving = ConnectionCount(), MoveCount()
@@ -98,7 +99,7 @@ def page_data(trace: InParts, results: Sequence[Result] = (), limit: int = BYTES
     }
     sections, of_results = _sections(results)
     data |= sections
-    cards = page_cards(trace.parts(), trace.manifest, results, min(CARD_BYTES, (limit - size_of(data)) // 2), folder)
+    cards = page_cards(closely, trace.manifest, results, min(CARD_BYTES, (limit - size_of(data)) // 2), folder)
     data |= {"cards": cards.packed, "not_asked": not_asked(trace.manifest, results), "folder": folder}
     views = prompt_views(trace.parts(), prompts.texts, writers, limit - size_of(data))
     data["prompts"] = views.packed
@@ -120,6 +121,14 @@ def page_data(trace: InParts, results: Sequence[Result] = (), limit: int = BYTES
         d_head=by_head.n_vectors,
         left_out=tuple(each for each in left_out if each),
     )
+
+
+def _noting_close_ups(parts: Iterable[Tables], closely: list[LookedAt]) -> Iterator[Tables]:
+    """The parts; those with close-ups, which a trace's one part has and none of a sweep's, are kept for the cards."""
+    for part in parts:
+        if getattr(part, "close_ups", None) is not None:
+            closely.append(cast(LookedAt, part))
+        yield part
 
 
 def _sections(results: Sequence[Result]) -> tuple[dict[str, Any], list[str]]:

@@ -70,6 +70,8 @@ class StoppedError(Exception):
     """What a test does to a sweep between two parts."""
 
 
+@pytest.mark.full
+@pytest.mark.whole
 @few
 @given(
     seed=seeds,

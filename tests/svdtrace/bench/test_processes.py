@@ -18,6 +18,8 @@ CONFIG = gpt2jax.GPT2Config(n_layers=3, n_heads=4, d_model=32, d_mlp=64, n_ctx=2
 SUBJECT = bench.Subject(shape=CONFIG, gain=8.0)
 
 
+@pytest.mark.full
+@pytest.mark.whole
 def test_memory_is_the_process_own():
     inner = (
         "import numpy; from svdtrace.bench.child import peak_gib; before = peak_gib(); numpy.ones(2**25); "

@@ -37,6 +37,8 @@ def measured(traced: Path, model_folder: Path, tmp_path_factory: pytest.TempPath
     return out
 
 
+@pytest.mark.full
+@pytest.mark.whole
 def test_the_folder_is_whole(measured: Path):
     assert sorted(path.name for path in measured.iterdir()) == [
         *("agreement.parquet", "agreement.png", "agreement.svg", "agreement_log_probability.parquet", "curves.png"),
@@ -47,6 +49,8 @@ def test_the_folder_is_whole(measured: Path):
         assert pq.read_schema(measured / f"{name}.parquet").equals(getattr(tables, name.upper()), check_metadata=True)
 
 
+@pytest.mark.full
+@pytest.mark.whole
 def test_the_tables_agree_with_the_manifest_and_the_trace(measured: Path, traced: Path):
     manifest, trace = json.loads((measured / "manifest.json").read_text()), svdtrace.read(traced)
     runs = manifest["logit_difference"]

@@ -32,6 +32,8 @@ def given(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     return ["compare", "--model", str(model), "--prompts", str(folder / "prompts.jsonl"), "--threshold", "0.3"]
 
 
+@pytest.mark.full
+@pytest.mark.whole
 def test_a_model_is_compared_and_the_result_is_whole(given, tmp_path: Path, capsys, monkeypatch) -> None:
     """Catches tables without their meaning, correlations of another side, sums that the manifest has otherwise."""
     seen, save = [], Figure.savefig

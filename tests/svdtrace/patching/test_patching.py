@@ -111,6 +111,8 @@ def test_a_slope_is_that_of_a_small_step(model, prompts, found) -> None:
     assert row["attribution"] * found.manifest["divisor"] == pytest.approx(slope, abs=within)
 
 
+@pytest.mark.full
+@pytest.mark.whole
 def test_roles_are_those_of_all_prompts_in_every_batch(model, prompts, monkeypatch) -> None:
     """Catches rows of one batch under the roles of another, and prompts without any."""
     turned = [replace(prompts[0], roles={"B": 3, "A": 1, "C": 2})]
@@ -145,6 +147,8 @@ def test_twins_that_do_not_fit(model, prompts) -> None:
         patch_prompts(model, unasked, unasked)
 
 
+@pytest.mark.full
+@pytest.mark.whole
 def test_the_command_writes_a_table_with_its_picture(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "out"
     assert main(["patch", "--prompts", "ioi:4", "--out", str(out), "--json"]) == 0

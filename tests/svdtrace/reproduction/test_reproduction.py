@@ -183,6 +183,8 @@ def test_other_prompts_are_not_held_against_what_was_published(made_up: Publishe
     assert other.roots == made_up.numbers["settings"]["roots"]
 
 
+@pytest.mark.full
+@pytest.mark.whole
 def test_what_was_published_of_it_is_found_again(done: Reproduction, made_up: Published):
     assert done.applies
     assert done.wanting == ()
@@ -219,6 +221,8 @@ def outside(done: Reproduction, numbers: dict[str, Any]) -> Counter[str]:
     return Counter(row.topic for row in compared(own, measured) if not row.inside)
 
 
+@pytest.mark.full
+@pytest.mark.whole
 def test_one_number_elsewhere_is_one_row_outside(made_up: Published, done: Reproduction):
     numbers = dict(made_up.numbers)
     root = numbers["settings"]["roots"]
@@ -240,6 +244,8 @@ def test_one_number_elsewhere_is_one_row_outside(made_up: Published, done: Repro
         assert outside(done, shifted(numbers, *path, by=by)) == Counter({topic: 1}), path
 
 
+@pytest.mark.full
+@pytest.mark.whole
 def test_effects_are_compared_prompt_by_prompt(made_up: Published, done: Reproduction):
     firings = Firings(done.trace, Nearness(np.zeros((3, 3), int), frozenset(), np.zeros((3, 3), int)))
     sets = {each["edges"]: () for each in made_up.numbers["interventions_multi_edge"]}

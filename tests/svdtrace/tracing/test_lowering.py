@@ -191,9 +191,9 @@ def run_training() -> None:
         train(Recipe(steps=1, rows=2, n_layers=1, n_heads=2, d_model=8, n_ctx=32, warm_up=1))
 
 
-QUICK = (run_model, run_decomposition, run_trace)
-LONG = (run_public_functions, run_methods, run_relative, run_on_a_mesh, run_bench, run_nulls, run_characterise)
-RUNS = (*QUICK, *LONG, run_circuit, run_interventions, run_patching, run_atlas, run_laws, run_training)
+OFTEN = (run_model, run_decomposition, run_trace, run_methods, run_relative)
+LONG = (run_public_functions, run_on_a_mesh, run_bench, run_nulls, run_characterise, run_circuit)
+RUNS = (*OFTEN, *LONG, run_interventions, run_patching, run_atlas, run_laws, run_training)
 
 
 # Run in float64 alone, and so on the CPU.
@@ -220,7 +220,8 @@ def faults(text: str, platform: str, *, own_dots: bool = True) -> list[str]:
     return found + re.findall(r"[^\n]*callback[^\n]*", text)
 
 
-@pytest.mark.parametrize("run", [pytest.param(run, marks=[pytest.mark.full] * (run not in QUICK)) for run in RUNS])
+@pytest.mark.full
+@pytest.mark.parametrize("run", [pytest.param(run, marks=[pytest.mark.whole] * (run in OFTEN)) for run in RUNS])
 def test_what_a_run_compiles_lowers(run: Callable[[], None]):
     programs = programs_of(run)
     assert programs

@@ -29,6 +29,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.full
+@pytest.mark.whole
 def test_a_folder_is_scored_and_the_result_is_whole(folder: Path, tmp_path: Path, capsys, monkeypatch):
     seen, save = [], Figure.savefig
 

@@ -70,7 +70,9 @@ def dense_seconds(model: Model) -> tuple[float, int]:
     return seconds(svds, 1)[0] * len(A) / n_timed, n_timed
 
 
-def forward_and_trace(model: Model, prompts: Sequence[Prompt], repeats: int) -> Traced:
+def forward_and_trace(
+    model: Model, prompts: Sequence[Prompt], repeats: int, config: TraceConfig | None = None
+) -> Traced:
     """Seconds of both, taken in turn so that what else the machine does hits both; each once before, to compile.
 
     A trace is `--roots all` with its tables written, its forward pass included; the model is ready. A forward pass is
@@ -79,8 +81,9 @@ def forward_and_trace(model: Model, prompts: Sequence[Prompt], repeats: int) -> 
     Args:
         model: processed.
         prompts: all of one length.
+        config: by default `TraceConfig()`.
     """
-    config = TraceConfig()
+    config = config or TraceConfig()
     prepared = prepare(model, config)
     tokens = np.asarray([prompt.tokens for prompt in prompts], np.int32)
     platform = jax.local_devices()[0].platform

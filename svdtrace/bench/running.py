@@ -19,7 +19,7 @@ from svdtrace.bench.record import Record
 from svdtrace.bench.sizes import Sizes
 from svdtrace.bench.subject import Subject, gain_for, random_prompts
 from svdtrace.bundled.model import bundled_folder
-from svdtrace.config import TraceConfig
+from svdtrace.config import RELATIVE, TraceConfig
 from svdtrace.prompts.prompt import Prompt
 from svdtrace.results.versions import versions
 from svdtrace.tracing.batching import automatic_batch_size
@@ -29,6 +29,7 @@ from svdtrace.tracing.prepare import processed
 Progress = Callable[[int, int, str], None]
 COUNTED = 32
 """Prompts on which the gain is looked for."""
+BY_RELATIVE = TraceConfig(method=RELATIVE)
 BUNDLED_PROMPTS = "ioi:64"
 MOST_SPREAD = 0.1
 """What a sweep of ten times the prompts may cost more than ten times, at most, however much this machine scatters."""
@@ -67,8 +68,9 @@ def run(
     Returns:
         `trace_ratio` (a trace of 256 prompts of 21 tokens, `--roots all`, tables written, over the plain forward pass)
         and `decomposition_ratio` (dense SVDs of all heads' Ω by LAPACK over `svdtrace.decompose`), medians of this run;
-        the device; seconds of each `stages`; `targets`, each with its value and whether it is met; and what else was
-        measured: `growth`, `memory`, `first_result`, `roofline`, `peaks`, when `full` `linearity`.
+        `relative_ratio`, the first of the two under `--method relative`; the device; seconds of each `stages`;
+        `targets`, each with its value and whether it is met; and what else was measured: `growth`, `relative_growth`,
+        `memory`, `first_result`, `roofline`, `peaks`, when `full` `linearity`.
 
     Raises:
         BenchError: a measurement's own process failed.
@@ -143,8 +145,39 @@ def _trace(setting: Setting, record: Record) -> None:
     for name, taken in found.stages.items():
         record.stage(f"trace.{name}", taken)
     record.values |= {"trace_ratio": found.ratio, "firings_per_prompt": found.firings_per_prompt}
-    record.values["growth"] = [_growth_line(setting.subject.gain, None, found)]
+    record.values["growth"] = [_growth_line("trace_ratio", setting.subject.gain, None, found)]
     record.at_most("trace_ratio", found.ratio, 1.3)
+
+
+def _relative(setting: Setting, record: Record) -> None:
+    """The same by relative attention: a row of T numbers a firing more, and all writers."""
+    found = ratios.forward_and_trace(setting.folded, setting.prompts, setting.sizes.repeats, BY_RELATIVE)
+    record.stage("relative.forward", found.forward)
+    record.stage("relative", found.trace)
+    for name, taken in found.stages.items():
+        record.stage(f"relative.{name}", taken)
+    record.values |= {
+        "relative_ratio": found.ratio,
+        "relative_growth": [_growth_line("relative_ratio", setting.subject.gain, None, found)],
+    }
+    record.at_most("relative_ratio", found.ratio, 1.35)
+
+
+def _relative_growth(setting: Setting, record: Record) -> None:
+    """By relative attention, the most firings and some length."""
+    sizes = setting.sizes
+    if setting.subject.source is None and sizes.more_firings:
+        asked = max(sizes.more_firings)
+        gain = _gain(setting, asked)
+        model = processed(replace(setting.subject, gain=gain).model(), TraceConfig())
+        found = ratios.forward_and_trace(model, setting.prompts, sizes.repeats, BY_RELATIVE)
+        record.values["relative_growth"].append(_growth_line("relative_ratio", gain, asked, found))
+        record.at_most("relative_ratio, more firings", found.ratio, 1.6)
+    count, length = sizes.middling
+    prompts = random_prompts(setting.folded.config, count, length)
+    found = ratios.forward_and_trace(setting.folded, prompts, sizes.repeats, BY_RELATIVE)
+    record.values["relative_growth"].append(_growth_line("relative_ratio", setting.subject.gain, None, found))
+    record.at_most("relative_ratio, longer prompts", found.ratio, 1.3)
 
 
 def _growth(setting: Setting, record: Record) -> None:
@@ -158,14 +191,15 @@ def _growth(setting: Setting, record: Record) -> None:
         gain = _gain(setting, asked)
         model = processed(replace(setting.subject, gain=gain).model(), TraceConfig())
         found = ratios.forward_and_trace(model, setting.prompts, setting.sizes.repeats)
-        record.values["growth"].append(_growth_line(gain, asked, found))
+        record.values["growth"].append(_growth_line("trace_ratio", gain, asked, found))
 
 
-def _growth_line(gain: float, asked: int | None, found: ratios.Traced) -> dict[str, Any]:
+def _growth_line(name: str, gain: float, asked: int | None, found: ratios.Traced) -> dict[str, Any]:
     return {
         "firings_asked": asked,
         "firings_per_prompt": found.firings_per_prompt,
-        "trace_ratio": found.ratio,
+        "tokens": len(found.last.prompts["tokens"][0]),
+        name: found.ratio,
         "forward_seconds": statistics.median(found.forward),
         "trace_seconds": statistics.median(found.trace),
         "query_key_gain": gain,
@@ -245,10 +279,12 @@ MEASUREMENTS: tuple[tuple[str, Callable[[Setting, Record], None], bool], ...] = 
     ("all heads' decomposition", _decomposition, False),
     ("dense SVDs by LAPACK", _dense_svds, False),
     ("forward pass and trace", _trace, False),
+    ("a trace by relative attention", _relative, False),
     ("the roof of each stage", _roofline, False),
     ("peak memory", _memory, False),
     ("first result", _first_result, False),
     ("traces of more firings", _growth, True),
+    ("relative attention, more firings and tokens", _relative_growth, True),
     ("peak memory of long prompts", _long_memory, True),
     ("first result of large weights", _large_first_result, True),
     ("sweeps of few and many prompts", _linearity, True),

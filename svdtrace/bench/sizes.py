@@ -19,6 +19,8 @@ class Sizes:
     """Firings a prompt, to which random weights are scaled."""
     more_firings: tuple[int, ...] = (120, 240)
     """Firings a prompt at which a full run traces once more."""
+    middling: tuple[int, int] = (16, 128)
+    """Prompts, and tokens of each, of a full run's trace by relative attention at some length."""
     long_prompts: int = 4
     """Long prompts of a full run, in batches of `long_batch`."""
     long_tokens: int = 1024

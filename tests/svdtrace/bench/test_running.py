@@ -20,6 +20,7 @@ SIZES = bench.Sizes(
     tokens=9,
     firings=5,
     more_firings=(10,),
+    middling=(4, 16),
     long_prompts=2,
     long_tokens=64,
     long_batch=1,
@@ -52,6 +53,9 @@ def test_everything_is_measured():
 
     stages = {name: each["median"] for name, each in found["stages"].items()}
     assert found["trace_ratio"] == stages["trace"] / stages["forward"]
+    assert found["relative_ratio"] == stages["relative"] / stages["relative.forward"]
+    assert [each["firings_per_prompt"] for each in found["relative_growth"]][:2] == pytest.approx([5, 10], rel=0.3)
+    assert found["relative_growth"][2]["tokens"] == 16
     assert found["decomposition_ratio"] == stages["dense_svds"] / stages["decomposition"]
     assert [each["firings_per_prompt"] for each in found["growth"]] == pytest.approx([5, 10], rel=0.2)
     assert [each["stage"] for each in found["roofline"]] == ["forward", "decomposition", "attribute"]
@@ -66,9 +70,12 @@ def test_everything_is_measured():
         "decomposition_seconds",
         "decomposition_ratio",
         "trace_ratio",
+        "relative_ratio",
         "trace_peak_gib",
         "first_result_seconds, bundled",
         "second_start_seconds, bundled",
+        "relative_ratio, more firings",
+        "relative_ratio, longer prompts",
         "long_trace_peak_gib",
         "first_result_seconds, random weights",
         "second_start_seconds, random weights",
@@ -80,8 +87,9 @@ def test_everything_is_measured():
 def test_a_model_of_somebodys_is_measured_as_it_is(tmp_path, monkeypatch: pytest.MonkeyPatch):
     """What is measured in processes of its own aside."""
     inside = {"all heads' decomposition", "dense SVDs by LAPACK", "forward pass and trace", "the roof of each stage"}
+    inside.add("a trace by relative attention")
     listed = tuple(each for each in running.MEASUREMENTS if each[0] in inside)
-    assert len(listed) == 4
+    assert len(listed) == 5
     monkeypatch.setattr(running, "MEASUREMENTS", listed)
     shape = gpt2jax.GPT2Config(n_layers=3, n_heads=4, d_model=32, d_mlp=64, n_ctx=8, d_vocab=40)
     gpt2jax.save(gpt2jax.random_model(shape, jax.random.key(1), std=0.4), tmp_path / "model")

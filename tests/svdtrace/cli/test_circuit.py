@@ -80,6 +80,8 @@ def test_the_tables_agree_with_the_manifest_and_the_trace(measured: Path, traced
     assert pq.read_table(measured / "output_heads.parquet").num_rows == CONFIG["n_layer"] * CONFIG["n_head"]
 
 
+@pytest.mark.full
+@pytest.mark.whole
 def test_it_tells_what_it_found(
     capsys: pytest.CaptureFixture[str], traced: Path, model_folder: Path, tmp_path: Path, measured: Path
 ):

@@ -69,6 +69,8 @@ def test_a_model_is_compared_and_the_result_is_whole(given, tmp_path: Path, caps
     assert not any(any(each.values()) for each in seen), seen
 
 
+@pytest.mark.full
+@pytest.mark.whole
 def test_its_tables_fit_a_terminal(given, tmp_path: Path, capsys) -> None:
     assert main([*given, "--out", str(tmp_path / "out"), "--draws", "3"]) == 0
     told = capsys.readouterr().out

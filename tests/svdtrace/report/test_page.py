@@ -36,7 +36,14 @@ def set_input(page: Any, name: str, value: str) -> None:
     page.settle()
 
 
-@pytest.mark.parametrize(("width", "dark"), [(1440, False), (390, False), (390, True), (320, False)])
+# Two views of every kind of trace, the others from end to end.
+OTHERS = [pytest.mark.full, pytest.mark.whole]
+
+
+@pytest.mark.parametrize(
+    ("width", "dark"),
+    [(1440, False), (390, True), *(pytest.param(width, False, marks=OTHERS) for width in (390, 320))],
+)
 @pytest.mark.parametrize(
     "changes",
     [{}, {"injected": True}, {"roles": False}, {"empty": True}],

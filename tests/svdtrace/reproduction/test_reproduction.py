@@ -263,6 +263,8 @@ def test_effects_are_compared_prompt_by_prompt(made_up: Published, done: Reprodu
     assert sorted(counts) == [len(PROMPTS) - 2] + [len(PROMPTS)] * 3
 
 
+@pytest.mark.full
+@pytest.mark.whole
 def test_another_shape_is_measured_alone(made_up: Published, monkeypatch: pytest.MonkeyPatch):
     # Sets whose programs are compiled already; see the next test for a graph's own.
     texts = tuple(dict.fromkeys(each["edges"] for each in made_up.numbers["interventions_multi_edge"]))

@@ -75,6 +75,8 @@ def by_run(said: dict[str, Any]) -> dict[tuple[str, float, float], dict[str, Any
     return {(row["method"], round(row["strength"], 3), round(row["coverage"], 3)): row for row in said["scores"]}
 
 
+@pytest.mark.full
+@pytest.mark.whole
 def test_the_tables_fit_80_columns(folder: Path, tmp_path: Path, capsys):
     arguments = ["score-truth", str(folder), "--out", str(tmp_path / "out"), "--no-rivals", "--strength", "0.3"]
     assert main([*arguments, *QUICKLY]) == 0

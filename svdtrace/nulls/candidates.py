@@ -100,9 +100,11 @@ def kinds_of(config: TraceConfig) -> tuple[str, ...]:
     return tuple(kind for kind in KINDS if config.method != "all" or kind != "slices")
 
 
-def question(prepared: Prepared, prompts: Sequence[Prompt], config: TraceConfig, seed: int) -> Question:
+def question(
+    prepared: Prepared, prompts: Sequence[Prompt], config: TraceConfig, seed: int, blocks: float | None = None
+) -> Question:
     """What is asked of every layer."""
-    return Question(prepared, config, seed, kinds_of(config), len(role_names(prompts, OTHER)))
+    return Question(prepared, config, seed, kinds_of(config), len(role_names(prompts, OTHER)), blocks)
 
 
 def look(asked: Question, prompts: Sequence[Prompt], device_kind: str, progress: Looked | None = None) -> Candidates:

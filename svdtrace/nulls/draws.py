@@ -88,6 +88,13 @@ def close_groups(S: Float[Array, "*head sv"], within: float) -> Int[Array, "*hea
     return jnp.concatenate([first, jnp.cumsum(apart, axis=-1, dtype=jnp.int32)], axis=-1)
 
 
+def firsts(group: Int[Array, "head sv"], dtype: jnp.dtype) -> Float[Array, "head sv sv"]:
+    """1 where k is the first of the group that m belongs to, [head k m]: sums over groups as a product."""
+    together = group[:, :, None] == group[:, None, :]
+    opens = jnp.concatenate([jnp.ones_like(group[:, :1], bool), group[:, 1:] != group[:, :-1]], axis=-1)
+    return (together & opens[:, :, None]).astype(dtype)
+
+
 def partners(seed: int, null: int, length: Int[np.ndarray, " prompt"]) -> Int[np.ndarray, " prompt"]:
     """For every prompt another one of the same length, all such exchanges equally likely; itself where none is.
 

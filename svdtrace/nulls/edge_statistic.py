@@ -4,8 +4,8 @@ A null changes one of two things. Slices and bases change which coefficients wei
 by R the terms are `terms R`, so weighing them by c' is weighing the terms themselves by `R c'`, and no array of turned
 terms is made. Shuffled prompts change the terms.
 
-Nulls are the last axis of every array: what is compared and summed for a firing is then done for many nulls at once, and
-the terms, which are the same for all of them, are weighed in one matrix product a firing.
+Nulls are the last axis of every array: what is compared and summed for a firing is then done for many nulls at once,
+and the terms, which are the same for all of them, are weighed in one matrix product a firing.
 """
 
 from __future__ import annotations
@@ -35,13 +35,17 @@ from svdtrace.tracing.attribute import (
 )
 from svdtrace.tracing.observe import Observed
 
-UNROLLED = 16
+UNROLLED = 32
 """Entries compared with all others in one step of a loop: few enough to compile, many enough to stay in registers."""
 
 
 @struct.dataclass
 class Layer:
-    """What the readers of one layer are read with; see `svdtrace.tracing.attribute.attribute`."""
+    """What the readers of one layer are read with; see `svdtrace.tracing.attribute.attribute`.
+
+    `first` marks with 1, for each singular vector, the first of those that come into a slice together with it; `None`
+    where each comes alone.
+    """
 
     layer: Int[Array, ""]
     reader: Reader
@@ -49,6 +53,7 @@ class Layer:
     b_O: Float[Array, "all_layers d_model"]
     tau: Float[Array, ""]
     coverage: Float[Array, ""]
+    first: Float[Array, "head sv sv"] | None = None
 
 
 @struct.dataclass
@@ -185,9 +190,10 @@ def under_bases(
     head, sizes = firings.blocks.head, jnp.arange(found.q.shape[-1] + 1, dtype=jnp.int32)
     R = jnp.moveaxis(rotation, 0, -1)[head]
     q, k = (einsum("gfk,gkmr->gfmr", each, R) for each in (found.q, found.k))
-    members = slice_members(q * k, given.tau)
+    within = given.reader.scale.within[head][:, None, :, None]
+    members = _chosen(q * k, given, jnp.asarray(head)) & within
     if method == "all":
-        members = jnp.broadcast_to(given.reader.scale.within[head][:, None, :, None], members.shape)
+        members = jnp.broadcast_to(within, members.shape)
     members &= firings.filled[..., None, None]
     weigh = einsum("zgfmr,gkmr->zgfkr", coefficients(method, q, k, members), R)
     size = jnp.sum(members, axis=-2, dtype=jnp.int32)
@@ -240,8 +246,23 @@ def _present(given: Layer, all_writers: bool) -> Bool[Array, " writer"]:
 
 def _members(collected: Collected, firings: Firings, given: Layer, method: str) -> Bool[Array, "block slot sv"]:
     head = jnp.asarray(firings.blocks.head)
-    slices, _ = sliced(collected.q, collected.k, head, given.reader, given.tau, method)
-    return slices.members & firings.filled[..., None]
+    if given.first is None or method == "all":
+        members = sliced(collected.q, collected.k, head, given.reader, given.tau, method)[0].members
+    else:
+        products = (collected.q * collected.k)[..., None]
+        members = _chosen(products, given, head)[..., 0] & given.reader.scale.within[head][:, None]
+    return members & firings.filled[..., None]
+
+
+def _chosen(
+    products: Float[Array, "block slot sv null"], given: Layer, head: Int[Array, " block"]
+) -> Bool[Array, "block slot sv null"]:
+    """S: of single vectors, or of blocks of them by their sums of products, each block whole or not at all."""
+    if given.first is None:
+        return slice_members(products, given.tau)
+    first = given.first[head]
+    members = slice_members(einsum("gkm,gfmr->gfkr", first, products), given.tau)
+    return einsum("gkm,gfkr->gfmr", first, members.astype(products.dtype)) > 0
 
 
 def _terms(written: Written, side: str, head: Array, given: Layer, method: str, all_writers: bool) -> Array:

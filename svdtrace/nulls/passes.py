@@ -12,7 +12,7 @@ import numpy as np
 
 from svdtrace.config import TraceConfig
 from svdtrace.nulls.buckets import Bucket
-from svdtrace.nulls.draws import distinct_partners, kind_key, random_rotations, rank_groups
+from svdtrace.nulls.draws import close_groups, distinct_partners, firsts, kind_key, random_rotations, rank_groups
 from svdtrace.nulls.edge_statistic import Firings, Layer, Read, read, under_bases, under_prompts, under_slices
 from svdtrace.tracing.attribute import Blocks, collect, in_blocks
 from svdtrace.tracing.pipeline import all_writers, sides_of
@@ -28,13 +28,17 @@ PROMPT_BLOCK = 4
 
 @dataclass(frozen=True)
 class Question:
-    """What is asked of every layer: of which model, under which settings, from which seed, by which nulls."""
+    """What is asked of every layer: of which model, under which settings, from which seed, by which nulls.
+
+    With `blocks`, singular vectors whose σ lie that close to a neighbour's, relatively, come into a slice together.
+    """
 
     prepared: Prepared
     config: TraceConfig
     seed: int
     kinds: tuple[str, ...]
     n_roles: int
+    blocks: float | None = None
 
 
 @dataclass(frozen=True)
@@ -54,9 +58,7 @@ class Part:
     size: np.ndarray | None = None
 
 
-def layer_parts(
-    asked: Question, bucket: Bucket, layer: int, null: np.ndarray, partner: np.ndarray
-) -> Iterator[Part]:
+def layer_parts(asked: Question, bucket: Bucket, layer: int, null: np.ndarray, partner: np.ndarray) -> Iterator[Part]:
     """The statistic's sums over one layer's firings, block by block; nothing where there are no firings.
 
     Args:
@@ -141,13 +143,17 @@ def _gathered(asked: Question, layer: int) -> int:
 
 def _given(asked: Question, layer: int) -> Layer:
     prepared = asked.prepared
+    reader, first = prepared.readers[layer - 1], None
+    if asked.blocks is not None:
+        first = firsts(close_groups(jnp.square(reader.scale.root), asked.blocks), prepared.dtype)
     return Layer(
         layer=jnp.asarray(layer, jnp.int32),
-        reader=prepared.readers[layer - 1],
+        reader=reader,
         cores=prepared.cores(layer),
         b_O=jnp.asarray(prepared.model.params.blocks.b_O),
         tau=jnp.asarray(asked.config.tau, prepared.dtype),
         coverage=jnp.asarray(asked.config.coverage, prepared.dtype),
+        first=first,
     )
 
 

@@ -147,11 +147,10 @@ def draw(
     # A candidate's nulls stand together, as they come.
     sums = {kind: np.zeros((len(found), many)) for kind in asked.kinds}
     size = np.zeros((*found.size.shape, many), np.int64)
-    null, drawn_for = np.arange(many), None
+    null, drawn_for, partner = np.arange(many), None, np.zeros((many, 0), int)
     for bucket, layer in _visits(asked, prompts, found.roles, device_kind, progress):
         if bucket is not drawn_for:
-            partner = np.stack([partners(asked.seed, int(each), bucket.length) for each in null])
-            drawn_for = bucket
+            drawn_for, partner = bucket, np.stack([partners(asked.seed, int(each), bucket.length) for each in null])
         at = [np.flatnonzero((found.layer == layer) & (found.head == head)) for head in range(found.size.shape[1])]
         for part in layer_parts(asked, bucket, layer, null, partner):
             _add(sums[part.kind], part, found, at[part.head])

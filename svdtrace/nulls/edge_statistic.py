@@ -241,7 +241,8 @@ def under_prompts(
 
 
 def _present(given: Layer, all_writers: bool) -> Bool[Array, " writer"]:
-    return present_writers(*given.cores.shape[2:4], given.layer, all_writers)
+    n_layers, n_heads = given.cores.shape[2:4]
+    return present_writers(n_layers, n_heads, given.layer, all_writers)
 
 
 def _members(collected: Collected, firings: Firings, given: Layer, method: str) -> Bool[Array, "block slot sv"]:

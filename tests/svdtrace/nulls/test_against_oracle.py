@@ -102,13 +102,13 @@ def drawn(both: Both, kind: str, null: int) -> dict[str, Any]:
                 group = rank_groups(jax.numpy.asarray(rank[layer]))
                 turned[layer] = np.asarray(random_rotations(key, np.array([null], np.int32), group, np.dtype("f8"))[0])
             return {"rotation": lambda firing: turned[firing[0]][firing[1]]}
-        key = jax.random.fold_in(kind_key(SEED, "slices"), null)
+        key, one = jax.random.fold_in(kind_key(SEED, "slices"), null), jax.jit(random_slices)
 
         def members(at: int, firing: truth.Firing) -> list[int]:
             layer, head, dest, src = firing
             name = np.array([at, ((layer * n_heads + head) * n_ctx + dest) * n_ctx + src], np.uint32)
             size = jax.numpy.asarray(len(case.members(at, firing)), jax.numpy.int32)
-            its = random_slices(key, jax.numpy.asarray(name), size, jax.numpy.asarray(rank[layer, head]))
+            its = one(key, jax.numpy.asarray(name), size, jax.numpy.asarray(rank[layer, head]))
             return np.flatnonzero(its).tolist()
 
         drawn = {each: members(*each) for each in case.firings}

@@ -72,6 +72,7 @@ def test_rivals_are_scored_beside(folder: Path, tmp_path: Path, capsys):
     assert by["composition scores", 0.3, 0.999]["precision_heads"] < 0.2
 
 
+@pytest.mark.full
 def test_the_nulls_are_held_against_what_was_planted(folder: Path, tmp_path: Path, capsys):
     out = tmp_path / "out"
     few = ("--method", "exact", "--coverage", "0.7", "--no-rivals", "--strength", "0.3", "--power", "20")

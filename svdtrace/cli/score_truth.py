@@ -30,6 +30,8 @@ class Options:
 
     One method at one coverage: `svdtrace score-truth planted --method exact --coverage 0.9`
 
+    Do nulls see what was planted: `svdtrace score-truth planted --method exact --no-rivals --power 4999`
+
     Precision and recall of whole graphs over prompts, angles between signals; where DIR is as it was planted, the same
     circuit among weaker and stronger backgrounds too. What it all means: docs/truth.md.
     """
@@ -46,6 +48,9 @@ class Options:
     """Strengths of the background beside the model's own; eight from 0 to 1.5 by default."""
     rivals: bool = True
     """Try attribution patching, path patching and composition scores too."""
+    power: Annotated[int | None, tyro.conf.arg(metavar="NULLS", help_behavior_hint="(default: not asked)")] = None
+    """Hold the circuit against so many random slices, random bases and shuffled prompts, too, at every strength: which
+    of its edges do they explain?"""
     out: Folder = Path("score-truth")
     """Folder to write: new, empty, or an earlier result, which is replaced."""
     voice: Annotated[Voice, Flat] = field(default_factory=Voice)
@@ -73,7 +78,8 @@ def run(options: Options) -> int:
     found.save(options.out)
     found.manifest["seconds"] = count_seconds(options.out, began)
     if options.voice.json:
-        print_json({"out": str(options.out), **found.manifest, "scores": found.scores.to_pylist()})
+        powers = {} if found.power is None else {"power": found.power.to_pylist()}
+        print_json({"out": str(options.out), **found.manifest, "scores": found.scores.to_pylist(), **powers})
     elif not options.voice.quiet:
         terminal = console()
         _tell(terminal, found)
@@ -86,7 +92,8 @@ def _settings(options: Options) -> Settings:
     from svdtrace.truth.scoring import Settings
 
     given = {"methods": options.method, "coverages": options.coverage, "strengths": options.strength}
-    return Settings(**{name: value for name, value in given.items() if value}, rivals=options.rivals)
+    given = {name: value for name, value in given.items() if value}
+    return Settings(**given, rivals=options.rivals, nulls=options.power)
 
 
 def _tell(terminal: Console, found: Scored) -> None:
@@ -108,6 +115,13 @@ def _tell(terminal: Console, found: Scored) -> None:
         "dim: dimensions of a found signal, mean."
     )
     terminal.print(_shortcomings(found, shown_coverage(coverages)))
+    if found.power is not None:
+        terminal.print(_power(found.power.to_pylist()))
+        terminal.print(
+            "true: edges that survive every null at a false-discovery rate of 0.05; others: those that do besides. "
+            "needed: nulls at which those that beat all so far survive. by null: % of the true edges with p of at most "
+            "0.05 against random slices / random bases / shuffled prompts alone. power.svg shows it."
+        )
 
 
 def _scores(rows: list[dict[str, Any]], coverage: float) -> Any:
@@ -125,6 +139,28 @@ def _scores(rows: list[dict[str, Any]], coverage: float) -> Any:
         for row in rows
     ]
     return table(f"Coverage {coverage:g}: precision/recall", columns, cells, left=("method",))
+
+
+def _power(rows: list[dict[str, Any]]) -> Any:
+    """How many true edges the nulls leave, by strength and claim, at the most nulls tried."""
+    from svdtrace.cli.terminal import table
+
+    most = max(row["nulls"] for row in rows)
+    cells = [
+        (
+            _shown(row["strength"], 1),
+            row["claim"],
+            f"{row['surviving']} of {row['true']}",
+            str(row["others"]),
+            "-" if row["nulls_needed"] is None else f"{row['nulls_needed']:,}",
+            " / ".join(_shown(row[f"beats_{kind}"], percent=True) for kind in ("slices", "bases", "prompts")),
+            f"{row['mean_slice']:.2f} / {row['random_mean_slice']:.2f}",
+        )
+        for row in rows
+        if row["nulls"] == most
+    ]
+    columns = ("strength", "claim", "true", "others", "needed", "by null, %", "|S| / random")
+    return table(f"Against {most:,} nulls of each kind", columns, cells, left=("claim",))
 
 
 def _shortcomings(found: Scored, coverage: float) -> Any:
@@ -153,5 +189,7 @@ def _name(edge: dict[str, Any]) -> str:
     return "{writer}:{reader}@{i}:{j}/{side}".format(**edge)
 
 
-def _shown(value: float | None, digits: int = 2) -> str:
-    return "-" if value is None else f"{value:.{digits}f}"
+def _shown(value: float | None, digits: int = 2, *, percent: bool = False) -> str:
+    if value is None:
+        return "-"
+    return f"{100 * value:.0f}" if percent else f"{value:.{digits}f}"

@@ -9,8 +9,8 @@ import numpy as np
 
 from svdtrace.config import TraceConfig
 from svdtrace.nulls.buckets import Bucket, buckets, role_names
-from svdtrace.nulls.draws import KINDS
-from svdtrace.nulls.passes import NULLS_AT_ONCE, OBSERVED, LayerSums, Question, layer_sums
+from svdtrace.nulls.draws import KINDS, partners
+from svdtrace.nulls.passes import OBSERVED, Part, Question, layer_parts
 from svdtrace.prompts.prompt import Prompt
 from svdtrace.results.circuit_graph import OTHER
 from svdtrace.tracing.pipeline import all_writers, sides_of
@@ -100,9 +100,11 @@ def kinds_of(config: TraceConfig) -> tuple[str, ...]:
     return tuple(kind for kind in KINDS if config.method != "all" or kind != "slices")
 
 
-def question(prepared: Prepared, prompts: Sequence[Prompt], config: TraceConfig, seed: int) -> Question:
+def question(
+    prepared: Prepared, prompts: Sequence[Prompt], config: TraceConfig, seed: int, blocks: float | None = None
+) -> Question:
     """What is asked of every layer."""
-    return Question(prepared, config, seed, kinds_of(config), len(role_names(prompts, OTHER)))
+    return Question(prepared, config, seed, kinds_of(config), len(role_names(prompts, OTHER)), blocks)
 
 
 def look(asked: Question, prompts: Sequence[Prompt], device_kind: str, progress: Looked | None = None) -> Candidates:
@@ -112,18 +114,18 @@ def look(asked: Question, prompts: Sequence[Prompt], device_kind: str, progress:
     firings = np.zeros((2, shape.n_layers, shape.n_heads, len(roles), 2), np.int64)
     size = np.zeros((shape.n_layers, shape.n_heads, shape.d_head + 1), np.int64)
     dense: dict[int, dict[str, np.ndarray]] = {}
-    left_out, not_finite = 0, []
+    left_out, not_finite, observed = 0, [], np.array([OBSERVED])
     for bucket, layer in _visits(asked, prompts, roles, device_kind, progress):
         if layer == 1:
             _count(bucket, firings)
             left_out += int(((bucket.length > 0) & ~bucket.partnered).sum())
             not_finite += bucket.not_finite.tolist()
-        found = layer_sums(asked, bucket, layer, np.array([OBSERVED]))
-        if found is not None:
-            before = dense.get(layer)
-            now = {kind: sums[0] for kind, sums in found.statistic.items()}
-            dense[layer] = now if before is None else {kind: before[kind] + now[kind] for kind in now}
-            size[layer] += found.size[0]
+        for part in layer_parts(asked, bucket, layer, observed, partners(asked.seed, OBSERVED, bucket.length)[None]):
+            n_sides, *rest, _ = part.statistic.shape
+            whole = dense.setdefault(layer, {}).setdefault(part.kind, np.zeros((n_sides, shape.n_heads, *rest)))
+            whole[:, part.head] += part.statistic[..., 0]
+            if part.size is not None:
+                size[layer, part.head] += part.size[:, 0]
     listed = _listed(asked, dense, order, len(roles))
     counted = {"firings": firings[..., 0], "partnered": firings[..., 1], "left_out": left_out, "size": size}
     return Candidates(order=order, roles=roles, not_finite=tuple(sorted(not_finite)), **listed, **counted)
@@ -142,22 +144,26 @@ def draw(
     Returns:
         By kind, [null candidate]; firings by |S| in random bases, [null layer head d_head+1].
     """
-    sums = {kind: np.zeros((many, len(found))) for kind in asked.kinds}
-    size = np.zeros((many, *found.size.shape), np.int64)
+    # A candidate's nulls stand together, as they come.
+    sums = {kind: np.zeros((len(found), many)) for kind in asked.kinds}
+    size = np.zeros((*found.size.shape, many), np.int64)
+    null, drawn_for, partner = np.arange(many), None, np.zeros((many, 0), int)
     for bucket, layer in _visits(asked, prompts, found.roles, device_kind, progress):
-        at = np.flatnonzero(found.layer == layer)
-        for start in range(0, many, NULLS_AT_ONCE):
-            null = np.arange(start, min(many, start + NULLS_AT_ONCE))
-            part = layer_sums(asked, bucket, layer, null)
-            if part is not None:
-                _add(sums, part, found, null, at)
-                size[null, layer] += part.size
-    return sums, size
+        if bucket is not drawn_for:
+            drawn_for, partner = bucket, np.stack([partners(asked.seed, int(each), bucket.length) for each in null])
+        at = [np.flatnonzero((found.layer == layer) & (found.head == head)) for head in range(found.size.shape[1])]
+        for part in layer_parts(asked, bucket, layer, null, partner):
+            _add(sums[part.kind], part, found, at[part.head])
+            if part.size is not None:
+                size[layer, part.head, :, part.null[0] : part.null[-1] + 1] += part.size
+    return {kind: each.T for kind, each in sums.items()}, np.moveaxis(size, -1, 0)
 
 
-def _add(sums: dict[str, np.ndarray], part: LayerSums, found: Candidates, null: np.ndarray, at: np.ndarray) -> None:
-    for kind, dense in part.statistic.items():
-        sums[kind][np.ix_(null, at)] += dense[:, found.side[at], found.head[at], found.role[at], found.place[at]]
+def _add(sums: np.ndarray, part: Part, found: Candidates, at: np.ndarray) -> None:
+    its = part.statistic[found.side[at], found.role[at], found.place[at]]
+    # A block has few of the roles.
+    some = its.any(axis=-1)
+    sums[at[some], part.null[0] : part.null[-1] + 1] += its[some][:, part.choice]
 
 
 def _visits(

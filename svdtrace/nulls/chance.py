@@ -85,6 +85,7 @@ def chance(
     nulls: int | None = None,
     fdr: float = 0.05,
     seed: int = 0,
+    blocks: float | None = None,
     progress: Progress | None = None,
 ) -> Chance:
     """Hold every candidate edge against random slices, random bases and shuffled prompts (METHOD.md, section 12).
@@ -96,13 +97,16 @@ def chance(
         nulls: how many of each kind; by default enough that an edge can reach a q-value of 0.05, and 99 at least.
         fdr: the false-discovery rate at which the summary counts edges.
         seed: of all draws.
+        blocks: let singular vectors whose σ lie within this of a neighbour's, relatively (0.01: 1 %), come into a slice
+            together or not at all, by the sum of their products: such vectors are as good as any others of their span.
+            Random bases then have blocks of the same sizes. By default each vector stands alone, as in a trace.
         progress: called with prompts done and prompts in all, first for what is observed, then for the nulls.
 
     Raises:
         SettingError, PromptError, ModelError: what was asked does not fit.
     """
     config = config or TraceConfig()
-    check(nulls, fdr, seed)
+    check(nulls, fdr, seed, blocks)
     if config.method == RELATIVE:
         raise SettingError(
             "chance holds contributions to the score against its nulls, and relative has contributions to the "
@@ -111,7 +115,7 @@ def chance(
     prompts = check_prompts(model, prompts)
     device, clock = computing_device(config), Clock()
     with precision(config), clock("nulls"):
-        asked = question(prepare_cached(model, config, device_mesh([device])), prompts, config, seed)
+        asked = question(prepare_cached(model, config, device_mesh([device])), prompts, config, seed, blocks)
         found = look(asked, prompts, device.platform, progress)
         unusable = not_finite(prompts, found.not_finite)
         refuse_nothing_finite(unusable, len(prompts))
@@ -132,6 +136,7 @@ def chance(
         "nulls": many,
         "seed": seed,
         "fdr": fdr,
+        "blocks": blocks,
         "candidates": count,
         **counted,
         "smallest_q": smallest_q(many, count, len(found)),
@@ -174,7 +179,7 @@ def smallest_q(nulls: int, candidates: int, observed: int) -> float:
     return min(1.0, candidates / max(1, observed) / (1 + nulls))
 
 
-def check(nulls: int | None, fdr: float, seed: int) -> None:
+def check(nulls: int | None, fdr: float, seed: int, blocks: float | None = None) -> None:
     """Hold the options against their ranges.
 
     Raises:
@@ -184,4 +189,6 @@ def check(nulls: int | None, fdr: float, seed: int) -> None:
         raise SettingError(f"nulls is {nulls}; give 1 or more")
     if not 0 < fdr <= 1:
         raise SettingError(f"fdr is {fdr}; it must be above 0 and at most 1")
+    if blocks is not None and not 0 <= blocks < 1:
+        raise SettingError(f"blocks is {blocks}; it must be from 0 to below 1")
     check_seed(seed)

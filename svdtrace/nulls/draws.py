@@ -11,8 +11,6 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int, Key, UInt
 
-from svdtrace.method.cuts import running_sums
-
 KINDS = ("slices", "bases", "prompts")
 
 
@@ -29,6 +27,9 @@ def random_slices(
 ) -> Bool[Array, "*firing sv"]:
     """For every firing `size` indices drawn from within the rank, all sets equally likely.
 
+    One vector after another is taken with probability (still to be taken) / (still there) (Knuth, The Art of Computer
+    Programming, volume 2, 3.4.2, algorithm S).
+
     Args:
         key: one null's.
         name: what tells a firing from all others; its draw depends on the key and on this alone.
@@ -38,9 +39,16 @@ def random_slices(
         own = jax.random.fold_in(jax.random.fold_in(key, name[0]), name[1])
         return jax.random.uniform(own, rank.shape[-1:], jnp.float32)
 
-    flat = name.reshape(-1, 2)
-    lot = jax.vmap(one)(flat).reshape(rank.shape)
-    return running_sums(jnp.where(rank, lot, -1.0)).place < size[..., None]
+    lot = jax.vmap(one)(name.reshape(-1, 2)).reshape(rank.shape)
+    there = jnp.cumsum(rank[..., ::-1], axis=-1, dtype=jnp.int32)[..., ::-1].astype(jnp.float32)
+
+    def step(wanted: Array, vector: tuple[Array, Array, Array]) -> tuple[Array, Array]:
+        lot, there, within = vector
+        take = within & (lot * there < wanted)
+        return wanted - take.astype(jnp.float32), take
+
+    vectors = jax.tree.map(lambda each: jnp.moveaxis(each, -1, 0), (lot, there, rank))
+    return jnp.moveaxis(jax.lax.scan(step, size.astype(jnp.float32), vectors)[1], 0, -1)
 
 
 @partial(jax.jit, static_argnames="dtype")
@@ -80,6 +88,13 @@ def close_groups(S: Float[Array, "*head sv"], within: float) -> Int[Array, "*hea
     return jnp.concatenate([first, jnp.cumsum(apart, axis=-1, dtype=jnp.int32)], axis=-1)
 
 
+def firsts(group: Int[Array, "head sv"], dtype: jnp.dtype) -> Float[Array, "head sv sv"]:
+    """1 where k is the first of the group that m belongs to, [head k m]: sums over groups as a product."""
+    together = group[:, :, None] == group[:, None, :]
+    opens = jnp.concatenate([jnp.ones_like(group[:, :1], bool), group[:, 1:] != group[:, :-1]], axis=-1)
+    return (together & opens[:, :, None]).astype(dtype)
+
+
 def partners(seed: int, null: int, length: Int[np.ndarray, " prompt"]) -> Int[np.ndarray, " prompt"]:
     """For every prompt another one of the same length, all such exchanges equally likely; itself where none is.
 
@@ -96,6 +111,21 @@ def partners(seed: int, null: int, length: Int[np.ndarray, " prompt"]) -> Int[np
         if len(places) > 1:
             chosen[places] = places[_derangement(rng, len(places))]
     return chosen
+
+
+def distinct_partners(
+    partner: Int[np.ndarray, "null prompt"],
+) -> tuple[Int[np.ndarray, "choice prompt"], Int[np.ndarray, "null prompt"]]:
+    """Each prompt's partners without repeats, and which of them a null gives it: of some dozen prompts thousands of
+    nulls make some dozen pairs a prompt.
+
+    Rows of prompts that have fewer partners than others repeat one.
+    """
+    found = [np.unique(column, return_inverse=True) for column in partner.T]
+    choice = np.tile(partner[0], (max(len(each) for each, _ in found), 1))
+    for prompt, (each, _) in enumerate(found):
+        choice[: len(each), prompt] = each
+    return choice, np.stack([which for _, which in found], axis=-1)
 
 
 def _derangement(rng: np.random.Generator, n: int) -> np.ndarray:

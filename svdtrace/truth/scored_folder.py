@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 
 from svdtrace.output.writing import replaced_folder, write_manifest
 from svdtrace.truth.figures import curves_picture
+from svdtrace.truth.power_figure import power_picture
 
 ENDINGS = ("svg", "png")
 
@@ -19,7 +20,7 @@ def write(tables: Mapping[str, pa.Table], manifest: dict[str, Any], folder: str 
     """Write all files.
 
     Args:
-        tables: `scores` and `edges`.
+        tables: `scores`, `edges` and, if it was measured, `power`.
 
     Raises:
         OutputError: see `svdtrace.output.writing.replaced_folder`.
@@ -29,4 +30,6 @@ def write(tables: Mapping[str, pa.Table], manifest: dict[str, Any], folder: str 
             pq.write_table(table, staging / f"{name}.parquet", compression="zstd")
         for ending in ENDINGS:
             curves_picture(tables["scores"], staging / f"curves.{ending}")
+            if "power" in tables:
+                power_picture(tables["power"], staging / f"power.{ending}")
         write_manifest(staging, manifest)

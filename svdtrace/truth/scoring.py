@@ -24,8 +24,9 @@ from svdtrace.tracing.trace import check_prompts, prepare_cached, trace_prepared
 from svdtrace.truth.families import FAMILIES
 from svdtrace.truth.outcomes import Edge, score
 from svdtrace.truth.planting import Truth, plant
+from svdtrace.truth.power import power
 from svdtrace.truth.rivals import COMPOSITION, rivals
-from svdtrace.truth.tables import Run, edges_table, scores_table
+from svdtrace.truth.tables import POWER, Run, edges_table, scores_table
 from svdtrace.truth.traced import angles, outcomes
 
 METHODS: tuple[str, ...] = get_args(Method)
@@ -46,6 +47,8 @@ class Settings:
     coverages: tuple[float, ...] = (0.5, 0.7, 0.9, 0.97, 0.999)
     strengths: tuple[float, ...] = (0.0, 0.1, 0.2, 0.3, 0.5, 0.7, 1.0, 1.5)
     rivals: bool = True
+    nulls: int | None = None
+    """Draws of each of section 12's nulls with which their power is measured; None measures none."""
 
     def __post_init__(self) -> None:
         """Check every field."""
@@ -56,15 +59,20 @@ class Settings:
             raise SettingError("there is no method or no coverage to try; name at least one of each")
         if any(not 0 <= each < float("inf") for each in self.strengths):
             raise SettingError(f"strengths are {', '.join(map(str, self.strengths))}; give numbers from 0 on")
+        if self.nulls is not None and self.nulls < 1:
+            raise SettingError(f"nulls is {self.nulls}; give 1 or more")
 
 
 @dataclass(frozen=True)
 class Scored:
-    """`scores` and `edges` as `svdtrace.truth.tables` lists them; `manifest` says how they came about."""
+    """`scores`, `edges` and, where it was asked for, `power` as `svdtrace.truth.tables` lists them; `manifest` says how
+    they came about.
+    """
 
     scores: pa.Table
     edges: pa.Table
     manifest: dict[str, Any] = field(repr=False)
+    power: pa.Table | None = None
 
     def save(self, folder: str | Path) -> None:
         """Write tables, picture and manifest into a new, empty or earlier result's folder.
@@ -74,7 +82,8 @@ class Scored:
         """
         from svdtrace.truth.scored_folder import write
 
-        write({"scores": self.scores, "edges": self.edges}, self.manifest, folder)
+        tables = {"scores": self.scores, "edges": self.edges, "power": self.power}
+        write({name: table for name, table in tables.items() if table is not None}, self.manifest, folder)
 
 
 def score_truth(
@@ -107,8 +116,13 @@ def score_truth(
             own = prepare_cached(model, TraceConfig())
         models = dict(_models(own, truth, settings))
         runs: list[Run] = []
+        powers: list[dict[str, Any]] = []
         for done, (strength, each) in enumerate(models.items()):
-            runs += _runs(each if isinstance(each, Prepared) else each(), strength, (prompts, truth, settings), clock)
+            prepared = each if isinstance(each, Prepared) else each()
+            runs += _runs(prepared, strength, (prompts, truth, settings), clock)
+            if settings.nulls is not None:
+                with clock("nulls"):
+                    powers += power(prepared, prompts, truth, strength, settings.nulls)
             if progress is not None:
                 progress(done + 1, len(models))
     manifest = {
@@ -122,7 +136,8 @@ def score_truth(
         "device": device_facts(TraceConfig()),
         "seconds": clock.rounded(),
     }
-    return Scored(scores_table(runs), edges_table(runs, truth.edges), manifest)
+    measured = None if settings.nulls is None else pa.Table.from_pylist(powers, schema=POWER)
+    return Scored(scores_table(runs), edges_table(runs, truth.edges), manifest, measured)
 
 
 def _models(own: Prepared, truth: Truth, settings: Settings) -> Iterator[tuple[float | None, Any]]:

@@ -49,6 +49,25 @@ EDGES = described(
     ("share", pa.float32(), "share of the prompts in which it is found"),
 )
 
+POWER = described(
+    _RUN[1],
+    ("claim", pa.string(), "what slices are made of: single vectors, or blocks of neighbours whose σ lie within 1 %"),
+    ("nulls", pa.int32(), "nulls of each kind"),
+    ("candidates", pa.int32(), "candidate edges (METHOD.md, section 12)"),
+    ("true", pa.int32(), "true edges, each writer, reader, role and side once"),
+    ("surviving", pa.int32(), "true edges that survive every null at a false-discovery rate of 0.05"),
+    ("others", pa.int32(), "other edges that survive likewise"),
+    ("nulls_needed", pa.int64(), "nulls at which the edges that beat all so far survive if they go on; null of none"),
+    ("beats_slices", pa.float32(), "share of the true edges observed with p of at most 0.05 against random slices"),
+    ("beats_bases", pa.float32(), "the same against random bases"),
+    ("beats_prompts", pa.float32(), "the same against shuffled prompts, of edges that these can change"),
+    ("others_beat_slices", pa.float32(), "share of all other edges observed with p of at most 0.05, random slices"),
+    ("others_beat_bases", pa.float32(), "the same against random bases"),
+    ("others_beat_prompts", pa.float32(), "the same against shuffled prompts, of edges that these can change"),
+    ("mean_slice", pa.float32(), "mean |S| of singular vectors, over all firings"),
+    ("random_mean_slice", pa.float32(), "mean |S| in random bases"),
+)
+
 
 @dataclass(frozen=True)
 class Run:

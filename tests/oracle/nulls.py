@@ -75,7 +75,11 @@ def shares(
 class Case:
     """All firings of all prompts, and what every null needs of them."""
 
-    def __init__(self, model: Model, prompts: Sequence[Any], settings: Mapping[str, Any]) -> None:
+    def __init__(
+        self, model: Model, prompts: Sequence[Any], settings: Mapping[str, Any], blocks: float | None = None
+    ) -> None:
+        """With `blocks`, vectors whose σ lie that close to the one before, relatively, are taken together."""
+        self.blocks = blocks
         self.model, self.prompts, self.settings = model, prompts, DEFAULTS | dict(settings)
         self.acts = [forward(model.params, model.config, get(prompt, "tokens")) for prompt in prompts]
         self.firings = [
@@ -88,6 +92,9 @@ class Case:
 
     def members(self, at: int, firing: Firing) -> list[int]:
         """S as observed."""
+        if self.blocks is not None:
+            q, k = readings(self.acts[at], self.model, firing)
+            return self._chosen(q * k, firing)
         return slice_of(self.model, self.acts[at], firing, self.settings).members
 
     def statistics(
@@ -122,7 +129,7 @@ class Case:
             R = rotation(firing)
             q, k = q @ R, k @ R
             if self.settings["method"] != "all":
-                S = choose_slice(q * k, np.zeros(len(q)), self.settings["tau"]).members
+                S = self._chosen(q * k, firing)
         found = []
         role_at = labels(roles_of(self.prompts[at]))
         other = self.acts[at if partner is None else partner[at]]
@@ -141,8 +148,24 @@ class Case:
             q, k = readings(self.acts[at], self.model, firing)
             R = rotation(firing)
             p = (q @ R) * (k @ R)
-            found.append(len(choose_slice(p, np.zeros(len(p)), self.settings["tau"]).members))
+            found.append(len(self._chosen(p, firing)))
         return found
+
+    def _chosen(self, p: np.ndarray, firing: Firing) -> list[int]:
+        """Section 4's rule, of single vectors or of blocks of them."""
+        tau, S = self.settings["tau"], self.model.svd.S[firing[0], firing[1]]
+        if self.blocks is None:
+            return list(choose_slice(p, np.zeros(len(p)), tau).members)
+        rank = int(self.model.svd.rank[firing[0], firing[1]])
+        together = [[0]]
+        for k in range(1, rank):
+            if S[k - 1] - S[k] <= self.blocks * S[k - 1]:
+                together[-1].append(k)
+            else:
+                together.append([k])
+        sums = np.array([sum(p[k] for k in block) for block in together])
+        taken = choose_slice(sums, np.zeros(len(sums)), tau).members
+        return sorted(k for block in taken for k in together[block])
 
 
 def p_value(observed: float, nulls: Sequence[float], tie: float = 0.0) -> float:

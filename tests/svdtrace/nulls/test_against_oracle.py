@@ -27,6 +27,7 @@ LENGTHS = (8, 6, 8, 8, 7, 8)
 SETTINGS = [
     ((PARAMS, CONFIG), {"method": "exact", "writers": "all", "processing": "raw", "threshold": 0.35}),
     pytest.param((SHALLOW, {"method": "paper", "threshold": 0.3, "tau": 0.9}), marks=pytest.mark.full),
+    pytest.param((SHALLOW, {"method": "exact", "threshold": 0.3, "blocks": 0.3}), marks=pytest.mark.full),
     pytest.param((SHALLOW, {"method": "all", "threshold": 0.3, "sides": "src"}), marks=pytest.mark.full),
 ]
 # Everything runs in float64: sums of a few hundred terms, each after a forward pass of some dozen products in a row.
@@ -60,11 +61,14 @@ class Both:
 @pytest.fixture(scope="module", params=SETTINGS)
 def both(request: pytest.FixtureRequest) -> Both:
     (params, config), chosen = request.param
+    blocks = chosen.get("blocks")
+    chosen = {name: value for name, value in chosen.items() if name != "blocks"}
     settings = svdtrace.TraceConfig(**chosen, dtype="float64")
     # In float64 counts are int64 here and int32 there, which strict promotion would not have.
     with jax.numpy_dtype_promotion("standard"):
-        ours = chance(jax_model(params, config), prompts(), settings, nulls=NULLS, seed=SEED)
-    return Both(ours, truth.Case(oracle.prepare(params, config, settings.processing), prompts(), chosen), config)
+        ours = chance(jax_model(params, config), prompts(), settings, nulls=NULLS, seed=SEED, blocks=blocks)
+    case = truth.Case(oracle.prepare(params, config, settings.processing), prompts(), chosen, blocks)
+    return Both(ours, case, config)
 
 
 def named(ours: Chance, values: np.ndarray) -> dict[truth.Candidate, float]:
@@ -98,13 +102,13 @@ def drawn(both: Both, kind: str, null: int) -> dict[str, Any]:
                 group = rank_groups(jax.numpy.asarray(rank[layer]))
                 turned[layer] = np.asarray(random_rotations(key, np.array([null], np.int32), group, np.dtype("f8"))[0])
             return {"rotation": lambda firing: turned[firing[0]][firing[1]]}
-        key = jax.random.fold_in(kind_key(SEED, "slices"), null)
+        key, one = jax.random.fold_in(kind_key(SEED, "slices"), null), jax.jit(random_slices)
 
         def members(at: int, firing: truth.Firing) -> list[int]:
             layer, head, dest, src = firing
             name = np.array([at, ((layer * n_heads + head) * n_ctx + dest) * n_ctx + src], np.uint32)
             size = jax.numpy.asarray(len(case.members(at, firing)), jax.numpy.int32)
-            its = random_slices(key, jax.numpy.asarray(name), size, jax.numpy.asarray(rank[layer, head]))
+            its = one(key, jax.numpy.asarray(name), size, jax.numpy.asarray(rank[layer, head]))
             return np.flatnonzero(its).tolist()
 
         drawn = {each: members(*each) for each in case.firings}

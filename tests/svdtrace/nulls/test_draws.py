@@ -9,9 +9,20 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from svdtrace.method.edges import covering
+from svdtrace.method.slices import choose_slices
 from svdtrace.nulls.chance import enough, p_values, q_values, smallest_q
-from svdtrace.nulls.draws import close_groups, kind_key, partners, random_rotations, random_slices, rank_groups
-from svdtrace.nulls.edge_statistic import edge_shares
+from svdtrace.nulls.draws import (
+    close_groups,
+    distinct_partners,
+    firsts,
+    kind_key,
+    partners,
+    random_rotations,
+    random_slices,
+    rank_groups,
+)
+from svdtrace.nulls.edge_statistic import edge_shares, slice_members
 
 EPS = float(np.finfo(np.float32).eps)
 H = 6
@@ -94,13 +105,46 @@ def test_close_singular_values_share_a_group() -> None:
 
 
 def test_shares_are_those_of_positive_edges() -> None:
-    inf = -np.inf
-    weight = jnp.array([[3.0, -1.0, 0.5, inf], [-2.0, -1.0, -3.0, inf], [1.0, -9.0, 0.0, inf]], jnp.float32)
-    shares = np.asarray(edge_shares(weight, 0.7))
+    weight = jnp.array([[3.0, -1.0, 0.5, 0.0], [-2.0, -1.0, -3.0, 0.0], [1.0, -9.0, 0.0, 0.0]], jnp.float32)
+    shares = np.asarray(edge_shares(weight[..., None], 0.7))[..., 0]
     assert shares[0].tolist() == pytest.approx([3 / 4.5, 0, 0, 0])
     assert np.all(shares[1] == 0)
     # The total is negative; the largest is chosen, and its share lies between 0 and 1.
     assert shares[2].tolist() == pytest.approx([0.1, 0, 0, 0])
+
+
+WHOLE = st.lists(st.lists(st.integers(-9, 9), min_size=40, max_size=40), min_size=3, max_size=3)
+
+
+@settings(max_examples=12, deadline=None)
+@given(WHOLE, st.sampled_from([0.25, 0.5, 0.75, 1.0]))
+def test_shares_and_slices_are_section_6s_and_4s(rows: list[list[int]], share: float) -> None:
+    """Small whole numbers, whose sums are exact in any order: equal values and sums that hit the goal are common."""
+    values = jnp.asarray(rows, jnp.float32)
+    chosen = np.asarray(covering(values, share)) & (np.asarray(values) > 0)
+    found = np.asarray(edge_shares(values[..., None], share))[..., 0]
+    assert np.array_equal(found > 0, chosen)
+    assert found == pytest.approx(np.where(chosen, values, 0) / np.maximum(1, np.abs(values).sum(-1, keepdims=True)))
+    members = np.asarray(choose_slices(values, jnp.zeros_like(values), share).members)
+    fires = np.asarray(values).sum(-1) > 0
+    mine = np.asarray(slice_members(values[..., None], share))[..., 0]
+    assert np.array_equal(mine[fires], members[fires])
+    assert not mine[~fires].any()
+
+
+def test_blocks_are_summed_at_their_first() -> None:
+    group = close_groups(jnp.array([[2.0, 1.9985, 1.0, 0.9991, 0.9983, 0.5]], jnp.float32), 1e-3)
+    first = np.asarray(firsts(group, jnp.dtype("float32")))[0]
+    assert (first @ np.arange(6)).tolist() == [1, 0, 9, 0, 0, 5]
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.lists(st.lists(st.integers(0, 5), min_size=4, max_size=4), min_size=1, max_size=6))
+def test_distinct_partners_give_back_every_null(rows: list[list[int]]) -> None:
+    partner = np.asarray(rows)
+    choice, which = distinct_partners(partner)
+    assert np.array_equal(np.take_along_axis(choice, which, axis=0), partner)
+    assert len(choice) == max(len(np.unique(column)) for column in partner.T)
 
 
 def test_p_counts_ties_against_the_edge() -> None:

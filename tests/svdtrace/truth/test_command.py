@@ -16,8 +16,9 @@ from undescribed_columns import undescribed
 from svdtrace.cli import main
 from svdtrace.truth.folder import TRUTH, write
 from svdtrace.truth.planting import plant
+from svdtrace.truth.power import CLAIMS
 from svdtrace.truth.rivals import RIVALS
-from svdtrace.truth.tables import EDGES, SCORES
+from svdtrace.truth.tables import EDGES, POWER, SCORES
 
 QUICKLY = ("--coverage", "0.7", "0.999", "--method", "paper", "exact")
 
@@ -71,6 +72,27 @@ def test_rivals_are_scored_beside(folder: Path, tmp_path: Path, capsys):
     assert by["composition scores", 0.3, 0.999]["precision_heads"] < 0.2
 
 
+@pytest.mark.full
+def test_the_nulls_are_held_against_what_was_planted(folder: Path, tmp_path: Path, capsys):
+    out = tmp_path / "out"
+    few = ("--method", "exact", "--coverage", "0.7", "--no-rivals", "--strength", "0.3", "--power", "20")
+    assert main(["score-truth", str(folder), "--out", str(out), "--json", *few]) == 0
+    rows = json.loads(capsys.readouterr().out)["power"]
+    assert pq.read_table(out / "power.parquet").schema.equals(POWER)
+    assert {"power.svg", "power.png"} <= {path.name for path in out.iterdir()}
+    assert undescribed(out) == []
+    assert [(row["claim"], row["nulls"]) for row in rows] == [(c, n) for c in CLAIMS for n in (1, 2, 20)]
+    last = rows[2]
+    # Of the four edges one goes by position, to which shuffled prompts say nothing.
+    assert last["true"] == 4
+    assert last["beats_slices"] == 1
+    assert last["beats_prompts"] == 1
+    # Nothing can survive so few draws, and fewer draws leave no smaller p.
+    assert all(row["surviving"] == row["others"] == 0 for row in rows)
+    assert rows[0]["beats_slices"] == 0
+    assert last["others_beat_slices"] < 1
+
+
 def by_run(said: dict[str, Any]) -> dict[tuple[str, float, float], dict[str, Any]]:
     return {(row["method"], round(row["strength"], 3), round(row["coverage"], 3)): row for row in said["scores"]}
 
@@ -107,6 +129,7 @@ def test_a_model_made_elsewhere_is_scored_alone(folder: Path, tmp_path: Path, ca
         (["FOLDER", "--method", "exactly"], "--method"),
         (["FOLDER", "--coverage", "2"], "coverage is 2"),
         (["FOLDER", "--strength", "-1"], "strength"),
+        (["FOLDER", "--power", "0"], "nulls is 0"),
         (["FOLDER", "--out", "FOLDER"], "names another folder|name another folder"),
     ],
 )

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from svdtrace.truth.families import FAMILIES
 from svdtrace.truth.planting import plant
-from svdtrace.truth.tables import EDGES, SCORES
+from svdtrace.truth.tables import EDGES, POWER, SCORES
 
 DOCS = Path(__file__).resolve().parents[3] / "docs"
 
@@ -17,7 +17,7 @@ def test_every_column_is_named():
         (DOCS / "formats.md").read_text("utf-8").split("## What `plant` and `score-truth` write")[1].split("\n## ")[0]
     )
     named = set(re.findall(r"`([^`]+)`", section))
-    columns = {*SCORES.names, *EDGES.names}
+    columns = {*SCORES.names, *EDGES.names, *POWER.names}
     assert {name for name in columns if not name.endswith(("_heads", "_most")) or name == "angle_most"} <= named
     assert {"_heads", "_most"} <= named
 

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from svdtrace.nulls.candidates import Candidates
-from svdtrace.pictures.style import INK, SIDE_COLOURS, SOFT, nothing, written
+from svdtrace.pictures.style import INK, SIDE_COLOURS, nothing, written
 from svdtrace.tracing.rows import SIDES
 
 NULLS = {"slices": "random slices", "bases": "random bases", "prompts": "shuffled prompts"}
@@ -97,15 +97,17 @@ def _draw_null(axes: Axes, kind: str, values: np.ndarray, p: np.ndarray) -> None
 
 
 def _legend(null: Mapping[str, np.ndarray]) -> list[Line2D]:
-    bars = [
-        Line2D([], [], color=SHADES[kind], linewidth=5, label=name)
-        for kind, name in NULLS.items()
-        if kind in null
-    ]
+    bars = [Line2D([], [], color=SHADES[kind], linewidth=5, label=name) for kind, name in NULLS.items() if kind in null]
     return [
         *(
             Line2D(
-                [], [], linestyle="none", marker="o", color=colour, markeredgecolor=INK, label=f"{SIDE_WORDS[side]} side"
+                [],
+                [],
+                linestyle="none",
+                marker="o",
+                color=colour,
+                markeredgecolor=INK,
+                label=f"{SIDE_WORDS[side]} side",
             )
             for side, colour in SIDE_COLOURS.items()
         ),

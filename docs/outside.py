@@ -6,11 +6,15 @@ import re
 from typing import Any
 
 OUTSIDE = re.compile(r"\[([^\]]*)\]\(\.\./([^)\s]+)\)")
+PAGES = {"svdtrace/examples/tutorial.ipynb": "tutorial.md"}
+"""The project's own files that have a page here."""
 BEGINS = re.compile(r"^(\* |- |\d+\. |\|)")
 
 
 def on_page_markdown(markdown: str, **_: Any) -> str:
-    """The page with an empty line before each list and table, and the project's own files by name, not by link."""
+    """The page with an empty line before each list and table, and the project's own files by name, not by link,
+    unless they have a page.
+    """
     lines: list[str] = []
     fenced = False
     for line in markdown.split("\n"):
@@ -28,4 +32,6 @@ def _goes_on(before: str, line: str) -> bool:
 
 
 def _named(link: re.Match[str]) -> str:
+    if link[2] in PAGES:
+        return f"[{link[1]}]({PAGES[link[2]]})"
     return f"`{link[2]}`" if link[1].strip("`") == link[2] else f"{link[1]} (`{link[2]}`)"

@@ -32,10 +32,11 @@ def effects_picture(summary: pa.Table, path: str | Path) -> None:
         OutputError: another ending, or a place that cannot be written.
     """
     with matplotlib.rc_context(STYLE):
-        save(_effects(summary), path)
+        save(effects_figure(summary), path)
 
 
-def _effects(summary: pa.Table) -> Figure:
+def effects_figure(summary: pa.Table) -> Figure:
+    """What `effects_picture` writes; to be made and drawn under `STYLE`."""
     rows = [row for row in summary.to_pylist() if row["logit_difference"] is not None]
     if not rows:
         return nothing("No prompt was edited, or none has an answer and a distractor.")

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
 import numpy as np
@@ -48,6 +48,9 @@ from svdtrace.tracing.prepare import processed
 from svdtrace.tracing.tables import at_places
 from svdtrace.tracing.trace import check_prompts
 
+if TYPE_CHECKING:
+    from svdtrace.pictures.inline import Picture
+
 Progress = Callable[[int, int], None]
 
 
@@ -81,6 +84,13 @@ class Interventions:
         from svdtrace.interventions.summary import summarise
 
         return summarise(self.table, self.measures)
+
+    def plot(self) -> Picture:
+        """Mean changes of the logit difference with their intervals, signals beside controls, for a notebook."""
+        from svdtrace.interventions.figures import effects_figure
+        from svdtrace.pictures.inline import drawn
+
+        return drawn(lambda: effects_figure(self.summary()))
 
     def save(self, folder: str | Path) -> None:
         """Write tables, figures and manifest into a new, empty or earlier result's folder.

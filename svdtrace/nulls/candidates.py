@@ -67,7 +67,7 @@ class Candidates:
     @property
     def shuffled(self) -> np.ndarray:
         """Of which candidates shuffled prompts say anything, see `is_shuffled`."""
-        side, *_, role, writer = self._columns()
+        side, *_, role, writer = self.columns()
         return self.is_shuffled(side, self.layer, self.head, role, writer)
 
     def is_shuffled(
@@ -79,8 +79,8 @@ class Candidates:
         varies = np.asarray([not name.startswith(SAME_EVERYWHERE) for name in self.order.labels])
         return (self.partnered[side, layer, head, role] > 0) & varies[writer]
 
-    def _columns(self) -> list[np.ndarray]:
-        """Side, layer, head, role and writer of every candidate."""
+    def columns(self) -> list[np.ndarray]:
+        """Side, layer, head, role and code of the writer of every candidate."""
         left, columns = self.key, []
         for size in reversed(_sizes(self.order, len(self.roles))):
             left, column = np.divmod(left, size)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from jaxtyping import Float
@@ -20,7 +20,7 @@ from svdtrace.errors import SettingError
 from svdtrace.method.bounds import ACTIVATION_ERROR
 from svdtrace.nulls.candidates import Candidates, draw, look, question
 from svdtrace.nulls.summary import EVERY, nulls_for, summary_of
-from svdtrace.nulls.surviving import survivors, with_columns
+from svdtrace.nulls.surviving import places_of, survivors, with_columns
 from svdtrace.prompts.prompt import Prompt
 from svdtrace.statistics import benjamini_hochberg
 from svdtrace.tracing.clock import Clock
@@ -29,6 +29,9 @@ from svdtrace.tracing.finite import not_finite, refuse_nothing_finite
 from svdtrace.tracing.pipeline import Keep
 from svdtrace.tracing.sharding import device_mesh
 from svdtrace.tracing.trace import Progress, Trace, check_prompts, prepare_cached
+
+if TYPE_CHECKING:
+    from svdtrace.pictures.inline import Picture
 
 FEWEST = 99
 PER_EDGE = 20
@@ -75,6 +78,20 @@ class Chance:
         """
         edges = with_columns(trace.edges, self.candidates, self.p, self.q_value)
         return replace(trace, edges=edges, manifest={**trace.manifest, "chance": self.summary})
+
+    def plot(self, trace: Trace | None = None, strongest: int = 12) -> Picture:
+        """What was observed of edges beside the range of each null, the largest statistic first, for a notebook.
+
+        Args:
+            trace: of the same model, prompts and settings, its roots aside: its edges alone. By default all candidates.
+            strongest: how many edges.
+        """
+        from svdtrace.nulls.ranges import ranges_figure
+        from svdtrace.pictures.inline import drawn
+
+        places = np.arange(len(self.candidates)) if trace is None else places_of(trace.edges, self.candidates)
+        places = places[np.argsort(-self.statistic[places], kind="stable")][:strongest]
+        return drawn(lambda: ranges_figure(self.candidates, self.observed, self.null, self.p, places))
 
 
 def chance(

@@ -37,22 +37,33 @@ def with_columns(edges: pa.Table, found: Candidates, p_of: Mapping[str, np.ndarr
         edges: of a trace.
         found: the candidates; p_of: their p-values by kind; q_value: theirs over every kind.
     """
+    columns = _columns_of(edges, found)
+    key = found.keys(*columns)
+    for kind in KINDS:
+        if kind in p_of:
+            p = _looked_up(found.key, p_of[kind], key)
+            if kind == "prompts":
+                p = np.where(found.is_shuffled(*columns), p, np.nan)
+        else:
+            p = np.full(len(key), np.nan)
+        edges = edges.append_column(P_VALUES[kind], pa.array(p, pa.float64(), mask=np.isnan(p)))
+    return edges.append_column(Q_VALUE, pa.array(_looked_up(found.key, q_value, key), pa.float64()))
+
+
+def places_of(edges: pa.Table, found: Candidates) -> np.ndarray:
+    """Which candidates a trace's edges are, as places in their columns, each once."""
+    return np.flatnonzero(np.isin(found.key, found.keys(*_columns_of(edges, found))))
+
+
+def _columns_of(edges: pa.Table, found: Candidates) -> tuple[np.ndarray, ...]:
+    """Side, layer, head, role and writer of edges, as numbers."""
     number = {name: at for at, name in enumerate(found.roles)}
     code = {name: at for at, name in enumerate(found.order.labels)}
     side = np.asarray([SIDES.index(each) for each in edges["side"].to_pylist()], np.int64)
     layer, head = (edges[name].to_numpy().astype(np.int64) for name in ("layer", "head"))
     role = np.asarray([number[role or OTHER] for role in edges["role"].to_pylist()], np.int64)
     writer = np.asarray([code[each] for each in edges["writer"].to_pylist()], np.int64)
-    key = found.keys(side, layer, head, role, writer)
-    for kind in KINDS:
-        if kind in p_of:
-            p = _looked_up(found.key, p_of[kind], key)
-            if kind == "prompts":
-                p = np.where(found.is_shuffled(side, layer, head, role, writer), p, np.nan)
-        else:
-            p = np.full(len(key), np.nan)
-        edges = edges.append_column(P_VALUES[kind], pa.array(p, pa.float64(), mask=np.isnan(p)))
-    return edges.append_column(Q_VALUE, pa.array(_looked_up(found.key, q_value, key), pa.float64()))
+    return side, layer, head, role, writer
 
 
 def _looked_up(keys: np.ndarray, values: np.ndarray, wanted: np.ndarray) -> np.ndarray:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -46,10 +46,15 @@ class Picture:
             save(self.figure, path)
 
 
+def drawn(make: Callable[[], Figure]) -> Picture:
+    """A figure that is made in the style of all pictures."""
+    with matplotlib.rc_context(STYLE):
+        return Picture(make())
+
+
 def circuit_inline(trace: Traced, strongest: int = 40) -> Picture:
     """A trace's circuit in layers, as `svdtrace.pictures.figures.circuit_picture` draws it."""
-    with matplotlib.rc_context(STYLE):
-        return Picture(circuit_figure(trace, strongest))
+    return drawn(lambda: circuit_figure(trace, strongest))
 
 
 def pattern_inline(

@@ -83,7 +83,7 @@ class OnePrompt:
             EdgeError: the prompt has no firing.
         """
         if not self.firings:
-            raise EdgeError(f"prompt {self.row['prompt']}: no head fires; trace with a lower --threshold")
+            raise EdgeError(f"prompt {self.row['prompt']}: {self._nothing()}")
         return max(self.firings, key=lambda place: (place[2], place[0], self.firings[place]["pattern"]))
 
     def place(self, layer: int, head: int, dest: str, src: str | None, asked: str) -> Place:
@@ -117,10 +117,19 @@ class OnePrompt:
         near = of_head or sorted(self.firings, key=lambda place: (-place[2], -place[0]))
         names = [words.firing_name(self.firing(place)) for place in near[:LISTED]]
         if not names:
-            return "no head fires; trace with a lower --threshold"
+            return self._nothing()
         more = f" and {len(near) - LISTED} more" if len(near) > LISTED else ""
         what = f"{layer}.{head} fires at" if of_head else f"{layer}.{head} never fires there, others do:"
         return f"{what} {', '.join(names)}{more}"
+
+    def _nothing(self) -> str:
+        """Why there is no firing, and what to do."""
+        roots = self.config.get("roots", "all")
+        if roots == "all":
+            return "no head fires; trace with a lower --threshold"
+        return (
+            f"nothing leads to roots {roots}, where no head fires; trace without --roots, or with a lower --threshold"
+        )
 
     def cards(self) -> Iterator[Card]:
         """The card of every firing."""

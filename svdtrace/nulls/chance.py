@@ -37,7 +37,7 @@ FEWEST = 99
 PER_EDGE = 20
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Chance:
     """What chance would give of every candidate edge.
 
@@ -65,6 +65,10 @@ class Chance:
     q_value: np.ndarray
     size: np.ndarray
     summary: dict[str, Any] = field(repr=False)
+
+    def __repr__(self) -> str:
+        its = self.summary
+        return f"Chance({its['edges']:,} edges, {its['nulls']:,} nulls; {its['surviving']:,} survive {its['fdr']})"
 
     def survivors(self, fdr: float) -> Keep:
         """A choice of edges for `svdtrace.trace(keep=…)`: those with a q-value of at most `fdr`."""

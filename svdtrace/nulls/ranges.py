@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -60,7 +60,13 @@ def ranges_figure(
         ha="left",
         size=10,
     )
-    figure.legend(handles=_legend(null), loc="outside lower center", ncols=5, frameon=False, fontsize=8)
+    figure.legend(
+        handles=_legend([kind for kind in null if not np.isnan(p[kind][places]).all()]),
+        loc="outside lower center",
+        ncols=5,
+        frameon=False,
+        fontsize=8,
+    )
     return figure
 
 
@@ -96,8 +102,11 @@ def _draw_null(axes: Axes, kind: str, values: np.ndarray, p: np.ndarray) -> None
     )
 
 
-def _legend(null: Mapping[str, np.ndarray]) -> list[Line2D]:
-    bars = [Line2D([], [], color=SHADES[kind], linewidth=5, label=name) for kind, name in NULLS.items() if kind in null]
+def _legend(kinds: Sequence[str]) -> list[Line2D]:
+    """Of the sides, and of the nulls that say anything."""
+    bars = [
+        Line2D([], [], color=SHADES[kind], linewidth=5, label=name) for kind, name in NULLS.items() if kind in kinds
+    ]
     return [
         *(
             Line2D(

@@ -110,7 +110,13 @@ def words_of(tokenizer: TextTokenizer) -> Words:
     Raises:
         TokenizerError: too few are.
     """
-    return Words.that(lambda word: tokenizer.token_id(word) is not None)
+
+    def own_token(word: str) -> bool:
+        """Whether it is one token, and not the one of all unknown words."""
+        token = tokenizer.token_id(word)
+        return token is not None and tokenizer.strings([token])[0].strip() == word.strip()
+
+    return Words.that(own_token)
 
 
 def _tokenised(

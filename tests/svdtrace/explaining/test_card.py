@@ -167,3 +167,13 @@ def test_prompts_beyond_the_first_say_what_they_lack():
 def test_names_that_mean_nothing_say_what_there_is(asked, error, said):
     with pytest.raises(error, match=re.escape(said)):
         why(looked_at(), **asked)
+
+
+def test_a_trace_that_no_root_leads_into_says_so():
+    """Catches advice about the threshold where roots are what leaves nothing."""
+    trace = looked_at()
+    rooted = {**trace.manifest, "config": {**trace.manifest["config"], "roots": "logit"}}
+    for manifest, said in ((trace.manifest, "no head fires"), (rooted, "nothing leads to roots logit")):
+        nothing = MadeUpTrace(trace.prompts, trace.firings.slice(0, 0), trace.edges.slice(0, 0), manifest)
+        with pytest.raises(EdgeError, match=said):
+            why(nothing, 0)

@@ -9,6 +9,7 @@ import numpy as np
 import oracle
 import pytest
 from oracle import nulls as truth
+from picture_faults import faults
 from small_model import jax_model, small_model
 
 import svdtrace
@@ -179,6 +180,30 @@ def test_sizes_in_random_bases(both: Both) -> None:
         if both.case.settings["method"] == "all":
             found = [size.shape[-1] - 1] * len(found)
         assert size[null].sum(axis=(0, 1)).tolist() == np.bincount(found, minlength=size.shape[-1]).tolist()
+
+
+def test_the_picture_holds_what_was_found(both: Both) -> None:
+    """Catches lines of another edge, bars of another null, and bars filled where chance is beaten."""
+    ours, many = both.ours, 5
+    figure = ours.plot(strongest=many).figure
+    (axes,) = figure.axes
+    largest = sorted(named(ours, ours.statistic).items(), key=lambda each: -each[1])[:many]
+    sides = {"dest": "query", "src": "key"}
+    lines = [f"{writer} → {reader}, {sides[side]} at {role}" for (writer, reader, role, side), _ in largest]
+    assert [label.get_text() for label in axes.get_yticklabels()] == lines
+    dots = np.concatenate([each.get_offsets() for each in axes.collections])
+    assert [value for value, _ in sorted(dots, key=lambda dot: dot[1])] == [value for _, value in largest]
+    places = np.argsort(-ours.statistic, kind="stable")[:many]
+    said = {kind: ~np.isnan(ours.p[kind][places]) for kind in ours.null}
+    ends = [np.percentile(ours.null[kind][:, places][:, said[kind]], 97.5, axis=0) for kind in ours.null]
+    assert [bar.get_x() + bar.get_width() for bar in axes.patches] == pytest.approx(np.concatenate(ends))
+    beaten = np.concatenate([ours.p[kind][places][said[kind]] <= 0.05 for kind in ours.null])
+    assert [bar.get_facecolor()[3] == 0 for bar in axes.patches] == beaten.tolist()
+    assert faults(figure) == {}
+
+
+def test_it_says_in_a_line_what_it_is(both: Both) -> None:
+    assert repr(both.ours) == f"Chance({len(both.ours.candidates):,} edges, {NULLS} nulls; 0 survive 0.05)"
 
 
 @pytest.mark.full

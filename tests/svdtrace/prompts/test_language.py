@@ -206,6 +206,21 @@ def test_only_words_that_are_one_token_are_used(own):
     assert used <= set(language.NAMES[::2])
 
 
+def test_the_token_of_unknown_words_is_no_word(own):
+    """Catches sentences made of names that a tokenizer has one token for, all of them together."""
+
+    class Unknown:
+        """The own tokenizer, as if every other name were unknown to it."""
+
+        def __getattr__(self, name):
+            return getattr(own, name)
+
+        def token_id(self, text):
+            return 0 if text.strip() in language.NAMES[1::2] else own.token_id(text)
+
+    assert set(language.words_of(Unknown()).names) == set(language.NAMES[::2])
+
+
 @pytest.mark.parametrize("make", [language.ioi, language.ordinary, language.copying])
 def test_a_tokenizer_without_our_names_is_refused(make):
     letters = build_tokenizer(["a", "b"])

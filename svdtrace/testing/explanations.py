@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import networkx as nx
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 
 from svdtrace.interventions.signals import Sending, signals
 from svdtrace.method.decomposition import FLOAT32_EPS, Decomposition
@@ -32,27 +32,31 @@ EDGES_TRIED = 64
 
 
 def slices_grow(products: Float[np.ndarray, "firing sv"]) -> Ratio:
-    """`S(τ) ⊆ S(τ′)` for τ ≤ τ′, and at τ = 1 S holds products of the total's sign alone: the ratio counts the firings
-    where it is not so.
+    """`S(τ) ⊆ S(τ′)` for τ ≤ τ′, S exceeds τ of the total and would not without its smallest product, and at τ = 1 S
+    holds products of the total's sign alone: the ratio counts the firings where it is not so.
 
-    Bound: none; running sums are the same numbers at every τ. Source: METHOD.md, section 4. Catches: a cut that is not
-    a prefix of one order, an overshoot that is missed.
+    Bound: none; running sums are the same numbers at every τ. What lies within `4 √h ulp Σ |p_k|` of its goal may be on
+    either side of it. Source: METHOD.md, section 4. Catches: a cut that is not a prefix of one order, an overshoot that
+    is missed, a share of another total.
     """
     if not len(products):
         return broken("slices_grow", [])
     nowhere = np.zeros_like(products)
     found = [np.asarray(_slices(products, nowhere, np.asarray(tau, products.dtype)).members) for tau in SHARES]
     sign = np.sign(np.asarray(_slices(products, nowhere, np.asarray(1, products.dtype)).total))[:, None]
+    missed = np.any([_misses(products * sign, each, share) for share, each in zip(SHARES, found, strict=True)], axis=0)
     shrinks = np.any([np.any(less & ~more, axis=-1) for less, more in pairwise(found)], axis=0)
     against = np.any(found[-1] & (products * sign <= 0), axis=-1) | (found[-1].any(axis=-1) != (sign[:, 0] != 0))
-    return broken("slices_grow", [f"firing {row}" for row in np.flatnonzero(shrinks | against)])
+    return broken("slices_grow", [f"firing {row}" for row in np.flatnonzero(shrinks | missed | against)])
 
 
 def edges_grow(weights: Float[np.ndarray, "firing writer"]) -> Ratio:
     """Where the contributions' total is positive, edges at one coverage are edges at every larger one, there is one at
-    least, and no writer is left out that is as large as one taken: the ratio counts the firings where it is not so.
+    least, they exceed that share of the total and would not without the smallest of them, and no writer is left out
+    that is as large as one taken: the ratio counts the firings where it is not so.
 
-    Bound: none, as of `slices_grow`. Source: METHOD.md, section 6. Catches: a cut that passes over a writer.
+    Bound: none, as of `slices_grow`. Source: METHOD.md, section 6. Catches: a cut that passes over a writer, a share of
+    another total.
 
     Args:
         weights: -inf stands for no writer.
@@ -64,7 +68,8 @@ def edges_grow(weights: Float[np.ndarray, "firing writer"]) -> Ratio:
     smallest = np.min(np.where(found[0], weights, np.inf), axis=-1, keepdims=True)
     passed = np.any((weights >= smallest) != found[0], axis=-1)
     positive = np.where(np.isfinite(weights), weights, 0).sum(axis=-1) > 0
-    wrong = positive & (shrinks | passed | ~found[0].any(axis=-1))
+    missed = np.any([_misses(weights, each, share) for share, each in zip(SHARES, found, strict=True)], axis=0)
+    wrong = positive & (shrinks | passed | missed | ~found[0].any(axis=-1))
     return broken("edges_grow", [f"firing {row}" for row in np.flatnonzero(wrong)])
 
 
@@ -239,6 +244,18 @@ def paths_counted(case: Case) -> Ratio:
 
 _slices = jax.jit(choose_slices)
 _covering = jax.jit(covering)
+
+
+def _misses(
+    values: Float[np.ndarray, "row value"], chosen: Bool[np.ndarray, "row value"], share: float
+) -> Bool[np.ndarray, " row"]:
+    """Where what is chosen is less than a share of the values' total, or more than it takes."""
+    there = np.where(np.isfinite(values), values, 0).astype(np.float64)
+    goal, size = share * there.sum(axis=-1), np.abs(there).sum(axis=-1)
+    slack = 4 * np.finfo(values.dtype).eps * values.shape[-1] ** 0.5 * size
+    smallest = np.min(np.where(chosen, values, np.inf), axis=-1, keepdims=True)
+    whole, without = (np.sum(there, axis=-1, where=each) for each in (chosen, values > smallest))
+    return (whole < goal - slack) | (without > goal + slack)
 
 
 def _firing(firings: object, row: int) -> str:

@@ -171,11 +171,12 @@ def bases_keep_scores(case: Case) -> Ratio:
 def p_values_uniform(p: Float[np.ndarray, " test"], nulls: int) -> Ratio:
     """p-values of data drawn from the null itself are uniform on m / (1 + nulls): `√n sup |F_n(x) − x| < 2.7`.
 
-    Bound: Kolmogorov's, one in a million. Source: METHOD.md, section 12. Catches: an off-by-one in p, draws that repeat
-    or differ from what is observed.
+    Below 1 / (1 + nulls), which no p can be, the ratio is infinite. Bound: Kolmogorov's, one in a million. Source:
+    METHOD.md, section 12. Catches: an off-by-one in p, draws that repeat or differ from what is observed.
     """
     grid = np.arange(1, nulls + 2) / (nulls + 1)
     distance = np.abs(np.mean(p[:, None] <= grid[None] + 0.5 / (nulls + 1), axis=0) - grid)
+    distance[0] = np.inf if np.any(p < 0.5 * grid[0]) else distance[0]
     return worst(
         "p_values_uniform", distance, np.full(len(grid), len(p) ** -0.5), KOLMOGOROV, lambda at: f"p ≤ {grid[at]:.3f}"
     )

@@ -152,6 +152,7 @@ def compare(model: gpt2jax.Model, prompts: list[Prompt], settings: dict) -> None
             continue
         compared += 1
         assert sorted(mine["slice"]) == sorted(true["slice"])
+        assert mine["products"] == sorted(mine["products"], reverse=True)
         for k, product in zip(mine["slice"], mine["products"], strict=True):
             assert abs(product - true["products"][true["slice"].index(k)]) <= bounds[k]
     assert compared >= 0.8 * len(expected)

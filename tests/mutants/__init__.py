@@ -1,0 +1,1 @@
+"""Mutants: the source broken on purpose, once at a time, and what notices."""

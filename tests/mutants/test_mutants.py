@@ -1,0 +1,75 @@
+"""Mutants of the source: each still applies, each is in the table of docs/mutants.md, and each is noticed."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import pytest
+
+from mutants.breaking import Workshop
+from mutants.listed import MUTANTS
+from mutants.mutant import ROOT, Mutant
+from mutants.page import PAGE, table
+from svdtrace.testing import LAWS
+
+LEAST = 40
+"""How many there are."""
+
+
+def named(mutant: Mutant) -> str:
+    return mutant.what
+
+
+@pytest.fixture(scope="module")
+def rows() -> dict[str, tuple[str, str]]:
+    return table(PAGE.read_text("utf-8"))
+
+
+@pytest.mark.parametrize("mutant", MUTANTS, ids=named)
+def test_every_mutant_is_a_change_of_a_program(mutant: Mutant) -> None:
+    """Catches a mutant that the source has grown away from, and one that could not even be imported."""
+    ast.parse(mutant.applied((ROOT / mutant.file).read_text("utf-8")))
+    file, _, test = mutant.test.partition("::")
+    assert f"def {test}(" in (ROOT / file).read_text("utf-8") if test else (ROOT / file).is_file()
+
+
+def test_a_change_that_fits_nowhere_or_twice_is_told() -> None:
+    mutant = Mutant("adds", "sum.py", before="+", after="-", test="test_sum.py")
+    assert mutant.applied("a + b") == "a - b"
+    for source in ("a * b", "a + b + c"):
+        with pytest.raises(ValueError, match="adds"):
+            mutant.applied(source)
+
+
+def test_every_mutant_has_its_row(rows: dict[str, tuple[str, str]]) -> None:
+    assert list(rows) == [mutant.what for mutant in MUTANTS]
+    assert len(rows) >= LEAST
+    laws = {law.name for law in LAWS}
+    for mutant in MUTANTS:
+        said, test = rows[mutant.what]
+        file = test.strip("`").partition("::")[0]
+        assert (ROOT / "tests" / file).is_file()
+        assert f"tests/{file}" == mutant.test.partition("::")[0]
+        if mutant.unseen:
+            assert said.startswith(f"none: {mutant.unseen}")
+        elif not said.startswith("stops: "):
+            assert said.split("`")[1] in laws
+
+
+@pytest.fixture(scope="module")
+def shop(tmp_path_factory: pytest.TempPathFactory) -> Workshop:
+    made = Workshop(Path(tmp_path_factory.mktemp("mutants")))
+    found = made.sound()
+    assert not found.by_verify
+    assert not found.raw
+    return made
+
+
+@pytest.mark.full
+@pytest.mark.timeout(1300)
+@pytest.mark.parametrize("mutant", MUTANTS, ids=named)
+def test_every_mutant_is_noticed(mutant: Mutant, shop: Workshop) -> None:
+    found = shop.found(mutant)
+    assert found.test
+    assert found.by_verify != bool(mutant.unseen)

@@ -152,7 +152,7 @@ def _trace(setting: Setting, record: Record) -> None:
 def _relative(setting: Setting, record: Record) -> None:
     """The same by relative attention: a row of T numbers a firing more, and all writers."""
     found = ratios.forward_and_trace(setting.folded, setting.prompts, setting.sizes.repeats, BY_RELATIVE)
-    record.stage("relative.forward", found.forward)
+    record.stage("relative_forward", found.forward)
     record.stage("relative", found.trace)
     for name, taken in found.stages.items():
         record.stage(f"relative.{name}", taken)

@@ -113,7 +113,7 @@ def _larger(values: Array, ties: Callable[[Array], Array] | None = None) -> Arra
     def before(other: Array, each: Array) -> Array:
         first = each > values
         if ties is not None:
-            first |= (each == values) & ties(other)
+            first |= (each == values) & jnp.broadcast_to(ties(other), values.shape)
         return jnp.where(first, jnp.maximum(each, 0), 0)
 
     return _summed(values, before, jnp.zeros_like(values))
@@ -197,7 +197,9 @@ def under_bases(
     members &= firings.filled[..., None, None]
     weigh = einsum("zgfmr,gkmr->zgfkr", coefficients(method, q, k, members), R)
     size = jnp.sum(members, axis=-2, dtype=jnp.int32)
-    counted = (size[:, :, None] == sizes[:, None]) & firings.filled[..., None, None]
+    counted = (
+        size[:, :, None] == jnp.broadcast_to(sizes[:, None], (*size.shape[:2], len(sizes), size.shape[-1]))
+    ) & firings.filled[..., None, None]
     sums = _weighed(found, weigh, firings, given.coverage, sides, n_roles)
     return sums, jnp.sum(counted, axis=1, dtype=jnp.int32)
 

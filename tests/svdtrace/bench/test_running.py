@@ -53,7 +53,7 @@ def test_everything_is_measured():
 
     stages = {name: each["median"] for name, each in found["stages"].items()}
     assert found["trace_ratio"] == stages["trace"] / stages["forward"]
-    assert found["relative_ratio"] == stages["relative"] / stages["relative.forward"]
+    assert found["relative_ratio"] == stages["relative"] / stages["relative_forward"]
     assert [each["firings_per_prompt"] for each in found["relative_growth"]][:2] == pytest.approx([5, 10], rel=0.3)
     assert found["relative_growth"][2]["tokens"] == 16
     assert found["decomposition_ratio"] == stages["dense_svds"] / stages["decomposition"]

@@ -174,6 +174,10 @@ def run_atlas() -> None:
         write_atlas(model(), folder)
 
 
+def run_comparison() -> None:
+    svdtrace.compare(model(), prompts(), settings(method="relative"), draws=2)
+
+
 def run_laws() -> None:
     svdtrace.testing.verify(model(), prompts())
 
@@ -193,7 +197,7 @@ def run_training() -> None:
 
 OFTEN = (run_model, run_decomposition, run_trace, run_methods, run_relative)
 LONG = (run_public_functions, run_on_a_mesh, run_bench, run_nulls, run_characterise, run_circuit)
-RUNS = (*OFTEN, *LONG, run_interventions, run_patching, run_atlas, run_laws, run_training)
+RUNS = (*OFTEN, *LONG, run_interventions, run_patching, run_atlas, run_comparison, run_laws, run_training)
 
 
 # Run in float64 alone, and so on the CPU.

@@ -9,8 +9,7 @@ import sys
 from collections.abc import Sequence
 from importlib import import_module
 
-from svdtrace.surroundings.streams import usable_streams
-from svdtrace.surroundings.telling import CANNOT, DEBUG_VARIABLE, INTERRUPTED, one_line, tell, warnings_as_notes
+from svdtrace.surroundings.telling import CANNOT, DEBUG_VARIABLE, INTERRUPTED, ended, one_line, tell
 
 DONE = 0
 
@@ -27,13 +26,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         The exit status: 0 done, 1 found wanting, 2 cannot (one line `error: …` on standard error), 130 interrupted.
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
-    with usable_streams(), warnings_as_notes():
-        try:
-            status = _run(arguments)
-            sys.stdout.flush()
-            return status
-        except (Exception, KeyboardInterrupt) as error:
-            return tell(error)
+    return ended(lambda: _run(arguments))
 
 
 def _run(arguments: list[str]) -> int:

@@ -8,7 +8,7 @@ import numpy as np
 from flax import struct
 from jaxtyping import Array, Bool, Float, Int
 
-from svdtrace.method.relative import Row, is_key
+from svdtrace.method.relative import Row, pattern_at
 from svdtrace.method.taking import after_rows, falling
 
 PROVEN = 3
@@ -58,10 +58,11 @@ def _first(below: Bool[Array, "firing writer"]) -> Int[Array, " firing"]:
     return jnp.where(jnp.any(below, axis=-1), jnp.argmax(below, axis=-1).astype(jnp.int32) + 1, 0)
 
 
-def left(row: Row, scores: Float[Array, "firing writer tok"]) -> Float[Array, "firing writer"]:
-    """p_j of rows of scores of every firing."""
-    whole = jax.nn.softmax(jnp.where(row.allowed[:, None], scores, -jnp.inf), axis=-1)
-    return jnp.sum(jnp.where(is_key(row.src, scores.shape[-1])[:, None], whole, 0), axis=-1)
+def left(row: Row, scores: Float[Array, "*rows tok"]) -> Float[Array, "*rows"]:
+    """p_j of rows of scores, the firings their first axis."""
+    between = range(1, scores.ndim - 1)
+    src, allowed = jnp.expand_dims(row.src, between), jnp.expand_dims(row.allowed, between)
+    return pattern_at(scores, jnp.broadcast_to(src, scores.shape[:-1]), jnp.broadcast_to(allowed, scores.shape))
 
 
 def _best(

@@ -16,9 +16,9 @@ from flax import struct
 from jaxtyping import Array, Bool, Float, Int
 
 from gpt2jax.numerics import centre, einsum
-from svdtrace.comparison.orders import Counts, counts
+from svdtrace.comparison.orders import Counts, counts, left
 from svdtrace.method.contributions import Reader
-from svdtrace.method.relative import Row, about_mean, at_key, is_key, pattern_at, row_of
+from svdtrace.method.relative import Row, about_mean, at_key, is_key, row_of
 from svdtrace.method.slices import choose_slices
 from svdtrace.tracing.attribute import present_writers
 from svdtrace.tracing.observe import Observed
@@ -209,11 +209,10 @@ def _slices(row: Row, q: Array, keys: Array, tau: Array) -> tuple[Bool[Array, "f
     return choose_slices(q * own, nowhere, tau).members, choose_slices(q * row.kappa, nowhere, tau).members
 
 
-def slope(row: Row) -> Float[Array, "*firing tok"]:
+def slope(row: Row) -> Float[Array, "firing tok"]:
     """∂p_j/∂S_t = p_j (δ_tj − p_t)."""
     pattern = jax.nn.softmax(jnp.where(row.allowed, row.scores, -jnp.inf), axis=-1)
-    own = pattern_at(row.scores, row.src, row.allowed)
-    return own[..., None] * (is_key(row.src, pattern.shape[-1]).astype(pattern.dtype) - pattern)
+    return left(row, row.scores)[..., None] * (is_key(row.src, pattern.shape[-1]).astype(pattern.dtype) - pattern)
 
 
 def _rescaled(row: Row, rows: Array, along: Array, size: Array) -> Float[Array, "firing writer tok"]:
@@ -225,7 +224,4 @@ def _rescaled(row: Row, rows: Array, along: Array, size: Array) -> Float[Array, 
 
 
 def _falls(row: Row, scores: tuple[Any, ...]) -> Float[Array, "firing counterfactual writer"]:
-    before = pattern_at(row.scores, row.src, row.allowed)[:, None, None]
-    left = jnp.stack(scores, axis=1)
-    src = jnp.broadcast_to(row.src[:, None, None], left.shape[:-1])
-    return before - pattern_at(left, src, jnp.broadcast_to(row.allowed[:, None, None], left.shape))
+    return left(row, row.scores)[:, None, None] - left(row, jnp.stack(scores, axis=1))

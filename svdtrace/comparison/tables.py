@@ -10,6 +10,7 @@ import pyarrow as pa
 from jaxtyping import Float
 
 from svdtrace.comparison.gathering import Measured
+from svdtrace.comparison.orders import PROVEN
 from svdtrace.comparison.removing import FALLS, METHODS
 from svdtrace.results.columns import described
 from svdtrace.tracing.rows import SIDES, WriterOrder
@@ -131,7 +132,7 @@ def _removals(each: Measured, places: np.ndarray, side: int) -> pa.Table:
 
     columns = _firing_columns(each, places, name, 1)
     columns |= {"pattern": each.firings.pattern, "threshold": each.threshold, "random": told(counts.random)}
-    columns |= {"best": told(counts.best), "best_proven": pa.array(counts.best <= 3, mask=~reached)}
+    columns |= {"best": told(counts.best), "best_proven": pa.array(counts.best <= PROVEN, mask=~reached)}
     columns |= {one: told(counts.by_method[:, at]) for at, one in enumerate(METHODS[name])}
     return _filled(columns, REMOVALS, len(each.firings))
 

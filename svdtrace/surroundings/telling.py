@@ -5,13 +5,13 @@ from __future__ import annotations
 import os
 import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 from svdtrace.errors import SvdtraceError, SvdtraceWarning
 from svdtrace.surroundings import jax_settings
-from svdtrace.surroundings.streams import visible
+from svdtrace.surroundings.streams import usable_streams, visible
 
 CANNOT, INTERRUPTED = 2, 130
 DEBUG_VARIABLE = "SVDTRACE_DEBUG"
@@ -32,6 +32,17 @@ def tell(error: BaseException) -> int:
         raise error
     print(f"error: {one_line(error)}", file=sys.stderr)
     return CANNOT
+
+
+def ended(work: Callable[[], int]) -> int:
+    """A command's exit status, whatever comes: its own, or that of an error, told on one line."""
+    with usable_streams(), warnings_as_notes():
+        try:
+            status = work()
+            sys.stdout.flush()
+            return status
+        except (Exception, KeyboardInterrupt) as error:
+            return tell(error)
 
 
 @contextmanager

@@ -15,8 +15,7 @@ from typing import Annotated, Any
 import tyro
 
 from svdtrace.surroundings.objections import understood
-from svdtrace.surroundings.streams import usable_streams
-from svdtrace.surroundings.telling import tell, warnings_as_notes
+from svdtrace.surroundings.telling import ended
 
 PROGRAM = "weights-tools"
 DONE, WANTING = 0, 1
@@ -34,14 +33,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         The exit status: 0 done, 1 found wanting, 2 cannot (one line `error: …` on standard error), 130 interrupted.
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
-    with usable_streams(), warnings_as_notes():
-        try:
-            options = parse(arguments)
-            status = DONE if options is None else import_module(type(options).__module__).run(options)
-            sys.stdout.flush()
-            return status
-        except (Exception, KeyboardInterrupt) as error:
-            return tell(error)
+    return ended(lambda: _run(arguments))
+
+
+def _run(arguments: list[str]) -> int:
+    options = parse(arguments)
+    return DONE if options is None else import_module(type(options).__module__).run(options)
 
 
 def parse(arguments: Sequence[str]) -> Any | None:

@@ -5,6 +5,7 @@ floats within what rounding allows both.
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -110,7 +111,9 @@ def _same_scores(worst: Worst, mine: Row, theirs: Row, at: tuple, bounds: Bounds
 
 def _same_slice(worst: Worst, mine: Row, theirs: Row, at: tuple, bounds: Bounds) -> bool:
     """Hold slices against each other; whether S is decided, and the same."""
-    made, row, name = bounds.made, bounds.row[at], firing_name(at)
+    made, place, name = bounds.made, bounds.row[at], firing_name(at)
+    if any(less > more for row in (mine, theirs) for more, less in pairwise(row["products"])):
+        worst.refuse(f"{name}, order of products")
     if mine["near_tie"] or theirs["near_tie"]:
         return False
     # Products that are nearly equal may swap places within a slice.
@@ -119,7 +122,7 @@ def _same_slice(worst: Worst, mine: Row, theirs: Row, at: tuple, bounds: Bounds)
         return False
     products = dict(zip(theirs["slice"], theirs["products"], strict=True))
     for k, product in zip(mine["slice"], mine["products"], strict=True):
-        worst.take(abs(product - products[k]), float(made.product_bound[row, k]), f"{name}, p_{k}")
+        worst.take(abs(product - products[k]), float(made.product_bound[place, k]), f"{name}, p_{k}")
     return True
 
 

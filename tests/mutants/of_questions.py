@@ -15,11 +15,26 @@ NOT_ASKED = "`verify` draws slices and bases, no partners"
 
 MUTANTS = (
     Mutant(
+        "interventions: vectors lose their first entry instead of their last",
+        SIGNALS,
+        "B, last = vectors[:-1], vectors[-1]",
+        "B, last = vectors[1:], vectors[0]",
+        OF_VARIANTS,
+    ),
+    Mutant(
         "interventions: the projector of `exact` is that of `paper`",
         SIGNALS,
         "if not orthonormal:\n",
         "if not orthonormal and len(vectors) < 0:\n",
         OF_VARIANTS,
+    ),
+    Mutant(
+        "interventions: ablating boosts",
+        EDITS,
+        "return replace(edit, delta=sign * edit.delta)",
+        "return replace(edit, delta=-sign * edit.delta)",
+        OF_EDITS,
+        unseen=NOT_RUN,
     ),
     Mutant(
         "interventions: controls are drawn from S",
@@ -30,11 +45,26 @@ MUTANTS = (
         unseen=NOT_RUN,
     ),
     Mutant(
+        "nulls: all nulls share their draws",
+        DRAWS,
+        "own = jax.random.fold_in(jax.random.fold_in(key, name[0]), name[1])",
+        "own = jax.random.fold_in(jax.random.fold_in(jax.random.key(0), name[0]), name[1])",
+        OF_DRAWS,
+    ),
+    Mutant(
         "nulls: rotations mix what lies beyond the rank",
         DRAWS,
         "Q, R = jnp.linalg.qr(jnp.where(together, gaussian, 0))",
         "Q, R = jnp.linalg.qr(gaussian)",
         OF_DRAWS,
+    ),
+    Mutant(
+        "nulls: a prompt may be its own partner",
+        DRAWS,
+        "if not np.any(drawn == np.arange(n)):",
+        "if not np.all(drawn == np.arange(n)):",
+        OF_DRAWS,
+        unseen=NOT_ASKED,
     ),
     Mutant(
         "nulls: the observed value is not counted among the nulls",
@@ -44,12 +74,26 @@ MUTANTS = (
         OF_DRAWS,
     ),
     Mutant(
+        "sweeps: prompts are numbered within their part",
+        "svdtrace/tracing/tables.py",
+        "pa.array(at[own], pa.int32())",
+        "pa.array(own, pa.int32())",
+        "tests/svdtrace/sweeping/test_sweep.py",
+    ),
+    Mutant(
         "caches: folded weights are answered with the decomposition of the raw ones",
         "svdtrace/tracing/trace.py",
         'key=f"{name}-{config.processing}-{config.dtype}"',
         "key=name",
         "tests/svdtrace/results/test_decompositions.py",
         unseen="one processing alone goes through the cache",
+    ),
+    Mutant(
+        "graphs: edges point from reader to writer",
+        GRAPH,
+        "graph.add_edge(names[writer[group]], names[reader[group]],",
+        "graph.add_edge(names[reader[group]], names[writer[group]],",
+        OF_GRAPH,
     ),
     Mutant(
         "graphs: a mean weight is over prompts, not over occurrences",

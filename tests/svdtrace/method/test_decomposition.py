@@ -93,13 +93,14 @@ def test_heads_without_queries_or_keys() -> None:
 
 @pytest.mark.parametrize("rank", [1, 2, 3])
 def test_short_heads(rank: int) -> None:
-    """Catches a rank that counts rounding noise."""
+    """Catches a rank that counts rounding noise, and noise that is read with."""
     rng = np.random.default_rng(rank)
     A = rng.normal(size=(4, 17, rank)) @ rng.normal(size=(4, rank, 4))
     model = from_factors(A, rng.normal(size=(4, 17, 4)))
     parts = decompose(model)
     assert_decomposes(model, parts)
     assert np.asarray(parts.within_rank()).sum(axis=-1).tolist() == [[rank] * 4]
+    assert not any(np.any(np.asarray(each)[..., rank:]) for each in singular_gauge(parts))
 
 
 def test_equal_singular_values() -> None:

@@ -85,6 +85,10 @@ def test_random_slices_take_every_vector_alike() -> None:
     names = jnp.asarray(np.stack([np.arange(many), np.zeros(many)], -1).astype(np.uint32))
     drawn = random_slices(jax.random.key(0), names, jnp.full(many, 2, jnp.int32), jnp.ones((many, 5), bool))
     assert np.asarray(drawn).mean(axis=0) == pytest.approx(0.4, abs=5 * np.sqrt(0.24 / many))
+    # Another null's draw is another: of ten pairs it is the same one by chance.
+    other = random_slices(jax.random.key(1), names, jnp.full(many, 2, jnp.int32), jnp.ones((many, 5), bool))
+    same = np.all(np.asarray(drawn) == np.asarray(other), axis=-1)
+    assert same.mean() == pytest.approx(0.1, abs=5 * np.sqrt(0.09 / many))
 
 
 @settings(max_examples=30, deadline=None)

@@ -31,6 +31,7 @@ def test_the_site_gets_lists_apart_and_no_link_out_of_itself() -> None:
 
 
 @pytest.mark.full
+@pytest.mark.timeout(900)
 def test_every_recipe_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Catches options, names and files of the cookbook that are no more: all blocks, in its order, in one folder."""
     monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")

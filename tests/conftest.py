@@ -70,6 +70,14 @@ def _few_programs_at_once():
             ctypes.CDLL(None).malloc_trim(0)
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What runs from end to end is left out where the full tests are."""
+    for item in items:
+        if item.get_closest_marker("whole"):
+            item.add_marker("full")
+
+
 def pytest_collection_finish() -> None:
     """Spare the garbage collector what stays: with its own settings it took a fifteenth of the time."""
     gc.collect()

@@ -14,6 +14,8 @@ import gpt2jax
 from gpt2jax.edits import add, on_head, on_pattern_head, on_token, replace, scale, zero
 from gpt2jax.sites import BLOCK_SITES, STEM_SITES
 
+pytestmark = pytest.mark.whole
+
 PARAMS, SHAPE = small_model(seed=3)
 TOKENS = random_tokens(3, 5, SHAPE)
 # A full prompt, one padded on the right, one on the left: its first destinations may attend to nothing.

@@ -190,6 +190,7 @@ def _scans(jaxpr: Any) -> list[Any]:
     return found
 
 
+@pytest.mark.whole
 def test_jit_vmap_and_sharding_of_parameters(float64: None) -> None:
     cases = [small_model(seed=seed) for seed in (4, 5)]
     config = cases[0][1]
@@ -221,6 +222,7 @@ def test_jit_vmap_and_sharding_of_parameters(float64: None) -> None:
     check(logits(models[1].replace(params=placed)), 1)
 
 
+@pytest.mark.whole
 def test_gradient_of_parameters_is_the_difference_quotient(float64: None) -> None:
     params, config = small_model(seed=6, n_layers=3)
     model, tokens = jax_model(params, config, jnp.float64), random_tokens(2, 5, config)

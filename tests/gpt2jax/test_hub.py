@@ -147,6 +147,7 @@ def test_what_the_hub_refuses(hub: Hub, tmp_path: Path):
         assert line.startswith(start)
 
 
+@pytest.mark.whole
 def test_private_models_need_the_right_token(hub: Hub, tmp_path: Path):
     right, wrong = (
         load_in_subprocess(tmp_path / token, "owner/private", HF_ENDPOINT=hub.endpoint, HF_TOKEN=token)[0]

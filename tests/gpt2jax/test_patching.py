@@ -94,6 +94,7 @@ def test_all_at_once_equals_one_after_another(runs, site: str, by: tuple[str, ..
             assert close(found[(layer, *place)], wanted, model)
 
 
+@pytest.mark.whole
 def test_several_sites_and_those_outside_the_blocks(runs) -> None:
     model, clean, corrupt, mask = runs
     names = ["hook_embed", "blocks.1.hook_mlp_out", "ln_final.hook_scale"]
@@ -157,6 +158,7 @@ def test_what_cannot_be_patched_says_what_was_wanted(runs, change: dict[str, Any
         gpt2jax.patch(model, clean, corrupt, "blocks.*.hook_zz", difference)
 
 
+@pytest.mark.whole
 def test_every_site_can_be_patched() -> None:
     """Catches a site that starts nowhere: each, for its shape alone."""
     model = jax_model(*small_model(n_layers=N_LAYERS))

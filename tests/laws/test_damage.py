@@ -24,6 +24,8 @@ from svdtrace.testing.comparing import firing_name
 from svdtrace.testing.listing import of_case
 from svdtrace.tracing.trace import Trace
 
+pytestmark = pytest.mark.whole
+
 Damage = Callable[[str, Case, pytest.MonkeyPatch, float], Ratio]
 START, TIMES = 1e-2, 10
 

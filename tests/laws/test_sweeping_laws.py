@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -11,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import svdtrace
+from gpt2jax import Model
 from laws.examples import LENGTHS, few, random_model, random_prompts, seeds, shortened
 from svdtrace.config import TraceConfig
 from svdtrace.prompts import Prompt
@@ -25,16 +27,20 @@ from svdtrace.tracing.trace import Settled, Trace, trace_settled
 EDGES = ((12,), (7, 12))
 SIZES = (2, 3)
 CONFIG = TraceConfig()
-MODEL = shortened(random_model(3), 5)
+
+
+@cache
+def model() -> Model:
+    return shortened(random_model(3), 5)
 
 
 @pytest.fixture(scope="module")
 def prepared() -> Prepared:
-    return prepare(MODEL, CONFIG)
+    return prepare(model(), CONFIG)
 
 
 def cased(prepared: Prepared, prompts: list[Prompt]) -> Case:
-    return Case(MODEL, tuple(prompts), CONFIG).put(prepared=prepared, decomposition=prepared.decomposition)
+    return Case(model(), tuple(prompts), CONFIG).put(prepared=prepared, decomposition=prepared.decomposition)
 
 
 def assert_alike(one: Case, other: Trace) -> None:
@@ -70,7 +76,6 @@ class StoppedError(Exception):
     """What a test does to a sweep between two parts."""
 
 
-@pytest.mark.full
 @pytest.mark.whole
 @few
 @given(
@@ -97,10 +102,10 @@ def test_parts_and_restarts_change_nothing(
 
             # What is there already is told of too, so a later stop may come before anything new is done, or never.
             try:
-                svdtrace.sweep(MODEL, prompts, folder, config, part_size=part_size, progress=told)
+                svdtrace.sweep(model(), prompts, folder, config, part_size=part_size, progress=told)
             except StoppedError:
                 assert calls == stop
-        svdtrace.sweep(MODEL, prompts, folder, config, part_size=part_size)
+        svdtrace.sweep(model(), prompts, folder, config, part_size=part_size)
         swept = svdtrace.read(folder)
         assert len(list((Path(folder) / "prompts").iterdir())) == -(-len(LENGTHS) // part_size)
     assert_alike(cased(prepared, prompts), swept)

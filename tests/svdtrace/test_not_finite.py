@@ -123,6 +123,7 @@ def assert_same(table: pa.Table, other: pa.Table) -> None:
         assert values == pytest.approx(theirs.drop_null().to_numpy(), rel=1e-4, abs=1e-5), name
 
 
+@pytest.mark.whole
 def test_a_sweep_counts_them_over_all_parts(model: gpt2jax.Model, tmp_path: Path) -> None:
     """Catches numbers of a part taken for those of the whole, and an end as if all were well."""
     found = svdtrace.sweep(model, iter(prompts_of(MIXED)), tmp_path / "out", CONFIG, part_size=2)

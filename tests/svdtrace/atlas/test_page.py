@@ -15,6 +15,8 @@ from small_model import jax_model, small_model
 
 from svdtrace.atlas import write_atlas
 
+pytestmark = pytest.mark.whole
+
 EVIL = "</script><img src=x onerror=alert(1)>"
 
 

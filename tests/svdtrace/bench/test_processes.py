@@ -18,7 +18,6 @@ CONFIG = gpt2jax.GPT2Config(n_layers=3, n_heads=4, d_model=32, d_mlp=64, n_ctx=2
 SUBJECT = bench.Subject(shape=CONFIG, gain=8.0)
 
 
-@pytest.mark.full
 @pytest.mark.whole
 def test_memory_is_the_process_own():
     inner = (
@@ -32,6 +31,7 @@ def test_memory_is_the_process_own():
     assert before + 0.2 < after < 1
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize(
     ("asked", "told"),
     [

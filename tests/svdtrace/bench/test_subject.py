@@ -25,6 +25,7 @@ def test_queries_and_keys_are_scaled_to_the_firings_asked_for(asked: int):
     assert gain > 1
 
 
+@pytest.mark.whole
 def test_firings_are_counted_as_a_trace_counts_them():
     prompts = bench.random_prompts(CONFIG, 16, 21)
     model, _ = bench.firing_model(CONFIG, prompts, 30)

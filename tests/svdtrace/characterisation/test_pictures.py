@@ -13,6 +13,8 @@ from svdtrace.characterisation.pictures import PICTURES, draw_all
 from svdtrace.characterisation.schemas import SCHEMAS
 from svdtrace.pictures.style import STYLE
 
+pytestmark = pytest.mark.whole
+
 
 @pytest.fixture(scope="module")
 def drawn(found, tmp_path_factory):

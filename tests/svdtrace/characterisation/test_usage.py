@@ -105,6 +105,7 @@ def test_used_vectors_and_task_tokens_are_the_oracles(model, prompts, usage, pai
             assert 0 <= ranked.auc({prompt.tokens[2] for prompt in prompts}) <= 1
 
 
+@pytest.mark.whole
 def test_overlaps_are_mean_squared_cosines(found, model, pairs):
     svd = oracle.prepare(*model[:2], "folded").svd
     rows = [row for row in found.tables["overlaps"].to_pylist() if row["data_set"] == "prompts"]

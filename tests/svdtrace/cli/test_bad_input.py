@@ -179,6 +179,7 @@ def test_a_folder_without_a_trace(told: Run, tmp_path: Path, command: str):
     assert told(command, "empty").startswith("empty: holds no trace")
 
 
+@pytest.mark.whole
 def test_a_damaged_trace(told: Run, traced: Path, tmp_path: Path):
     for path in traced.iterdir():
         (tmp_path / path.name).write_bytes(path.read_bytes())

@@ -26,7 +26,6 @@ def written(given: list[str], prompt_file: Path, tmp_path_factory: pytest.TempPa
     return out
 
 
-@pytest.mark.full
 @pytest.mark.whole
 def test_it_writes_every_table_with_its_columns(written: Path):
     tables = {path.stem: pq.read_table(path) for path in written.glob("*.parquet")}

@@ -37,7 +37,6 @@ def measured(traced: Path, model_folder: Path, tmp_path_factory: pytest.TempPath
     return out
 
 
-@pytest.mark.full
 @pytest.mark.whole
 def test_the_folder_is_whole(measured: Path):
     assert sorted(path.name for path in measured.iterdir()) == [
@@ -49,7 +48,6 @@ def test_the_folder_is_whole(measured: Path):
         assert pq.read_schema(measured / f"{name}.parquet").equals(getattr(tables, name.upper()), check_metadata=True)
 
 
-@pytest.mark.full
 @pytest.mark.whole
 def test_the_tables_agree_with_the_manifest_and_the_trace(measured: Path, traced: Path):
     manifest, trace = json.loads((measured / "manifest.json").read_text()), svdtrace.read(traced)
@@ -80,7 +78,6 @@ def test_the_tables_agree_with_the_manifest_and_the_trace(measured: Path, traced
     assert pq.read_table(measured / "output_heads.parquet").num_rows == CONFIG["n_layer"] * CONFIG["n_head"]
 
 
-@pytest.mark.full
 @pytest.mark.whole
 def test_it_tells_what_it_found(
     capsys: pytest.CaptureFixture[str], traced: Path, model_folder: Path, tmp_path: Path, measured: Path

@@ -62,6 +62,7 @@ def test_a_trace_writes_its_files_and_closes_with_a_table(
     assert said(capsys, *given, "--out", str(out), "--quiet") == ""
 
 
+@pytest.mark.whole
 def test_bfloat16_says_what_it_changes(
     capsys: pytest.CaptureFixture[str], tmp_path: Path, model_folder: Path, prompt_file: Path
 ):

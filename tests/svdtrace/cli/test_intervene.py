@@ -34,6 +34,7 @@ COLUMNS = {
 FILES = ["effects.png", "effects.svg", "interventions.parquet", "manifest.json", "measures.parquet", "summary.parquet"]
 
 
+@pytest.mark.whole
 def test_the_strongest_edges_of_a_trace_beside_controls(
     capsys: pytest.CaptureFixture[str], tmp_path: Path, model_folder: Path, traced: Path
 ):

@@ -119,6 +119,7 @@ def test_a_disk_that_is_full_at_any_write(
     assert moment > 18
 
 
+@pytest.mark.whole
 def test_a_disk_that_is_full_at_the_second_part(
     arguments: list[str],
     tmp_path: Path,

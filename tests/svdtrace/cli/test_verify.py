@@ -36,6 +36,7 @@ def few_laws(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return names
 
 
+@pytest.mark.whole
 def test_one_object_names_every_law(
     few_laws: list[str], model_folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -97,6 +97,7 @@ def _counts(row: dict, edited: removals.Edited, side: str, weights: dict[str, li
     assert best <= row["random"] <= len(rows)
 
 
+@pytest.mark.whole
 def test_every_number_equals_the_oracles() -> None:
     """Catches scales let go, rows of the slice, the wrong key, gradients without LayerNorm's own."""
     assert compared(small_model(), small_prompts(2), threshold="dynamic", processing="raw") > 400

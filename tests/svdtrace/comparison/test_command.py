@@ -32,7 +32,6 @@ def given(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     return ["compare", "--model", str(model), "--prompts", str(folder / "prompts.jsonl"), "--threshold", "0.3"]
 
 
-@pytest.mark.full
 @pytest.mark.whole
 def test_a_model_is_compared_and_the_result_is_whole(given, tmp_path: Path, capsys, monkeypatch) -> None:
     """Catches tables without their meaning, correlations of another side, sums that the manifest has otherwise."""
@@ -69,7 +68,6 @@ def test_a_model_is_compared_and_the_result_is_whole(given, tmp_path: Path, caps
     assert not any(any(each.values()) for each in seen), seen
 
 
-@pytest.mark.full
 @pytest.mark.whole
 def test_its_tables_fit_a_terminal(given, tmp_path: Path, capsys) -> None:
     assert main([*given, "--out", str(tmp_path / "out"), "--draws", "3"]) == 0

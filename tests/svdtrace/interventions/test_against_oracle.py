@@ -28,7 +28,6 @@ def truth(model: gpt2jax.Model) -> oracle.Model:
     return oracle.prepare(*oracle_model(model), "folded")
 
 
-@pytest.mark.full
 @pytest.mark.whole
 @pytest.mark.parametrize(
     ("method", "control", "sets"), [("paper", "random", SETS), ("exact", "norm", SETS[:9]), ("joint", "norm", SETS[7:])]

@@ -142,6 +142,7 @@ def test_a_model_without_heads_is_refused() -> None:
         decompose(model)
 
 
+@pytest.mark.whole
 def test_ends_on_two_cores() -> None:
     """Catches two LAPACK calls that wait for each other's threads: in a process of two cores, all heads in time."""
     environment = {**os.environ, "JAX_PLATFORMS": "cpu"}

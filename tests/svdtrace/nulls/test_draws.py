@@ -120,6 +120,7 @@ def test_shares_are_those_of_positive_edges() -> None:
 WHOLE = st.lists(st.lists(st.integers(-9, 9), min_size=40, max_size=40), min_size=3, max_size=3)
 
 
+@pytest.mark.whole
 @settings(max_examples=12, deadline=None)
 @given(WHOLE, st.sampled_from([0.25, 0.5, 0.75, 1.0]))
 def test_shares_and_slices_are_section_6s_and_4s(rows: list[list[int]], share: float) -> None:

@@ -62,6 +62,7 @@ def z_of(model: gpt2jax.Model, prompt: Prompt, layer: int) -> jnp.ndarray:
     return gpt2jax.forward(model, np.asarray([prompt.tokens], np.int32), taps=name).taps[name]
 
 
+@pytest.mark.whole
 def test_a_heads_row_is_that_of_its_patch_alone(model, prompts, found) -> None:
     """Catches another head, padding that is read, a mean over other prompts, a share of the wrong fall."""
     twins = swapped(prompts, "B=A")
@@ -111,7 +112,6 @@ def test_a_slope_is_that_of_a_small_step(model, prompts, found) -> None:
     assert row["attribution"] * found.manifest["divisor"] == pytest.approx(slope, abs=within)
 
 
-@pytest.mark.full
 @pytest.mark.whole
 def test_roles_are_those_of_all_prompts_in_every_batch(model, prompts, monkeypatch) -> None:
     """Catches rows of one batch under the roles of another, and prompts without any."""
@@ -147,7 +147,6 @@ def test_twins_that_do_not_fit(model, prompts) -> None:
         patch_prompts(model, unasked, unasked)
 
 
-@pytest.mark.full
 @pytest.mark.whole
 def test_the_command_writes_a_table_with_its_picture(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "out"

@@ -21,6 +21,8 @@ from svdtrace.nulls.figure import random_bases
 from svdtrace.pictures.figures import circuit_picture, firings_per_head, slice_sizes
 from svdtrace.results import circuit_graph
 
+pytestmark = pytest.mark.whole
+
 
 @pytest.fixture
 def seen(monkeypatch) -> list[dict[str, list[Any]]]:

@@ -13,6 +13,8 @@ from made_up_trace import made_up_trace
 
 from svdtrace.report import render
 
+pytestmark = pytest.mark.whole
+
 LOOK = Path(__file__).with_name("look.js")
 VIEWS = [(1440, 900, False), (1024, 768, True), (390, 844, False), (320, 640, True)]
 IDS = ["1440", "1024 dark", "390", "320 dark"]

@@ -37,7 +37,7 @@ def set_input(page: Any, name: str, value: str) -> None:
 
 
 # Two views of every kind of trace, the others from end to end.
-OTHERS = [pytest.mark.full, pytest.mark.whole]
+OTHERS = [pytest.mark.whole]
 
 
 @pytest.mark.parametrize(
@@ -57,6 +57,7 @@ def test_opens_without_a_word_from_the_console_a_request_or_a_sideways_scroll(op
     assert page.run("document.documentElement.scrollWidth") <= width
 
 
+@pytest.mark.whole
 def test_markup_among_tokens_roles_and_ids_stays_text(opened):
     page = opened(render(made_up_trace(injected=True)), "#prompt=0&show=all&token=5&pick=0.1:4.3@<i>verb</i>/dest")
     texts = page.run("[...document.querySelectorAll('#tokens .text')].map((each) => each.textContent)")
@@ -68,6 +69,7 @@ def test_markup_among_tokens_roles_and_ids_stays_text(opened):
     assert page.problems == []
 
 
+@pytest.mark.whole
 def test_a_click_on_a_column_sorts_by_it_and_another_click_turns_the_order(opened):
     page = opened(small())
     assert values(page, 7) == sorted(values(page, 7), key=float, reverse=True)
@@ -85,6 +87,7 @@ def test_a_click_on_a_column_sorts_by_it_and_another_click_turns_the_order(opene
     assert readers == sorted(readers)
 
 
+@pytest.mark.whole
 def test_the_table_filters_by_words_and_turns_its_pages(opened):
     page = opened(small())
     first = values(page, 0)
@@ -101,6 +104,7 @@ def test_the_table_filters_by_words_and_turns_its_pages(opened):
     assert page.run("document.getElementById('edges-count').textContent") == "no connection fits the filter"
 
 
+@pytest.mark.whole
 def test_the_circuit_starts_with_forty_connections_and_its_controls_narrow_it(opened):
     page = opened(small())
     shown = "document.getElementById('shown').textContent"
@@ -123,6 +127,7 @@ def test_the_circuit_starts_with_forty_connections_and_its_controls_narrow_it(op
     assert page.run(shown) == f"40 connections of {all_of_them} that pass the filters"
 
 
+@pytest.mark.whole
 def test_the_address_reproduces_what_is_in_view(opened):
     page = opened(small())
     set_input(page, "n", "25")
@@ -143,6 +148,7 @@ def test_the_address_reproduces_what_is_in_view(opened):
     assert opened(small()).run(shows) != before
 
 
+@pytest.mark.whole
 def test_the_page_can_be_used_from_the_keyboard(opened):
     page = opened(small())
     page.run("document.getElementById('frame').focus()")
@@ -167,6 +173,7 @@ def test_the_page_can_be_used_from_the_keyboard(opened):
     assert page.problems == []
 
 
+@pytest.mark.whole
 def test_every_control_has_a_name(opened):
     page = opened(small())
     named = "each.textContent.trim() || each.ariaLabel || each.getAttribute('aria-labelledby') || each.labels?.length"
@@ -175,6 +182,7 @@ def test_every_control_has_a_name(opened):
     assert nameless == []
 
 
+@pytest.mark.whole
 def test_no_two_elements_share_an_id_and_every_reference_leads_somewhere(opened):
     page = opened(small())
     ids = page.run("[...document.querySelectorAll('[id]')].map((each) => each.id)")
@@ -186,6 +194,7 @@ def test_no_two_elements_share_an_id_and_every_reference_leads_somewhere(opened)
     assert set(named) <= set(ids)
 
 
+@pytest.mark.whole
 def test_a_trace_without_firings_says_so(opened):
     page = opened(render(made_up_trace(empty=True)))
     assert page.run("document.querySelector('h1').textContent") == "No firing is traced"
@@ -196,7 +205,7 @@ def test_a_trace_without_firings_says_so(opened):
     assert page.run("document.querySelectorAll('#tokens li').length") == 16
 
 
-@pytest.mark.full
+@pytest.mark.whole
 def test_a_thousand_prompts_make_a_page_below_five_megabytes_that_is_usable_within_two_seconds(opened):
     trace = repeated(made_up_trace(Size(**{**vars(GPT2), "prompts": 250})), 4)
     html = render(trace)

@@ -111,6 +111,7 @@ def test_the_command_puts_results_beside_the_trace(tmp_path, capsys):
     assert out.read_text() == page
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize(("width", "dark"), [(1440, False), (390, True)])
 def test_all_sections_open_without_a_word_from_the_console(opened, width, dark):
     injected = made_up_results(injected=True)
@@ -126,6 +127,7 @@ def test_all_sections_open_without_a_word_from_the_console(opened, width, dark):
     )
 
 
+@pytest.mark.whole
 def test_opacity_is_stability_and_q_filters_the_circuit(opened):
     page = opened(whole())
     data = page.run("JSON.parse(document.getElementById('data').textContent).connections")
@@ -149,6 +151,7 @@ def test_opacity_is_stability_and_q_filters_the_circuit(opened):
     assert all(abs(seen - (0.12 + 0.85 * stability)) < 0.005 for seen, stability in checked)
 
 
+@pytest.mark.whole
 def test_interventions_follow_the_address_and_a_single_edge_leads_into_the_circuit(opened):
     page = opened(whole(), "#where=local&way=boost&measure=pattern")
     assert [page.run(f"document.getElementById('{name}').value") for name in ("where", "way", "measure")] == [
@@ -168,6 +171,7 @@ def test_interventions_follow_the_address_and_a_single_edge_leads_into_the_circu
     assert "→" in text_of(page, "#details h3")
 
 
+@pytest.mark.whole
 def test_curves_and_tokens_are_those_of_the_tables(opened):
     page = opened(whole(), "#task=1.2")
     assert text_of(page, "#characterisation-tokens .ranked code") == "␣Mary"
@@ -184,6 +188,7 @@ def test_curves_and_tokens_are_those_of_the_tables(opened):
     assert "nats lost" in text_of(page, "#faithfulness-heads")
 
 
+@pytest.mark.whole
 def test_a_measure_without_shares_says_why_and_is_not_the_default(opened):
     why = "the divisor, 0.02, is 1.3 of its standard errors, not above 5"
     *others, made = made_up_results()
@@ -205,6 +210,7 @@ def test_a_measure_without_shares_says_why_and_is_not_the_default(opened):
     assert page.run("document.querySelectorAll('#faithfulness-faithfulness .chart').length") == 0
 
 
+@pytest.mark.whole
 def test_more_than_chance_says_what_it_asks_for(opened):
     results = made_up_results()
     table = results[0].tables["summary"]
@@ -226,6 +232,7 @@ ROUNDING = {
 }
 
 
+@pytest.mark.whole
 def test_rounded_weights_have_a_section_of_their_own(opened):
     trace = made_up_trace()
     html = render(replace(trace, manifest={**trace.manifest, "rounding": ROUNDING}))
@@ -246,6 +253,7 @@ def test_rounded_weights_have_a_section_of_their_own(opened):
     assert 'id="rounding"' not in render(trace)
 
 
+@pytest.mark.whole
 def test_each_null_says_how_much_it_explains(opened):
     page = opened(whole())
     said = page.run("[...document.querySelectorAll('#chance-nulls li')].map((each) => each.lastChild.textContent)")

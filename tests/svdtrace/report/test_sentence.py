@@ -13,6 +13,8 @@ from made_up_trace import Size, closely, made_up_trace
 from svdtrace.report import render
 from svdtrace.tracing.tables import PROMPTS
 
+pytestmark = pytest.mark.whole
+
 ONE = Size(prompts=1)
 
 

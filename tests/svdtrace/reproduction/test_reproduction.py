@@ -40,6 +40,8 @@ from svdtrace.reproduction.protocol import Reproduction, own_sets, reproduce
 from svdtrace.reproduction.published import Published, read_published
 from svdtrace.tracing.trace import prepare_cached
 
+pytestmark = pytest.mark.whole
+
 ROLES = {"IO": 2, "S1": 3, "S2": 5, "end": 7}
 SETTINGS = {"threshold": 0.3, "tau": 1.0, "coverage": 0.7, "skip_first": True}
 CONFIG = svdtrace.TraceConfig(method="paper", roots="all", **SETTINGS)
@@ -183,7 +185,6 @@ def test_other_prompts_are_not_held_against_what_was_published(made_up: Publishe
     assert other.roots == made_up.numbers["settings"]["roots"]
 
 
-@pytest.mark.full
 @pytest.mark.whole
 def test_what_was_published_of_it_is_found_again(done: Reproduction, made_up: Published):
     assert done.applies
@@ -221,7 +222,6 @@ def outside(done: Reproduction, numbers: dict[str, Any]) -> Counter[str]:
     return Counter(row.topic for row in compared(own, measured) if not row.inside)
 
 
-@pytest.mark.full
 @pytest.mark.whole
 def test_one_number_elsewhere_is_one_row_outside(made_up: Published, done: Reproduction):
     numbers = dict(made_up.numbers)
@@ -244,7 +244,6 @@ def test_one_number_elsewhere_is_one_row_outside(made_up: Published, done: Repro
         assert outside(done, shifted(numbers, *path, by=by)) == Counter({topic: 1}), path
 
 
-@pytest.mark.full
 @pytest.mark.whole
 def test_effects_are_compared_prompt_by_prompt(made_up: Published, done: Reproduction):
     firings = Firings(done.trace, Nearness(np.zeros((3, 3), int), frozenset(), np.zeros((3, 3), int)))
@@ -263,7 +262,6 @@ def test_effects_are_compared_prompt_by_prompt(made_up: Published, done: Reprodu
     assert sorted(counts) == [len(PROMPTS) - 2] + [len(PROMPTS)] * 3
 
 
-@pytest.mark.full
 @pytest.mark.whole
 def test_another_shape_is_measured_alone(made_up: Published, monkeypatch: pytest.MonkeyPatch):
     # Sets whose programs are compiled already; see the next test for a graph's own.

@@ -110,6 +110,7 @@ def kill_at(monkeypatch: pytest.MonkeyPatch, moment: int) -> Callable[[], int]:
     return lambda: passed
 
 
+@pytest.mark.whole
 def test_killed_at_any_write_it_ends_the_same(model: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """Of a sweep of two parts, the second with less than the first."""
     given = PROMPTS[: PART + 1]

@@ -49,6 +49,7 @@ def same(one: nx.DiGraph, other: nx.DiGraph) -> bool:
     )
 
 
+@pytest.mark.whole
 def test_the_graphs_are_those_of_all_tables_at_once(folder: Path):
     swept, whole = opened(folder), svdtrace.read(folder)
     assert isinstance(swept, Swept)

@@ -76,7 +76,6 @@ def test_parts_of_every_writer_sum_to_weights_on_raw_weights():
     hold(traced(RAW))
 
 
-@pytest.mark.full
 @pytest.mark.whole
 def test_rows_of_relative_attention_meet_the_path_weights():
     hold(traced({"method": "relative"}))

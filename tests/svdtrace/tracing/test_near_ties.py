@@ -90,7 +90,7 @@ def firing_pairs(seen: dict[str, np.ndarray]) -> list[tuple[int, ...]]:
     return [(at[1], at[0], *at[2:]) for at in np.argwhere(fires).tolist()]
 
 
-@pytest.mark.parametrize("count", [2, pytest.param(5, marks=pytest.mark.full)])
+@pytest.mark.parametrize("count", [pytest.param(2, marks=pytest.mark.whole), pytest.param(5, marks=pytest.mark.full)])
 def test_pairs_on_both_sides_of_the_threshold(
     prepared: Prepared, prompts: list[Prompt], seen: dict[str, np.ndarray], count: int
 ):

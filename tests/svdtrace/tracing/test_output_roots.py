@@ -45,6 +45,7 @@ def watched(model: gpt2jax.Model) -> tuple[Prepared, Batch, Any]:
         return prepared, batch, watch(prepared, batch, SETTINGS)
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize("targets", ["answer", "top-p 0.6", "3,11,3"])
 def test_probability_roots_are_the_oracles(model: gpt2jax.Model, watched: Any, targets: str) -> None:
     """Catches another token's parts, a rest that is not taken out, the wrong stop, and values that do not sum up."""

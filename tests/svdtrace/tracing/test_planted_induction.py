@@ -31,6 +31,8 @@ from gpt2jax import edits
 from svdtrace.prompts import Prompt
 from svdtrace.truth.drawing import Drawing
 
+pytestmark = pytest.mark.whole
+
 STRINGS = ("<s>", "A", "B", "c", "d", "e", "f")
 N_TOKENS, N_POSITIONS = len(STRINGS), 8
 TOKEN = slice(0, N_TOKENS)

@@ -16,6 +16,8 @@ import svdtrace
 from svdtrace.prompts.prompt import Prompt
 from svdtrace.tracing.rounding import changes, sentence
 
+pytestmark = pytest.mark.whole
+
 FIRING = ("prompt", "layer", "head", "dest", "src")
 KEYS = {"firings": FIRING, "edges": (*FIRING, "writer", "side")}
 

@@ -18,6 +18,8 @@ from svdtrace.explaining import frames
 from svdtrace.prompts import Prompt
 from svdtrace.surroundings import bars
 
+pytestmark = pytest.mark.whole
+
 SMALL = gpt2jax.GPT2Config(n_layers=3, n_heads=2, d_model=8, d_mlp=12, n_ctx=12, d_vocab=17)
 LARGEST = 100_000
 

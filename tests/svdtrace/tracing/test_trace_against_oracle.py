@@ -116,7 +116,12 @@ def test_every_row_equals_the_oracles(model: gpt2jax.Model, settings: dict) -> N
 
 
 @pytest.mark.parametrize(
-    "settings", [{"method": "exact"}, pytest.param(SETTINGS[1], marks=pytest.mark.full)], ids=["exact", "raw"]
+    "settings",
+    [
+        pytest.param({"method": "exact"}, marks=pytest.mark.whole),
+        pytest.param(SETTINGS[1], marks=pytest.mark.full),
+    ],
+    ids=["exact", "raw"],
 )
 def test_so_it_is_with_a_strangers_model(shared: Path, settings: dict) -> None:
     """Weights that were trained by others, on sentences that they continue themselves."""
@@ -265,6 +270,7 @@ def test_published_graph_of_the_same_rows(model: gpt2jax.Model) -> None:
             assert paper.edges[str(source), str(target)][name] == attributes[name]
 
 
+@pytest.mark.whole
 def test_graph_files_round_trip(model: gpt2jax.Model, tmp_path: object) -> None:
     ours = svdtrace.trace(model, random_prompts(4), svdtrace.TraceConfig())
     graph = ours.graph()

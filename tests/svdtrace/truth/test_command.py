@@ -30,7 +30,6 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.mark.full
 @pytest.mark.whole
 def test_a_folder_is_scored_and_the_result_is_whole(folder: Path, tmp_path: Path, capsys, monkeypatch):
     seen, save = [], Figure.savefig
@@ -97,7 +96,6 @@ def by_run(said: dict[str, Any]) -> dict[tuple[str, float, float], dict[str, Any
     return {(row["method"], round(row["strength"], 3), round(row["coverage"], 3)): row for row in said["scores"]}
 
 
-@pytest.mark.full
 @pytest.mark.whole
 def test_the_tables_fit_80_columns(folder: Path, tmp_path: Path, capsys):
     arguments = ["score-truth", str(folder), "--out", str(tmp_path / "out"), "--no-rivals", "--strength", "0.3"]
@@ -111,6 +109,7 @@ def test_the_tables_fit_80_columns(folder: Path, tmp_path: Path, capsys):
     assert max(map(len, tables)) <= 80
 
 
+@pytest.mark.whole
 def test_a_model_made_elsewhere_is_scored_alone(folder: Path, tmp_path: Path, capsys):
     mine = tmp_path / "mine"
     copytree(folder, mine)

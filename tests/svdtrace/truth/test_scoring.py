@@ -44,6 +44,7 @@ def row(found: Any, **wanted: Any) -> dict[str, Any]:
     return rows[0]
 
 
+@pytest.mark.whole
 def test_a_background_costs_precision_and_the_truth_stays():
     planted = plant("chain", 0.5)
     settings = Settings(methods=("exact",), coverages=(0.7, 0.999), strengths=(0.0, 0.5), rivals=False)
@@ -94,6 +95,7 @@ def test_a_rival_goes_from_the_roots_to_heads_where_they_fire():
     assert found.firings == {ROOT, ("1.0", "B", "A")}
 
 
+@pytest.mark.whole
 def test_prompts_without_answers_leave_composition_scores_alone():
     planted = plant("induction")
     prompts = [replace(each, answer=None) for each in planted.circuit.prompts]

@@ -18,6 +18,8 @@ from weights_tools.training.recipe import Recipe
 from weights_tools.training.running import command_line, shares
 from weights_tools.training.vocabulary import language_tokenizer
 
+pytestmark = pytest.mark.whole
+
 BUNDLED = Path(svdtrace.__file__).parent / "bundled"
 
 

@@ -31,6 +31,7 @@ def interrupted(tmp_path_factory: pytest.TempPathFactory):
     return place, states, kept, steps, whole, again
 
 
+@pytest.mark.whole
 def test_it_goes_on_to_the_same_weights_bit_for_bit(interrupted):
     _, states, kept, steps, whole, again = interrupted
     assert [each.step for each in states] == [2]

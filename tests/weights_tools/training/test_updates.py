@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from functools import partial
+from functools import cache, partial
 from random import Random
 
 import jax
@@ -19,11 +19,11 @@ from weights_tools.training.updates import next_token_loss, start, train
 from weights_tools.training.vocabulary import language_tokenizer
 
 TINY = Recipe(steps=5, rows=4, n_layers=1, n_heads=2, d_model=8, n_ctx=32, warm_up=1, learning_rate=1e-2)
-TOKENIZER = language_tokenizer()
+tokenizer = cache(language_tokenizer)
 
 
 def rows_of(seed: int, shape: tuple[int, int]) -> Rows:
-    return packed_rows(partial(language.document, Random(seed), language.Words()), TOKENIZER, shape)
+    return packed_rows(partial(language.document, Random(seed), language.Words()), tokenizer(), shape)
 
 
 def test_a_few_updates_lower_the_loss_and_are_reported():
@@ -31,7 +31,7 @@ def test_a_few_updates_lower_the_loss_and_are_reported():
     model = train(replace(TINY, steps=25), lambda step, loss, model: losses.append((step, loss)))
     assert [step for step, _ in losses] == list(range(1, 26))
     assert np.mean([loss for _, loss in losses[-5:]]) < losses[0][1] - 0.1
-    assert model.tokenizer == TOKENIZER
+    assert model.tokenizer == tokenizer()
 
 
 @pytest.mark.full
@@ -43,7 +43,7 @@ def test_the_same_seed_gives_the_same_weights_and_another_one_others():
 
 
 def test_all_parameters_are_trained():
-    before, after = start(TINY, TOKENIZER), train(TINY)
+    before, after = start(TINY, tokenizer()), train(TINY)
     for (path, left), right in zip(
         jax.tree_util.tree_leaves_with_path(before.params), jax.tree.leaves(after.params), strict=True
     ):
@@ -57,7 +57,7 @@ def test_rows_hold_whole_texts_one_after_another():
         place = 0
         while place < len(tokens):
             document = language.document(random, words)
-            ids = [*TOKENIZER.encode(document.text), TOKENIZER.bos_token_id]
+            ids = [*tokenizer().encode(document.text), tokenizer().bos_token_id]
             end = min(place + len(ids), len(tokens))
             assert list(tokens[place:end]) == ids[: end - place]
             runs_on = text[-1] == 0
@@ -74,15 +74,17 @@ def test_determined_tokens_are_the_words_that_documents_name():
     while len(said) < 10:
         document = language.document(random, words)
         said += [document.text[start:end] for start, end in document.determined]
-    marked = [each.strip() for each in TOKENIZER.strings(rows.tokens[rows.determined > 0].tolist())]
+    marked = [each.strip() for each in tokenizer().strings(rows.tokens[rows.determined > 0].tolist())]
     assert marked[:5] == said[:5]
 
 
+@pytest.mark.whole
 def test_a_text_that_stands_alone_has_the_loss_of_itself_alone():
     """Block-wise attention and restarted positions: packed texts are as if each were a prompt by itself."""
-    model = start(TINY, TOKENIZER)
+    model = start(TINY, tokenizer())
     texts = [
-        [*ids, TOKENIZER.bos_token_id] for ids in (TOKENIZER.encode("The sky was grey."), TOKENIZER.encode("Then,"))
+        [*ids, tokenizer().bos_token_id]
+        for ids in (tokenizer().encode("The sky was grey."), tokenizer().encode("Then,"))
     ]
     packed = np.array([texts[0] + texts[1]], np.int32)
     lengths = [len(each) for each in texts]
@@ -104,8 +106,9 @@ def test_a_text_that_stands_alone_has_the_loss_of_itself_alone():
     assert float(next_token_loss(model, rows, 3.0)) == pytest.approx(expected, abs=bound)
 
 
+@pytest.mark.whole
 def test_emphasis_weighs_determined_tokens():
-    model = start(TINY, TOKENIZER)
+    model = start(TINY, tokenizer())
     rows = rows_of(0, (4, 32))
     ones, nones = (rows._replace(determined=np.full(rows.tokens.shape, each, np.float32)) for each in (1, 0))
     marked = float(next_token_loss(model, rows, 1e6))

@@ -89,10 +89,14 @@ def _resolved(path: str | Path) -> Path:
     Raises:
         OutputError: links that lead to themselves.
     """
+    looped = OutputError(f"{path}: a link that leads to itself; name another folder with --out")
     try:
-        return path_of(path).resolve()
-    except (OSError, RuntimeError):  # the latter before Python 3.13
-        raise OutputError(f"{path}: a link that leads to itself; name another folder with --out") from None
+        found = path_of(path).resolve()
+    except (OSError, RuntimeError):  # before Python 3.13, which leaves such a link as it is
+        raise looped from None
+    if any(each.is_symlink() for each in (found, *found.parents)):
+        raise looped
+    return found
 
 
 @contextmanager

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import errno
 import json
 import os
-import re
 import shutil
 import signal
 import subprocess
@@ -18,52 +16,22 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 from equal_tables import Differences, compare
-from safetensors.numpy import load_file
-from small_model import jax_model, small_model
 from sweep_prompts import prompt
+from swept_folders import CONFIG, PART, PROMPTS, content, state
 
 import svdtrace
-from svdtrace.errors import OutputError, PromptError, RootError, TraceFolderError
+from svdtrace.errors import OutputError, PromptError, TraceFolderError
 from svdtrace.prompts.prompt import Prompt
 from svdtrace.results import decompositions
 from svdtrace.sweeping import parts, running
-from svdtrace.sweeping.folder import LOCK, claimed
+from svdtrace.sweeping.folder import LOCK
 
 ROOT = Path(__file__).resolve().parents[3]
-CONFIG = svdtrace.TraceConfig(threshold=0.3)
-PART = 4
 TABLES = ("prompts", "firings", "edges")
-
-
-PROMPTS = [prompt(number) for number in range(10)]
-
-
-@pytest.fixture(scope="module")
-def undisturbed(model: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("sweeps") / "undisturbed"
-    svdtrace.sweep(model, PROMPTS, folder, CONFIG, part_size=PART)
-    return folder
-
-
-def content(folder: Path) -> dict[str, pa.Table | bytes]:
-    """All that a sweep says, its seconds aside."""
-    files = sorted(each for each in folder.rglob("*") if each.is_file() and each.name not in (LOCK, "manifest.json"))
-    found: dict[str, Any] = {
-        # The header of a safetensors file is in no particular order.
-        str(each.relative_to(folder)): each.read_bytes() if each.suffix == ".parquet" else arrays(each)
-        for each in files
-    }
-    manifest = json.loads((folder / "manifest.json").read_text())
-    return {**found, "manifest": {name: value for name, value in manifest.items() if name != "seconds"}}
-
-
-def arrays(file: Path) -> dict[str, tuple[Any, ...]]:
-    return {name: (array.shape, array.tobytes()) for name, array in load_file(file).items()}
 
 
 def test_the_parts_hold_a_traces_tables(model: Any, undisturbed: Path):
@@ -181,14 +149,6 @@ def test_what_bfloat16_changes_is_found_by_the_first_prompts_that_can_be_used(mo
     assert swept.manifest["rounding"] == alone.manifest["rounding"]
 
 
-def state(folder: Path) -> dict[str, tuple[int, bytes]]:
-    """All of a folder, to the byte and to the moment of its last change."""
-    return {
-        str(each.relative_to(folder)): (each.stat().st_mtime_ns, each.read_bytes() if each.is_file() else b"")
-        for each in [folder, *folder.rglob("*")]
-    }
-
-
 def test_a_finished_sweep_is_left_as_it_is(model: Any, undisturbed: Path):
     before, told, starts = state(undisturbed), [], []
     said = json.loads((undisturbed / "manifest.json").read_text())
@@ -212,127 +172,6 @@ def test_what_a_finished_sweep_lacks_is_made_again(model: Any, undisturbed: Path
         assert starts[0].left
         before, after = (json.loads((each / "manifest.json").read_text())["seconds"] for each in (undisturbed, folder))
         assert after["total"] > before["total"]
-
-
-@pytest.mark.parametrize(
-    ("changed", "said"),
-    [
-        ({"config": svdtrace.TraceConfig(threshold=0.3, tau=0.9)}, r"holds a sweep with tau 1\.0 \(now 0\.9\)"),
-        ({"part_size": 5}, r"holds a sweep with part_size 4 \(now 5\)"),
-        ({"prompts": [*PROMPTS[:5], prompt(77), *PROMPTS[6:]]}, r"part-00001.parquet: was made from other prompts"),
-        ({"prompts": PROMPTS[:7]}, r"part-00001.parquet: was made from other prompts"),
-        ({"prompts": PROMPTS[:8]}, r"holds parts of prompts that are no longer there"),
-        ({"prompts": [*PROMPTS, prompt(10)]}, r"part-00002.parquet: was made from other prompts"),
-        ({"config": svdtrace.TraceConfig(threshold=0.3, dtype="float64")}, r"holds a sweep with dtype float32"),
-    ],
-)
-def test_another_sweep_is_refused_and_changes_nothing(
-    model: Any, undisturbed: Path, changed: dict[str, Any], said: str
-):
-    before = state(undisturbed)
-    asked = {"prompts": PROMPTS, "config": CONFIG, "part_size": PART, **changed}
-    with pytest.raises(OutputError, match=said):
-        svdtrace.sweep(model, asked.pop("prompts"), undisturbed, **asked)
-    assert state(undisturbed) == before
-
-
-def test_other_weights_are_refused(undisturbed: Path):
-    params, config = small_model(seed=4)
-    before = state(undisturbed)
-    with pytest.raises(OutputError, match="holds a sweep with model "):
-        svdtrace.sweep(jax_model(params, config), PROMPTS, undisturbed, CONFIG, part_size=PART)
-    assert state(undisturbed) == before
-
-
-def test_more_prompts_than_a_sweep_ended_with_are_refused(model: Any, tmp_path: Path):
-    """Of whole parts alone, so that no part tells it."""
-    svdtrace.sweep(model, PROMPTS[: 2 * PART], tmp_path, CONFIG, part_size=PART)
-    before = state(tmp_path)
-    with pytest.raises(OutputError, match=r"holds a sweep of 8 prompts that has ended, and these are more"):
-        svdtrace.sweep(model, PROMPTS, tmp_path, CONFIG, part_size=PART)
-    assert state(tmp_path) == before
-
-
-BAD = replace(PROMPTS[0], id=None, tokens=(999,))
-STARTS = {
-    "no prompts": ({"prompts": []}, PromptError, "prompts: holds no prompts"),
-    "none usable": (
-        {"prompts": [BAD, BAD]},
-        PromptError,
-        "none of its 2 prompts can be used; of the first, prompt 0: ",
-    ),
-    "one unusable": ({"prompts": [BAD, PROMPTS[0]], "strict": True}, PromptError, "prompt 0: token 999"),
-    "no such head": ({"config": svdtrace.TraceConfig(roots="7.0@end:*")}, RootError, "7.0"),
-    "text": ({"prompts": ["When Mary"]}, PromptError, "prompt 0 is of the kind str"),
-}
-
-
-@pytest.mark.parametrize("start", STARTS)
-@pytest.mark.parametrize("there", ["nothing", "a trace", "a sweep"])
-def test_a_failed_start_leaves_what_was_there(
-    model: Any, undisturbed: Path, tmp_path: Path, made_trace: Path, start: str, there: str
-):
-    changed, kind, said = STARTS[start]
-    asked = {"prompts": PROMPTS, "config": CONFIG, "part_size": PART, **changed}
-    folder = tmp_path / "new" / "out"
-    if there != "nothing":
-        shutil.copytree(undisturbed if there == "a sweep" else made_trace, folder)
-    if there == "a sweep" and start == "no such head":
-        kind, said = OutputError, "holds a sweep with threshold 0.3 (now 0.5), roots all (now 7.0@end:*)"
-    before = state(tmp_path)
-    with pytest.raises(kind, match=re.escape(said)):
-        svdtrace.sweep(model, asked.pop("prompts"), folder, **asked)
-    assert state(tmp_path) == before
-
-
-@pytest.fixture(scope="module")
-def made_trace(model: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A trace's folder, as far as a sweep is concerned."""
-    folder = tmp_path_factory.mktemp("traces") / "trace"
-    folder.mkdir()
-    (folder / "manifest.json").write_text(json.dumps({"version": "0", "command": "trace", "files": ["report.html"]}))
-    (folder / "report.html").write_text("a page")
-    return folder
-
-
-def test_a_start_that_fails_at_the_first_write_takes_back_what_it_made(
-    model: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-):
-    def full(*_args: Any, **_options: Any) -> Any:
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
-    before = state(tmp_path)
-    with monkeypatch.context() as patched:
-        patched.setattr(Path, "write_text", full)
-        with pytest.raises(OutputError, match=r"manifest\.json: not written \(No space left on device\)"):
-            svdtrace.sweep(model, PROMPTS, tmp_path / "new" / "out", CONFIG, part_size=PART)
-    assert state(tmp_path).keys() == before.keys()
-
-
-def test_a_folder_in_use_is_refused(model: Any, undisturbed: Path, tmp_path: Path):
-    with claimed(tmp_path / "out", None):
-        before = state(tmp_path)
-        with pytest.raises(OutputError, match="another sweep is at work in this folder"):
-            svdtrace.sweep(model, PROMPTS, tmp_path / "out", CONFIG)
-        assert state(tmp_path) == before
-    assert not (tmp_path / "out").exists()
-
-
-def test_a_folder_that_another_sweep_took_meanwhile_is_refused(
-    model: Any, undisturbed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-):
-    real = running.free_folder
-
-    def taken(folder: Path) -> Path:
-        target = real(folder)
-        shutil.copytree(undisturbed, target)
-        return target
-
-    monkeypatch.setattr(running, "free_folder", taken)
-    monkeypatch.setattr(running, "begun", lambda _folder: None)
-    with pytest.raises(OutputError, match="another sweep was at work there meanwhile"):
-        svdtrace.sweep(model, PROMPTS, tmp_path / "out", CONFIG, part_size=PART)
-    assert content(tmp_path / "out") == content(undisturbed)
 
 
 def test_what_cannot_be_used_is_set_aside_with_its_reason(model: Any, undisturbed: Path, tmp_path: Path):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -18,11 +18,12 @@ from svdtrace.errors import SettingError
 from svdtrace.prompts.hashing import prompts_hash
 from svdtrace.prompts.prompt import Prompt
 from svdtrace.results.versions import versions
-from svdtrace.tracing.batching import plan_for, planned_batches
+from svdtrace.tracing.batching import Batch, plan_for, planned_batches
 from svdtrace.tracing.devices import computing_device, precision
 from svdtrace.tracing.finite import not_finite, refuse_nothing_finite
 from svdtrace.tracing.manifest import device_facts, model_facts
 from svdtrace.tracing.pipeline import watch
+from svdtrace.tracing.prepare import Prepared
 from svdtrace.tracing.rows import WriterOrder
 from svdtrace.tracing.trace import Clock, check_prompts, prepare_cached
 
@@ -82,10 +83,6 @@ def compare(
     config = replace(config or TraceConfig(), method=RELATIVE, select="cover", keys="summed", roots="all")
     watched = replace(config, method="exact", writers="all")
     clock, prompts = Clock(), check_prompts(model, prompts)
-    found: list[Measured] = []
-    places: list[np.ndarray] = []
-    unusable: list[np.ndarray] = []
-    rng, done = np.random.default_rng(seed), 0
     with precision(config):
         with clock("prepare"):
             prepared = prepare_cached(model, watched)
@@ -93,17 +90,10 @@ def compare(
         lengths = [len(prompt.tokens) for prompt in prompts]
         kind = computing_device(config).platform
         plan = plan_for(lengths, config.batch_size, shape.n_heads, kind, prepared.devices)
-        for batch in planned_batches(prompts, plan):
-            with clock("taking out"):
-                observed = watch(prepared, batch, watched)
-                mine = list(measured(prepared, observed, config, draws, rng))
-            found += mine
-            places += [batch.place] * len(mine)
-            unusable.append(batch.place[: len(batch.prompts)][~np.asarray(observed.finite)[: len(batch.prompts)]])
-            done += len(batch.prompts)
-            if progress is not None:
-                progress(done, len(prompts))
-    left_out = not_finite(prompts, np.concatenate(unusable))
+        found, places, unusable = _taken_out(
+            prepared, _told(planned_batches(prompts, plan), len(prompts), progress), config, watched, clock, draws, seed
+        )
+    left_out = not_finite(prompts, unusable)
     refuse_nothing_finite(left_out, len(prompts))
     with clock("tables"):
         effects = effects_table(found, places, WriterOrder.of(shape.n_layers, shape.n_heads))
@@ -121,3 +111,37 @@ def compare(
         "seconds": clock.rounded(),
     }
     return Comparison(effects, removals, agreement, manifest)
+
+
+def _told(batches: Iterable[Batch], count: int, progress: Progress | None) -> Iterator[Batch]:
+    """The batches one by one, and after each how many prompts are done."""
+    done = 0
+    for batch in batches:
+        yield batch
+        done += len(batch.prompts)
+        if progress is not None:
+            progress(done, count)
+
+
+def _taken_out(
+    prepared: Prepared,
+    batches: Iterable[Batch],
+    config: TraceConfig,
+    watched: TraceConfig,
+    clock: Clock,
+    draws: int,
+    seed: int,
+) -> tuple[list[Measured], list[np.ndarray], np.ndarray]:
+    """What taking writers out does at every firing; its batch's places; places of prompts that are not finite."""
+    found: list[Measured] = []
+    places: list[np.ndarray] = []
+    unusable: list[np.ndarray] = []
+    rng = np.random.default_rng(seed)
+    for batch in batches:
+        with clock("taking out"):
+            observed = watch(prepared, batch, watched)
+            mine = list(measured(prepared, observed, config, draws, rng))
+        found += mine
+        places += [batch.place] * len(mine)
+        unusable.append(batch.place[: len(batch.prompts)][~np.asarray(observed.finite)[: len(batch.prompts)]])
+    return found, places, np.concatenate(unusable)

@@ -115,16 +115,10 @@ def run_edited(
         attn_out = np.tile(params["b_O"][layer], (len(tokens), 1))
         scores, patterns = [], []
         for head in range(config["n_heads"]):
-            entering = dict.fromkeys("QKV", x)
             read = reads.get((layer, head))
-            if read is not None:
-                begun, r = (clean["ln1_x"][layer], clean["resid_pre"][layer]) if read["held"] else (x, resid)
-                for part in "QKV":
-                    entering[part] = begun.copy()
-                    for (parts, token), change in read["edits"].items():
-                        if part in parts:
-                            scale = clean["ln1_scale"][layer, token]
-                            entering[part][token] = edited_x(config, begun[token], r[token], scale, change, norm)
+            entering = (
+                dict.fromkeys("QKV", x) if read is None else entering_of(config, clean, layer, x, resid, read, norm)
+            )
             q, k, v = (entering[n] @ params[f"W_{n}"][layer, head] + params[f"b_{n}"][layer, head] for n in "QKV")
             score, pattern, z = attend(q, k, v, attn_scale(config, layer))
             scores.append(score)
@@ -143,6 +137,27 @@ def run_edited(
     _, x = normalize(params, config, "ln_final", None, resid)
     acts["logits"] = x @ params["W_U"] + params["b_U"]
     return acts
+
+
+def entering_of(
+    config: Config,
+    clean: Acts,
+    layer: int,
+    x: np.ndarray,
+    resid: np.ndarray,
+    read: Mapping[str, Any],
+    norm: str,
+) -> dict[str, np.ndarray]:
+    """What a reader's queries, keys and values are made of, each with its edits."""
+    entering = {}
+    begun, r = (clean["ln1_x"][layer], clean["resid_pre"][layer]) if read["held"] else (x, resid)
+    for part in "QKV":
+        entering[part] = begun.copy()
+        for (parts, token), change in read["edits"].items():
+            if part in parts:
+                scale = clean["ln1_scale"][layer, token]
+                entering[part][token] = edited_x(config, begun[token], r[token], scale, change, norm)
+    return entering
 
 
 def edited_x(

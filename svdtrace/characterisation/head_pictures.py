@@ -123,7 +123,7 @@ def tokens(tables: Tables) -> Figure:
         each.set_yticks(place, labels, fontsize=7)
         each.invert_yaxis()
         auc = column(mine, "auc")[0]
-        said = "" if np.isnan(auc) else f", AUC of names {auc:.2f}"
+        said = "" if np.isnan(auc) else f", names first {auc:.2f} (chance 0.5)"
         each.set(title=f"{head['layer']}.{head['head']} {words}{said}", xlabel="mean norm of the projection")
         each.tick_params(length=0)
     handles = [Patch(facecolor=SOFT, label="name"), Patch(facecolor=PAPER, edgecolor=SOFT, hatch="////", label="other")]

@@ -138,10 +138,9 @@ def _show(terminal: Any, content: dict[str, Any]) -> None:
     if "prediction" in content:
         names = ("measure", "side", "edges", "median_rank", "auc", "auc_edges")
         said = [tuple(_shown(row[name]) for name in names) for row in content["prediction"]]
-        title = "How well the weights alone predict the trace's edges (AUC ½: not at all)"
-        terminal.print(
-            table(title, ("by", "side", "edges", "median rank", "AUC", "AUC by edges"), said, left=("by", "side"))
-        )
+        title = "How often the weights alone rank a writer that was chosen before another (0.50: chance, 1: always)"
+        columns = ("by", "side", "edges", "median rank", "how often", "over edges")
+        terminal.print(table(title, columns, said, left=("by", "side")))
     terminal.say(f"{spent(content['seconds'])}; written to {content['out']}, open atlas.html there in a browser")
 
 

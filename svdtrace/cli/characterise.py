@@ -83,13 +83,15 @@ def run(options: Options) -> int:
     found = _at_places(found, {PROMPTS: prompts} | ({} if contrast is None else {CONTRAST: contrast}))
     found.save(options.out)
     seconds = count_seconds(options.out, began)
-    content = {"command": "characterise", "out": str(options.out), **summary(found), "seconds": seconds}
+    asked = {} if options.firing is None else {"firing": answer(found.tables["firing_products"].to_pylist())}
+    content = {"command": "characterise", "out": str(options.out), **asked, **summary(found), "seconds": seconds}
     if options.voice.json:
         print_json(content)
     elif not options.voice.quiet:
         terminal = console()
         show(terminal, content)
-        terminal.say(f"Written to {options.out}, tables and pictures")
+        picture = "heads" if options.firing is None else "firing_products"
+        terminal.say(f"Written to {options.out}; look at {options.out / f'{picture}.png'}")
     return 0
 
 
@@ -154,6 +156,17 @@ def _names(given: str | None, prompts: list[Prompt], model: gpt2jax.Model) -> fr
     return frozenset(found)
 
 
+def answer(rows: list[dict[str, Any]]) -> dict[str, Any]:
+    """What made one firing's score, from its products, the largest first."""
+    first = rows[0]
+    names = ("k", "product", "running_sum")
+    return {
+        **{name: first[name] for name in ("prompt", "layer", "head", "dest", "src", "total")},
+        "products": len(rows),
+        "slice": [{name: row[name] for name in names} for row in rows if row["member"]],
+    }
+
+
 def summary(found: Characterisation) -> dict[str, Any]:
     """What the closing table says, as plain values."""
     rows = sorted(found.tables["heads"].to_pylist(), key=lambda row: -row["firings"])
@@ -193,6 +206,8 @@ def show(console: Any, content: dict[str, Any]) -> None:
     from svdtrace.output.seconds import spent
     from svdtrace.results.emptiness import advice
 
+    if "firing" in content:
+        _show_firing(console, content["firing"])
     sets = content["data_sets"]
     names = ("data set", "prompts", "firings", "mean |S|", "other pairs", "their mean |S|")
     keys = ("prompts", "firings", "mean_size", "idle_pairs", "idle_mean_size")
@@ -203,13 +218,16 @@ def show(console: Any, content: dict[str, Any]) -> None:
         ("firings", "firings"),
         ("mean |S|", "mean_size"),
         ("not firing", "idle_mean_size"),
-        ("AUC dest", "auc_dest"),
-        ("AUC src", "auc_src"),
+        ("names first, dest", "auc_dest"),
+        ("names first, src", "auc_src"),
     ]
     if "contrast" in sets:
         columns += [("firings, contrast", "contrast_firings"), ("mean |S|, contrast", "contrast_mean_size")]
     rows = [tuple(_shown(row[key]) for _, key in columns) for row in content["heads"]]
     console.print(table("Heads that fire most", [name for name, _ in columns], rows, left=("head",)))
+    console.print(
+        "Names first: how often what a head reads ranks a name before another token (0.50: chance, 1: always)"
+    )
     columns = [("τ", "tau"), ("mean |S|", "mean_size"), ("share of the score kept", "kept_of_sum")]
     rows = [tuple(_shown(row[key]) for _, key in columns) for row in content["tau"] if row["data_set"] == "prompts"]
     console.print(table("What τ costs", [name for name, _ in columns], rows))
@@ -222,7 +240,7 @@ def show(console: Any, content: dict[str, Any]) -> None:
         ("by every vector", "top5_all"),
     ]
     rows = [tuple(_shown(row[key]) for _, key in columns) for row in content["filtering"]]
-    title = "Among how many heads contributions spread (exp of their entropy), and what slices filter out"
+    title = "How many heads would share the contributions evenly, and what slices filter out"
     console.print(table(title, [name for name, _ in columns], rows, left=("data set", "side")))
     rows = [
         (row["writer"], row["reader"], row["role"], row["side"], _shown(row["kept"]), " ".join(row["strings"][:5]))
@@ -233,6 +251,16 @@ def show(console: Any, content: dict[str, Any]) -> None:
     if not sets["prompts"]["firings"]:
         console.print(f"No head fired on the prompts; {advice(content['config'])}")
     console.print(spent(content["seconds"]))
+
+
+def _show_firing(console: Any, firing: dict[str, Any]) -> None:
+    from svdtrace.cli.terminal import counted, table
+
+    of = "prompt {prompt}: {layer}.{head} from token {dest} to token {src}".format(**firing)
+    taken = counted(len(firing["slice"]), "singular vector")
+    title = f"{of}: {taken} of {firing['products']} reach its score of {firing['total']:.2f}"
+    rows = [(row["k"], f"{row['product']:.2f}", f"{row['running_sum']:.2f}") for row in firing["slice"]]
+    console.print(table(title, ("singular vector", "its part of the score", "sum so far"), rows))
 
 
 def _shown(value: Any) -> str:

@@ -104,8 +104,8 @@ def _tell(content: dict[str, Any], options: Options) -> None:
     terminal = console()
     terminal.print(table(title, ("layer", "largest σ", "in head", "median largest σ", "mean effective rank"), rows))
     terminal.say(
-        "Effective rank: how many equal singular values would be as spread as a head's are, exp of the entropy of "
-        "σ / Σσ; 0 for a head that is zero"
+        "Effective rank: how many equal singular values would be as spread as a head's are (Roy & Vetterli 2007); "
+        "0 for a head that is zero"
     )
     terminal.say(f"{spent(content['seconds'])}; written to {options.out / FILE}")
 

@@ -28,7 +28,7 @@ def reading(voice: Voice) -> Iterator[Watch]:
     """Progress on standard error while traces are read: a bar on a terminal; else, of a sweep, a line at the start and
     one a minute; nothing with `--quiet`.
     """
-    with progress("reading", voice) as advance:
+    with progress("reading", voice, first="") as advance:
 
         def watch(trace: InParts, folder: Path, passes: int | None = None, /) -> InParts:
             if advance is None:

@@ -19,30 +19,35 @@ from svdtrace.surroundings.bars import Advance, bar
 from svdtrace.surroundings.streams import on_terminal, visible
 
 WIDTH_OF_A_FILE = 120
-LINE_EVERY = 60.0
-"""Seconds between lines where standard error is no terminal."""
+LINE_FIRST, LINE_EVERY = 5.0, 60.0
+"""Seconds before the first line, and between lines, where standard error is no terminal."""
 
 
 @contextmanager
-def progress(title: str, voice: Voice, total: int | None = None) -> Iterator[Advance | None]:
-    """A bar on standard error, or a line a minute where that is no terminal; `None` with `--quiet`."""
+def progress(title: str, voice: Voice, total: int | None = None, first: str = "compiling") -> Iterator[Advance | None]:
+    """A bar on standard error, or a line after some seconds and then a minute where that is no terminal; `None` with
+    `--quiet`. Until something is done the bar says what takes the time before it.
+    """
     if voice.quiet:
         yield None
         return
     if not on_terminal(sys.stderr):
         yield _lines(title)
         return
-    with bar(title, total) as advance:
-        yield advance
+    with bar(f"{first}; {title}" if first else title, total) as advance:
+        if advance is None:
+            yield None
+            return
+        yield lambda done, total, now=None, /: advance(done, total, now or title)
 
 
 def _lines(title: str) -> Advance:
-    told = time.monotonic()
+    due = time.monotonic() + LINE_FIRST
 
     def advance(done: int, total: int | None, now: str | None = None, /) -> None:
-        nonlocal told
-        if time.monotonic() - told >= LINE_EVERY:
-            told = time.monotonic()
+        nonlocal due
+        if time.monotonic() >= due:
+            due = time.monotonic() + LINE_EVERY
             of = "" if total is None else f" of {total:,}"
             print(f"{now or title}: {done:,}{of}", file=sys.stderr, flush=True)
 

@@ -87,7 +87,7 @@ const Characterisation = (() => {
       "div",
       {},
       el("h4", {}, `On the ${SIDE_NAMES[side]} (${side === "dest" ? "destination" : "source"})`),
-      auc !== null && el("p", { class: "note" }, `Names stand before other tokens with an AUC of ${short(auc)} (0.5: by chance, 1: always).`),
+      auc !== null && el("p", { class: "note" }, `A name stands before another token ${short(auc)} of the time (0.5: by chance, 1: always).`),
       rows.length
         ? el(
             "ol",
@@ -129,8 +129,8 @@ const Characterisation = (() => {
             { label: "Mean |S|, contrast", show: other("mean_size"), wide: true },
           ]
         : []),
-      { label: "AUC query", show: number("auc_dest"), wide: true, title: "names against other tokens, query side" },
-      { label: "AUC key", show: number("auc_src"), wide: true, title: "names against other tokens, key side" },
+      { label: "names first, query", show: number("auc_dest"), wide: true, title: "names against other tokens, query side" },
+      { label: "names first, key", show: number("auc_src"), wide: true, title: "names against other tokens, key side" },
       { label: "Vectors in half of its slices", show: (row) => row.used.join(", ") || "–", text: true },
     ];
     put(byId("characterisation-heads"), tableOf("Heads that fire most", columns, mine.slice(0, LISTED)));

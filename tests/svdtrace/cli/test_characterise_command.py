@@ -57,9 +57,27 @@ def test_it_closes_with_a_table_or_one_object(
         "contrast",
         "What τ costs",
         "Strongest signals",
-        "pictures",
+        "heads.png",
     ):
         assert words in out
+
+
+@pytest.mark.full
+def test_a_firing_that_is_asked_for_is_answered_first(
+    given: list[str], written: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    first = pq.read_table(written / "firing_products.parquet").to_pylist()[0]
+    spec = "{layer}.{head}@{dest}:{src}".format(**first)
+    asked = [*given, "--firing", spec, "--out", str(tmp_path / "one")]
+    assert main([*asked, "--json"]) == 0
+    answer = json.loads(capsys.readouterr().out)["firing"]
+    products = pq.read_table(tmp_path / "one" / "firing_products.parquet").to_pylist()
+    assert [row["k"] for row in answer["slice"]] == [row["k"] for row in products if row["member"]]
+    assert answer["products"] == len(products)
+    assert main(asked) == 0
+    out = capsys.readouterr().out
+    assert f"reach its score of {products[0]['total']:.2f}" in out.split("where heads fire")[0]
+    assert str(tmp_path / "one" / "firing_products.png") in out.replace("\n", "")
 
 
 @pytest.mark.full

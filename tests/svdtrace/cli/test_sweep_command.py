@@ -163,6 +163,7 @@ def test_report_reads_a_sweep(swept: Path, tmp_path: Path):
 def test_reading_a_sweep_is_told_from_the_start(
     swept: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], name: str
 ):
+    monkeypatch.setattr(terminal, "LINE_FIRST", 0.0)
     monkeypatch.setattr(terminal, "LINE_EVERY", 0.0)
     assert main([name, str(swept), "--out", str(tmp_path / name)]) == 0
     first, *lines = capsys.readouterr().err.splitlines()
@@ -175,14 +176,16 @@ def test_reading_a_sweep_is_told_from_the_start(
     assert capsys.readouterr().err == ""
 
 
-def test_lines_come_once_a_minute(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
+def test_the_first_line_comes_after_seconds_and_then_one_a_minute(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
     now = 0.0
     monkeypatch.setattr(terminal, "time", SimpleNamespace(monotonic=lambda: now))
     with terminal.progress("counting", Voice()) as advance:
         assert advance is not None
-        for now in (10.0, 59.0, 61.0, 100.0, 122.0):
+        for now in (4.0, 10.0, 59.0, 69.0, 100.0, 122.0):
             advance(int(now), 1000)
-    assert capsys.readouterr().err.splitlines() == ["counting: 61 of 1,000", "counting: 122 of 1,000"]
+    assert capsys.readouterr().err.splitlines() == ["counting: 10 of 1,000", "counting: 100 of 1,000"]
 
 
 def test_a_question(swept: Path, traced: Path, capsys: pytest.CaptureFixture[str]):

@@ -40,7 +40,7 @@ class Options:
     Fewer tokens at a time, more firings: `svdtrace compare --prompts ordinary:32 --threshold dynamic`
 
     Correlations of weights with the fall of the attention, and how many writers must go until the head lets go, in the
-    order of each method's weights, at best and at random. What it all means: docs/relative.md.
+    order of each method's weights, at best and at random.
     """
 
     inputs: Annotated[ModelChoice, Flat] = field(default_factory=ModelChoice)

@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import reduce
 from importlib import import_module
-from inspect import cleandoc
 from operator import or_
 from typing import Annotated, Any
 
 import tyro
 
-from svdtrace.cli.method_page import reference
 from svdtrace.cli.options import PROGRAM
+from svdtrace.cli.references import references
 from svdtrace.config import TraceConfig
+from svdtrace.surroundings.help_words import described
 from svdtrace.surroundings.objections import understood
 
 COMMANDS = (
@@ -43,12 +43,12 @@ function, `run`.
 
 DESCRIPTION = """Which attention heads of a GPT-2 talk to which, and through how few dimensions.
 
-Start with `svdtrace demo`. Help on a command, with examples: `svdtrace trace --help`. Version: `svdtrace --version`.
+Start with `svdtrace demo`. Version: `svdtrace --version`. Help on a command, with examples: `svdtrace trace --help`
 
 Decompositions (57 MB for GPT-2 small, 984 MB for XL) and compiled programs are kept in ~/.cache/svdtrace, at most 4 GB
 of each; SVDTRACE_CACHE names another place (empty: none), SVDTRACE_CACHE_GB another bound.
 
-Completion of commands and options by the tab key, in bash: eval "$(svdtrace --tyro-print-completion bash)"
+Completion of commands and options by the tab key, in bash: `eval "$(svdtrace --tyro-print-completion bash)"`
 """
 
 
@@ -59,11 +59,7 @@ def parse(arguments: Sequence[str]) -> Any | None:
         OptionError: arguments that cannot be understood.
         SettingError: a `--config` file or a setting that cannot be used.
     """
-
-    def options() -> Any:
-        return tyro.cli(_union(arguments), prog=PROGRAM, description=DESCRIPTION, args=list(arguments))
-
-    return understood(options, PROGRAM, COMMANDS, arguments)
+    return understood(lambda: _union(arguments), PROGRAM, DESCRIPTION, COMMANDS, arguments)
 
 
 def _union(arguments: Sequence[str]) -> Any:
@@ -74,9 +70,7 @@ def _union(arguments: Sequence[str]) -> Any:
         options = import_module(f"svdtrace.cli.{name.replace('-', '_')}").Options
         configured = getattr(options, "configured", None)
         default = configured(settings) if settings is not None and configured is not None else tyro.MISSING_NONPROP
-        # The list of commands has a line for each; a command's own help has its examples too.
-        told = f"{cleandoc(options.__doc__)}\n\n{reference(name)}".rstrip()
-        description = told if arguments[:1] == [name] else told.split("\n", 1)[0]
+        description = described(options, references(name), whole=arguments[:1] == [name])
         choices.append(Annotated[options, tyro.conf.subcommand(name, default=default, description=description)])
     return reduce(or_, choices)
 

@@ -33,7 +33,7 @@ class Options:
     Do nulls see what was planted: `svdtrace score-truth planted --method exact --no-rivals --power 4999`
 
     Precision and recall of whole graphs over prompts, angles between signals; where DIR is as it was planted, the same
-    circuit among weaker and stronger backgrounds too. What it all means: docs/truth.md.
+    circuit among weaker and stronger backgrounds too.
     """
 
     folder: tyro.conf.Positional[Folder]

@@ -14,10 +14,26 @@ from typing import Annotated, Any
 
 import tyro
 
+from svdtrace.surroundings.help_words import described
 from svdtrace.surroundings.objections import understood
+from svdtrace.surroundings.pages import reference
 from svdtrace.surroundings.telling import ended
 
 PROGRAM = "weights-tools"
+DESCRIPTION = """Get, check, convert and make the models that svdtrace traces; no pickle file is ever opened.
+
+Start with a model of the hub: `weights-tools download openai-community/gpt2`
+
+What is in a folder, and what it is enough for: `weights-tools inspect FOLDER`
+
+Help on a command, with examples: `weights-tools convert --help`
+
+Completion of commands and options by the tab key, in bash: `eval "$(weights-tools --tyro-print-completion bash)"`
+"""
+SECTIONS = {"inspect": "sections 1 and 2"}
+"""What of METHOD.md a command computes."""
+PAGE, PAGES = "weights.md", {"plant": "truth.md"}
+"""The page that says more of a command, and of some their own."""
 DONE, WANTING = 0, 1
 COMMANDS = ("download", "inspect", "convert", "verify", "fingerprint", "train", "plant")
 """Every command; the module of that name here holds its options, `Options`, and its function, `run`."""
@@ -47,15 +63,21 @@ def parse(arguments: Sequence[str]) -> Any | None:
     Raises:
         OptionError: arguments that cannot be understood.
     """
+    return understood(lambda: _union(arguments), PROGRAM, DESCRIPTION, COMMANDS, arguments)
+
+
+def _union(arguments: Sequence[str]) -> Any:
+    """All commands' options as one type."""
     choices: list[Any] = []
     for name in COMMANDS:
         options = import_module(f"{__name__}.{name}").Options
-        # The list of commands has a line for each; a command's own help has its examples too.
-        description = None if list(arguments[:1]) == [name] else options.__doc__.split("\n", 1)[0]
+        description = described(options, references(name), whole=list(arguments[:1]) == [name])
         choices.append(Annotated[options, tyro.conf.subcommand(name, description=description)])
-    choice: Any = reduce(or_, choices)
+    return reduce(or_, choices)
 
-    def options() -> Any:
-        return tyro.cli(choice, prog=PROGRAM, description="What happens to checkpoints.", args=list(arguments))
 
-    return understood(options, PROGRAM, COMMANDS, arguments)
+def references(command: str) -> list[str]:
+    """Lines for a command's help with links that open: the mathematics, and what its output means."""
+    page = PAGES.get(command, PAGE)
+    lines = [reference(f"What is computed: METHOD.md, {SECTIONS[command]}", "METHOD.md")] if command in SECTIONS else []
+    return [*lines, reference(f"What it means: {page}", page)]

@@ -23,9 +23,9 @@ class Options:
     Names, order and layout change, numbers do not, unless --dtype asks for it. Prefixes of wrappers are stripped,
     tokenizer files come along. What would compute something else is refused by name; pickle files are never opened.
 
-    In half the space, in shards: weights-tools convert mymodel half --dtype bfloat16 --shard 500MB
+    In half the space, in shards: `weights-tools convert mymodel half --dtype bfloat16 --shard 500MB`
 
-    What nanoGPT saved, its arrays as safetensors: weights-tools convert ckpt.safetensors mymodel --from nanogpt
+    What nanoGPT saved, its arrays as safetensors: `weights-tools convert ckpt.safetensors mymodel --from nanogpt`
     """
 
     source: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="IN")]

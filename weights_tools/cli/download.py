@@ -21,9 +21,9 @@ class Options:
     A connection that breaks is taken up where it broke, what is there already is not fetched again, and every file is
     held against the hub's own hash. Private models: `hf auth login`, or HF_TOKEN. Afterwards --model ID works offline.
 
-    For example: weights-tools download openai-community/gpt2
+    For example: `weights-tools download openai-community/gpt2`
 
-    As a folder of its own: weights-tools download openai-community/gpt2 --out gpt2
+    As a folder of its own: `weights-tools download openai-community/gpt2 --out gpt2`
     """
 
     id: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="ID")]

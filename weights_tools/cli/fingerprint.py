@@ -19,7 +19,7 @@ class Options:
     Two checkpoints with the same fingerprint compute the same, whatever their files, names and dtypes. Read one tensor
     at a time.
 
-    For example: weights-tools fingerprint mymodel
+    For example: `weights-tools fingerprint mymodel`
     """
 
     path: Source

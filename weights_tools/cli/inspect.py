@@ -26,9 +26,9 @@ class Options:
     Tensors with dtypes, shapes and norms, values that are not finite, tensors that are equal; of each head how well
     conditioned W_Q and W_K are, and how many singular values of its query-key matrix lie within 1 % of a neighbour.
 
-    For example: weights-tools inspect mymodel
+    For example: `weights-tools inspect mymodel`
 
-    Every number, one tensor and one head at a time: weights-tools inspect mymodel --json
+    Every number, one tensor and one head at a time: `weights-tools inspect mymodel --json`
     """
 
     path: Source

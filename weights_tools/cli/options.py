@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated, Any
 
 import tyro
@@ -15,6 +16,7 @@ from svdtrace.surroundings.bars import Advance, bar
 
 Flat = tyro.conf.arg(name="")
 Flag = tyro.conf.FlagCreatePairsOff
+Folder = Annotated[Path, tyro.conf.arg(metavar="DIR")]
 Source = Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="PATH")]
 Revision = Annotated[str | None, tyro.conf.arg(metavar="REVISION", help_behavior_hint="")]
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import sys
 from dataclasses import dataclass
-from pathlib import Path
 
+from weights_tools.cli.options import Folder
 from weights_tools.training.recipe import Recipe
 
 
@@ -15,13 +15,11 @@ class Options(Recipe):
 
     Interrupted, it goes on where it was when the same command is given again, to the same weights bit for bit.
 
-    The defaults made the model that comes with svdtrace, in 20 minutes: weights-tools train --out mymodel
-
-    Args:
-        out: a new or empty folder for model.safetensors, config.json, tokenizer.json and README.md.
+    The defaults made the model that comes with svdtrace, in 20 minutes: `weights-tools train --out mymodel`
     """
 
-    out: Path
+    out: Folder
+    """a new or empty folder for model.safetensors, config.json, tokenizer.json and README.md."""
 
 
 def run(options: Options) -> int:

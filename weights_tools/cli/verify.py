@@ -25,9 +25,9 @@ class Options:
     Files with other headers, names, shards or dtypes are the same if their numbers are; what differs is listed, with by
     how much. Without --against the hash of every tensor is printed, which is a list to compare with later.
 
-    Are these the same weights? weights-tools verify mymodel --against copy
+    Are these the same weights? `weights-tools verify mymodel --against copy`
 
-    Are they still those of last year? weights-tools verify mymodel > SUMS; weights-tools verify mymodel --against SUMS
+    Are they still last year's? `weights-tools verify mymodel > SUMS; weights-tools verify mymodel --against SUMS`
     """
 
     path: Source

@@ -50,8 +50,7 @@ OPTIONS = [
     ),
     (
         ["trace", "--threshold", "high"],
-        "error parsing --threshold: no type matching FLOAT|{dynamic} could be instantiated from ['high']; "
-        "see svdtrace trace --help",
+        "error parsing --threshold: expected X|dynamic, found 'high'; see svdtrace trace --help",
     ),
     (
         ["trace", "--method", "papers"],
@@ -60,8 +59,7 @@ OPTIONS = [
     ),
     (
         ["trace", "--batch-size", "1.5"],
-        "error parsing --batch-size: no type matching INT|{auto} could be instantiated from ['1.5']; "
-        "see svdtrace trace --help",
+        "error parsing --batch-size: expected N|auto, found '1.5'; see svdtrace trace --help",
     ),
     (["trace", "--threshold", "-1"], "threshold is -1.0; it must be above 0 and at most 1"),
     (["trace", "--batch-size", "0"], "batch_size is 0; give a whole number of prompts, 1 or more, or auto"),

@@ -6,11 +6,14 @@ import re
 import shlex
 import shutil
 from pathlib import Path
+from urllib.parse import unquote, urlparse
 
 import pytest
 
 from svdtrace.bundled.model import bundled_folder
-from weights_tools.cli import COMMANDS, main
+from svdtrace.surroundings.pages import page
+from weights_tools.cli import COMMANDS, PAGES, SECTIONS, main
+from weights_tools.cli import PAGE as PAGE_NAME
 
 PAGE = (Path(__file__).resolve().parents[3] / "docs" / "weights.md").read_text(encoding="utf-8")
 # Those that take long, or a network.
@@ -50,8 +53,21 @@ def test_examples_print_what_the_page_shows(tmp_path, monkeypatch, capsys):
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_help_has_an_example_and_no_types_of_python(command, capsys):
+def test_help_has_an_example_links_that_open_and_no_types_of_python(command, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
     assert main([command, "--help"]) == 0
-    said = capsys.readouterr().out
-    assert f"weights-tools {command} " in " ".join(said.split("usage:")[1].split("\n\n", 1)[1].split())
-    assert not re.search(r"\{None\}|\|None|None\|", said)
+    out = capsys.readouterr().out
+    text = out.split("╭", 1)[0]
+    assert re.search(rf"^  weights-tools {command} ", text, re.MULTILINE)
+    links = dict(re.findall(r"(\S+\.md)[^\n]*:\n  (file://\S+)$", text, re.MULTILINE))
+    assert list(links) == (["METHOD.md"] if command in SECTIONS else []) + [PAGES.get(command, PAGE_NAME)]
+    assert {Path(unquote(urlparse(link).path)) for link in links.values()} == {page(name) for name in links}
+    assert not re.search(r"\b(None|True|False|INT|FLOAT|STR)\b", out)
+    assert all(len(line) <= 80 or line.startswith("  ") for line in out.splitlines())
+
+
+def test_commands_and_options_can_be_completed(capsys):
+    assert main(["--tyro-print-completion", "bash"]) == 0
+    script = capsys.readouterr().out
+    assert "complete -F" in script
+    assert all(word in script for word in (*COMMANDS, "--shard"))

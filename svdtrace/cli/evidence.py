@@ -27,12 +27,13 @@ def examined(
     from svdtrace.tracing.trace import trace
 
     keep, chance = None, None
-    if asked.fdr is not None or asked.nulls is not None:
+    if any(each is not None for each in (asked.fdr, asked.nulls, asked.blocks)):
         from svdtrace.nulls.chance import chance as against_chance
 
-        rate = {} if asked.fdr is None else {"fdr": asked.fdr}
+        further = {"nulls": asked.nulls, "blocks": asked.blocks, "seed": seed}
+        further |= {} if asked.fdr is None else {"fdr": asked.fdr}
         with progress("asking what chance would give", voice, len(prompts)) as advance:
-            chance = against_chance(model, prompts, settings, nulls=asked.nulls, seed=seed, progress=advance, **rate)
+            chance = against_chance(model, prompts, settings, progress=advance, **further)
         keep = None if asked.fdr is None else chance.survivors(asked.fdr)
     with progress("tracing prompts", voice, len(prompts)) as advance:
         found = trace(model, prompts, settings, keep=keep, progress=advance)
@@ -91,10 +92,12 @@ def _chance_lines(chance: dict[str, Any]) -> list[str]:
     if not chance["edges"]:
         return ["chance: there is no connection to hold against it"]
     explained = ", ".join(f"{kind} explain {each['explained']:,}" for kind, each in chance["by_null"].items())
+    near = chance.get("blocks")
+    claims = "" if near is None else f" (claims by blocks of vectors with σ within {near:.3g} of a neighbour's)"
     said = [
-        f"chance: {chance['surviving']:,} of {chance['edges']:,} connections that some firing gives a positive weight, "
-        f"whether it leads to a root or not, survive a false-discovery rate of {chance['fdr']:g} ({chance['nulls']} "
-        f"nulls of each kind, {chance['candidates']:,} candidates); {explained}"
+        f"chance{claims}: {chance['surviving']:,} of {chance['edges']:,} connections that some firing gives a positive "
+        f"weight, whether it leads to a root or not, survive a false-discovery rate of {chance['fdr']:g} "
+        f"({chance['nulls']} nulls of each kind, {chance['candidates']:,} candidates); {explained}"
     ]
     if not chance["surviving"]:
         could = "no edge could survive" if chance["smallest_q"] > chance["fdr"] else "none survives"

@@ -70,6 +70,9 @@ class EvidenceChoice:
     above 0 and at most 1 (METHOD.md, section 12)."""
     nulls: Annotated[int | None, tyro.conf.arg(metavar="N", help_behavior_hint="")] = None
     """How many draws of each null; by default enough for --fdr 0.05. Alone: test the edges and keep them all."""
+    blocks: Annotated[float | None, tyro.conf.arg(metavar="SHARE", help_behavior_hint="")] = None
+    """Hold claims by blocks against the nulls: singular vectors whose σ lie this close to a neighbour's, relatively
+    (0.01: within 1 %), come into a slice together or not at all; from 0 to below 1. Alone: as --nulls alone."""
     stability: Flag[bool] = False
     """Trace again with other settings and say of each edge in what share of these traces it is (section 13)."""
 

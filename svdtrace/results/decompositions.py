@@ -37,7 +37,7 @@ def write(path: str | Path, decomposition: Decomposition, model_fingerprint: str
     metadata = {"format": FORMAT, "fingerprint": model_fingerprint, "sha256": _checksum(arrays)}
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, aside = tempfile.mkstemp(dir=path.parent, suffix=".tmp")
+        handle, aside = tempfile.mkstemp(dir=path.parent, prefix=f"{path.name}.", suffix=".tmp")
         os.close(handle)
         try:
             save_file(arrays, aside, metadata=metadata)

@@ -6,6 +6,7 @@ import json
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +14,17 @@ from svdtrace.errors import OutputError, TraceFolderError
 from svdtrace.output.locks import held, is_held
 from svdtrace.output.staging import BUSY as LOCK
 from svdtrace.output.writing import MANIFEST, check_folder, result_files
-from svdtrace.sweeping.parts import UNFINISHED, clear_unfinished
+from svdtrace.sweeping.parts import REJECTED_FILE, SCHEMAS, UNFINISHED, unfinished
 
 COMMAND = "sweep"
 # A name that `svdtrace.output` takes for unfinished work: a folder that holds nothing else is empty.
-_MANIFEST_ASIDE = f".svdtrace-{MANIFEST}{UNFINISHED}"
+_MANIFEST_ASIDE = f".svdtrace-{MANIFEST}"
 DECOMPOSITION = "decomposition.safetensors"
+_UNFINISHED = (
+    *(f"{name}/part-*{UNFINISHED}" for name in SCHEMAS),
+    *(f"{name}*{UNFINISHED}" for name in (REJECTED_FILE, DECOMPOSITION, _MANIFEST_ASIDE)),
+)
+"""What a killed sweep may leave."""
 # Taken from the manifest when a sweep goes on, whatever is asked for now: it changes rounding alone.
 _FREE = {"batch_size"}
 
@@ -56,9 +62,10 @@ def claimed(folder: str | Path, was: Mapping[str, Any] | None) -> Iterator[Path]
         with held(target / LOCK, wait=1.0):
             if begun(target) != was:
                 raise OutputError(f"{folder}: another sweep was at work there meanwhile; give the command again")
-            clear_unfinished(target)
             if was is None:
                 _clear_other(target)
+            for aside in chain.from_iterable(map(target.glob, _UNFINISHED)):
+                aside.unlink(missing_ok=True)
             yield target
     except BlockingIOError:
         raise _busy(folder) from None
@@ -83,6 +90,25 @@ def begun(folder: Path) -> dict[str, Any] | None:
         return manifest if manifest["command"] == COMMAND else None
     except (OSError, RecursionError, ValueError, KeyError, TypeError) as error:
         raise TraceFolderError(f"{path}: cannot be read ({error}); name another folder with --out") from None
+
+
+def refuse_links(folder: Path, was: Mapping[str, Any] | None) -> None:
+    """Refuse links in the places of the parts' folders, which would be written through.
+
+    Args:
+        folder: see `free_folder`.
+        was: what `begun` said of it; of another command's result the links go with it.
+
+    Raises:
+        OutputError: there is one.
+    """
+    leaving = result_files(folder) if was is None and folder.exists() else ()
+    for name in SCHEMAS:
+        if (folder / name).is_symlink() and name not in leaving:
+            raise OutputError(
+                f"{folder / name}: is a link, and a sweep writes into no folders but its own; put what it leads to in "
+                "its place, or name another folder with --out"
+            )
 
 
 def is_whole(folder: Path, manifest: Mapping[str, Any]) -> bool:
@@ -150,8 +176,8 @@ def write_manifest(folder: Path, content: Mapping[str, Any]) -> None:
     Raises:
         OutputError: it cannot be written.
     """
-    aside = folder / _MANIFEST_ASIDE
     try:
+        aside = unfinished(folder / _MANIFEST_ASIDE)
         aside.write_text(json.dumps(content, indent=1, allow_nan=False) + "\n", encoding="utf-8")
         aside.replace(folder / MANIFEST)
     except OSError as error:

@@ -109,8 +109,9 @@ def write(folder: Path, number: int, content: dict[str, pa.Table], part: Part) -
     said = json.dumps(asdict(part)).encode()
     try:
         for name in SCHEMAS:
-            aside = _aside(path(folder, name, number))
-            aside.parent.mkdir(exist_ok=True)
+            target = path(folder, name, number)
+            target.parent.mkdir(exist_ok=True)
+            aside = unfinished(target)
             table = content[name].replace_schema_metadata({_KEY: said} if name == "prompts" else None)
             pq.write_table(table, aside, compression="zstd")
             _to_disk(aside)
@@ -189,18 +190,12 @@ def not_finite(part: Part) -> dict[str, Any]:
     return {"prompts": part.tally.not_finite, "named": list(part.not_finite)}
 
 
-def clear_unfinished(folder: Path) -> None:
-    """Remove what a killed sweep left unfinished."""
-    for aside in [*folder.glob(f"*{UNFINISHED}"), *folder.glob(f"*/*{UNFINISHED}")]:
-        aside.unlink(missing_ok=True)
-
-
 class RejectedWriter:
     """`rejected.parquet`, row by row, under its final name when the sweep is complete."""
 
     def __init__(self, folder: Path) -> None:
         self._target = folder / REJECTED_FILE
-        self._writer = pq.ParquetWriter(_aside(self._target), REJECTED, compression="zstd")
+        self._writer = pq.ParquetWriter(unfinished(self._target), REJECTED, compression="zstd")
 
     def add(self, rejected: Sequence[Rejected]) -> None:
         """Write some more."""
@@ -263,6 +258,13 @@ def part_of(trace: Trace, window: Window, rounding: dict[str, Any] | None = None
     )
     named = [tuple(renumbered(manifest[each]["named"], window.places)) for each in ("near_ties", "not_finite")]
     return Part(window.digest, tally, manifest["counts"]["firings_per_head"], rounding, *named)
+
+
+def unfinished(target: Path) -> Path:
+    """Where a file is written before it has its name: nothing is there, and no link to be written through."""
+    aside = _aside(target)
+    aside.unlink(missing_ok=True)
+    return aside
 
 
 def _aside(target: Path) -> Path:

@@ -32,6 +32,7 @@ from svdtrace.sweeping.folder import (
     begun,
     free_folder,
     refuse_another,
+    refuse_links,
 )
 from svdtrace.sweeping.processes import Processes
 from svdtrace.sweeping.run import Run, Sweep
@@ -125,7 +126,9 @@ def _folder(folder: str | Path, together: Processes) -> tuple[Path, dict[str, An
     """
     if together.leads:
         target = free_folder(folder)
-        return target, begun(target)
+        manifest = begun(target)
+        refuse_links(target, manifest)
+        return target, manifest
     together.wait("begun")
     target = path_of(folder).resolve()
     manifest = begun(target)
@@ -133,6 +136,7 @@ def _folder(folder: str | Path, together: Processes) -> tuple[Path, dict[str, An
         raise OutputError(
             f"{folder}: the sweep is not there; let all processes write into one folder that they all see"
         )
+    refuse_links(target, manifest)
     return target, manifest
 
 

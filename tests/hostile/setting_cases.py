@@ -209,6 +209,10 @@ OTHERS = [
         "--fdr",
         "0",
     ),
+    of_command(
+        "blocks as wide as all", "blocks is 1.0; it must be from 0 to below 1", "trace", *GIVEN, "--blocks", "1"
+    ),
+    of_command("blocks of less than nothing", "blocks is -0.1; it must", "trace", *GIVEN, "--blocks=-0.1"),
     of_command("a false-discovery rate of two", "fdr is 2.0; it must", "trace", *GIVEN, "--fdr", "2"),
     of_command("a false-discovery rate that is no number", "fdr is nan; it must", "trace", *GIVEN, "--fdr", "nan"),
     of_command("nulls below nought", "nulls is -1; give 1 or more", "trace", *GIVEN, "--nulls", "-1"),

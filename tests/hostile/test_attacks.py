@@ -63,6 +63,25 @@ def test_a_sweep_removes_links_and_not_what_they_lead_to(precious: Path):
     assert [each.name for each in precious.parent.iterdir()] == ["thesis.tex"]
 
 
+@pytest.mark.parametrize("name", ["edges", "firings", "prompts"])
+@pytest.mark.parametrize("mark", [{"command": "sweep"}, {"files": ["manifest.json"]}])
+def test_a_sweep_refuses_links_in_the_places_of_its_folders(
+    precious: Path, capsys: pytest.CaptureFixture[str], name: str, mark: dict[str, object]
+):
+    """Catches parts written through a link, and unfinished ones removed behind it; in a sweep that goes on, and in
+    what another command left, beside which the link was put.
+    """
+    (precious.parent / "part-00000.parquet.tmp").write_text("precious")
+    write_manifest(Path("out"), MARK | mark)
+    Path("out", name).symlink_to(precious.parent)
+    assert main(["sweep", "--model", "model", "--prompts", "p.jsonl", "--out", "out", "--quiet"]) == 2
+    said = capsys.readouterr().err
+    assert f"/out/{name}: is a link" in said
+    assert "; put what it leads to in its place" in said
+    assert {each.read_text() for each in precious.parent.iterdir()} == {"precious"}
+    assert len(list(precious.parent.iterdir())) == 2
+
+
 @pytest.mark.parametrize("where", [BUSY, ".svdtrace-0123456789ab.lock"])
 def test_a_link_in_a_locks_place_leads_nowhere(precious: Path, where: str):
     """Catches a lock that empties the file that its link leads to."""

@@ -61,12 +61,13 @@ def test_the_whole_command_is_counted(
     tmp_path: Path, model_folder: Path, prompt_file: Path, capsys: pytest.CaptureFixture[str]
 ):
     given = ["--model", str(model_folder), "--prompts", str(prompt_file), "--out", str(tmp_path / "out"), "--json"]
-    assert main(["trace", *given, "--nulls", "2", "--threshold", "0.3"]) == 0
+    assert main(["trace", *given, "--nulls", "2", "--blocks", "0.2", "--threshold", "0.3"]) == 0
     seconds = json.loads(capsys.readouterr().out)["seconds"]
     manifest = json.loads((tmp_path / "out" / "manifest.json").read_text())
     assert manifest["seconds"] == seconds
     assert {"nulls", "attribute", "other"} <= seconds.keys()
     assert manifest["chance"]["seconds"] == seconds["nulls"]
+    assert manifest["chance"]["blocks"] == 0.2
     stages = sum(each for name, each in seconds.items() if name != "total")
     assert stages == pytest.approx(seconds["total"], abs=0.01)
     assert svdtrace.read(tmp_path / "out").manifest == manifest

@@ -107,6 +107,31 @@ def test_killed_at_any_write_it_ends_the_same(model: Any, tmp_path: Path, monkey
 BFLOAT16 = replace(CONFIG, dtype="bfloat16")
 
 
+def test_links_in_the_places_of_files_are_replaced_and_others_files_stay(model: Any, undisturbed: Path, tmp_path: Path):
+    """Catches what is written or emptied through a link that stands where a part is made, and somebody else's `.tmp`
+    taken for a killed sweep's.
+    """
+    folder, precious = tmp_path / "swept", tmp_path / "thesis.tex"
+    shutil.copytree(undisturbed, folder)
+    (tmp_path / "thesis.tex").write_text("precious")
+    places = [f"{name}/part-00002.parquet" for name in TABLES if name != "prompts"]
+    for name in ("prompts/part-00002.parquet", *places, "rejected.parquet"):
+        (folder / name).unlink()
+    unfinished = (*(f"{name}/part-00002.parquet.tmp" for name in TABLES), ".svdtrace-manifest.json.tmp")
+    for name in (*places, *unfinished, "rejected.parquet", "rejected.parquet.tmp"):
+        (folder / name).symlink_to(precious)
+    for name in ("notes/draft.tmp", "draft.tmp", "prompts/draft.tmp"):
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).write_text("precious")
+    svdtrace.sweep(model, PROMPTS, folder, CONFIG, part_size=PART)
+    assert precious.read_text() == "precious"
+    assert not [each for each in folder.rglob("*") if each.is_symlink()]
+    for name in ("notes/draft.tmp", "draft.tmp", "prompts/draft.tmp"):
+        assert (folder / name).read_text() == "precious"
+        (folder / name).unlink()
+    assert content(folder) == content(undisturbed)
+
+
 @pytest.mark.full
 def test_what_bfloat16_changes_is_found_once_and_never_lost(
     model: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -210,7 +210,7 @@ def show(console: Any, content: dict[str, Any]) -> None:
         columns += [("firings, contrast", "contrast_firings"), ("mean |S|, contrast", "contrast_mean_size")]
     rows = [tuple(_shown(row[key]) for _, key in columns) for row in content["heads"]]
     console.print(table("Heads that fire most", [name for name, _ in columns], rows, left=("head",)))
-    columns = [("τ", "tau"), ("mean |S|", "mean_size"), ("share of the score kept", "kept_of_sum")]
+    columns = [("τ", "tau"), ("mean |S|", "mean_size"), ("share of the total kept", "kept_of_sum")]
     rows = [tuple(_shown(row[key]) for _, key in columns) for row in content["tau"] if row["data_set"] == "prompts"]
     console.print(table("What τ costs", [name for name, _ in columns], rows))
     columns = [

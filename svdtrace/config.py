@@ -158,6 +158,27 @@ def check_seed(seed: int, name: str = "seed") -> None:
         raise SettingError(f"{name} is {seed}; give {'0 or more' if seed < 0 else f'at most {SEED_MOST}'}")
 
 
+def check_linear(config: TraceConfig, what: str) -> None:
+    """Refuse settings under which a writer is not one number at a firing, or edges are not section 6's.
+
+    Args:
+        what: needs both.
+
+    Raises:
+        SettingError: `keys` all, `select` until.
+    """
+    if config.keys == "all":
+        raise SettingError(
+            f'{what} takes writers with one value at a firing each, and under keys "all" one has as many as there are '
+            "keys; choose summed or own"
+        )
+    if config.select == "until":
+        raise SettingError(
+            f'{what} takes the edges that cover most of the total (METHOD.md, section 6), and select "until" has '
+            "others; choose cover"
+        )
+
+
 def _checked(name: str, kind: Any, value: Any) -> Any:
     """`value` as the field `name` of type `kind` holds it."""
     if name == "threshold":

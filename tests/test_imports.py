@@ -47,7 +47,7 @@ NUMERICS = {
     "svdtrace": "statistics method.bounds method.contributions method.cuts method.decomposition method.edges "
     "method.firings method.relative method.relative_bounds method.slices method.taking "
     "tracing.attribute tracing.attended tracing.close_up tracing.observe tracing.output_roots "
-    "tracing.paths tracing.prepare tracing.relative tracing.relative_sides tracing.roots "
+    "tracing.over_keys tracing.paths tracing.prepare tracing.relative tracing.relative_sides tracing.roots "
     "characterisation.concentration characterisation.directions characterisation.projections "
     "characterisation.slice_sizes nulls.draws nulls.edge_statistic "
     "interventions.clean interventions.edits interventions.pairs interventions.planning interventions.scene "

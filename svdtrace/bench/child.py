@@ -12,7 +12,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import jax
 
@@ -45,13 +45,14 @@ def device_peak_gib() -> float | None:
     return told["peak_bytes_in_use"] / GIB if told and "peak_bytes_in_use" in told else None
 
 
-def traced(subject: Subject, prompts: int, tokens: int, batch_size: int | Literal["auto"]) -> dict[str, Any]:
+def traced(subject: Subject, prompts: int, tokens: int, settings: dict[str, Any]) -> dict[str, Any]:
     """Trace random prompts and write the tables; the programs are compiled on the way."""
     model = subject.model()
-    found = trace(model, random_prompts(model.config, prompts, tokens), TraceConfig(batch_size=batch_size))
+    start = time.perf_counter()
+    found = trace(model, random_prompts(model.config, prompts, tokens), TraceConfig.from_dict(settings))
     with tempfile.TemporaryDirectory() as folder:
         write_tables(found, Path(folder))
-    return {"firings": found.firings.num_rows}
+    return {"firings": found.firings.num_rows, "trace_seconds": time.perf_counter() - start}
 
 
 def swept(subject: Subject, prompts: list[int], tokens: int, part_size: int) -> dict[str, Any]:

@@ -22,15 +22,21 @@ COMMAND_LINE = "import sys; from svdtrace.cli import main; sys.exit(main())"
 MIB_IN_GIB = 1024
 
 
-def peak_memory(subject: Subject, prompts: int, tokens: int, batch_size: int | str = "auto") -> dict[str, Any]:
+def peak_memory(subject: Subject, prompts: int, tokens: int, **settings: Any) -> dict[str, Any]:
     """Peak memory of reading a model, tracing prompts and writing the tables, in a process of its own.
+
+    Args:
+        settings: of the trace, as `TraceConfig` has them.
+
+    Returns:
+        What was asked; firings, peaks in GiB, and `trace_seconds` of the trace and its tables, compiled on the way.
 
     Raises:
         BenchError: the process failed.
     """
-    asked = {"prompts": prompts, "tokens": tokens, "batch_size": batch_size}
+    asked = {"prompts": prompts, "tokens": tokens, "settings": settings}
     found = _child({"kind": "trace", "subject": subject.to_dict(), **asked})
-    return asked | {name: found[name] for name in ("firings", "peak_gib", "device_peak_gib")}
+    return asked | {name: found[name] for name in ("firings", "peak_gib", "device_peak_gib", "trace_seconds")}
 
 
 def linearity(subject: Subject, prompts: tuple[int, int], tokens: int, repeats: int) -> dict[str, Any]:

@@ -215,9 +215,11 @@ def _memory(setting: Setting, record: Record) -> None:
 def _long_memory(setting: Setting, record: Record) -> None:
     sizes = setting.sizes
     tokens = min(sizes.long_tokens, setting.folded.config.n_ctx)
-    line = processes.peak_memory(setting.subject, sizes.long_prompts, tokens, sizes.long_batch)
-    record.values["memory"].append(line)
-    record.at_most("long_trace_peak_gib", line["peak_gib"], 3)
+    for measure, settings in (("long_trace_peak_gib", {}), ("long_relative_peak_gib", LONG_RELATIVE)):
+        its = {"batch_size": sizes.long_batch, **settings}
+        line = processes.peak_memory(setting.subject, sizes.long_prompts, tokens, **its)
+        record.values["memory"].append(line)
+        record.at_most(measure, line["peak_gib"], 3)
 
 
 def _first_result(setting: Setting, record: Record) -> None:
@@ -275,6 +277,8 @@ def _roofline(setting: Setting, record: Record) -> None:
     }
 
 
+LONG_RELATIVE = {"method": "relative", "threshold": "dynamic", "roots": "logit"}
+"""Of long prompts, where nearly every token of every head fires, and roots reach few of them."""
 MEASUREMENTS: tuple[tuple[str, Callable[[Setting, Record], None], bool], ...] = (
     ("all heads' decomposition", _decomposition, False),
     ("dense SVDs by LAPACK", _dense_svds, False),

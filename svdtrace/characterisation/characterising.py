@@ -19,7 +19,7 @@ from svdtrace.characterisation.schemas import SCHEMAS
 from svdtrace.characterisation.signals import signals_between, strongest_kinds
 from svdtrace.characterisation.task_tokens import name_tokens, token_norms
 from svdtrace.characterisation.usage import MOST_PAIRS, HeadUsage, usage_of
-from svdtrace.config import TraceConfig, check_seed
+from svdtrace.config import TraceConfig, check_linear, check_seed
 from svdtrace.output.writing import replaced_folder, write_manifest
 from svdtrace.prompts.hashing import prompts_hash
 from svdtrace.prompts.prompt import Prompt
@@ -86,6 +86,7 @@ def characterise(
         SettingError, RootError, PromptError, ModelError: what was asked does not fit the model or the prompts.
     """
     config = config or TraceConfig()
+    check_linear(config, "characterise")
     data_sets = {PROMPTS: prompts} | ({CONTRAST: contrast} if contrast is not None else {})
     data_sets = {name: check_prompts(model, each) for name, each in data_sets.items()}
     check_seed(seed)

@@ -13,8 +13,10 @@ from svdtrace.characterisation.usage import at_least, observed_batches
 from svdtrace.config import TraceConfig
 from svdtrace.method.firings import FiringList, fired
 from svdtrace.prompts.prompt import Prompt
-from svdtrace.tracing.attribute import Blocks, collect, in_blocks
+from svdtrace.tracing.attribute import Blocks, Collected, collect, in_blocks
 from svdtrace.tracing.observe import Observed
+from svdtrace.tracing.over_keys import collect_over_keys, over_keys
+from svdtrace.tracing.pipeline import is_relative
 from svdtrace.tracing.prepare import Prepared, writer_layers
 from svdtrace.tracing.rows import SIDES
 
@@ -112,21 +114,31 @@ def _dispatched(
     for row, head in zip(*in_blocks(rows, found.head[rows]), strict=True):
         at = np.maximum(row, 0)
         blocks = Blocks(prompt=found.prompt[at], dest=found.dest[at], src=found.src[at], head=head)
-        n_layers = writer_layers(layer, prepared.model.config.n_layers)
         compared = compare_contributions(
-            collect(observed, blocks, np.int32(layer), n_layers=n_layers, sides=SIDES),
+            _collected(prepared, observed, blocks, row >= 0, layer, config),
             head,
             np.int32(layer),
             prepared.readers[layer - 1],
             prepared.cores(layer),
             np.asarray(config.tau, prepared.dtype),
             np.asarray(config.coverage, prepared.dtype),
-            method=config.method,
+            method="exact" if is_relative(config) else config.method,
         )
         calls.append((row, compared))
     for array in jax.tree.leaves([compared for _, compared in calls]):
         array.copy_to_host_async()
     return calls
+
+
+def _collected(
+    prepared: Prepared, observed: Observed, blocks: Blocks, filled: np.ndarray, layer: int, config: TraceConfig
+) -> Collected:
+    """What one call's firings read: at their own tokens, or under `relative` at all keys."""
+    at, n_layers = np.int32(layer), writer_layers(layer, prepared.model.config.n_layers)
+    if not is_relative(config):
+        return collect(observed, blocks, at, n_layers=n_layers, sides=SIDES)
+    read = over_keys(observed, blocks, filled, at, prepared.score_scale[layer], keys=config.keys)
+    return collect_over_keys(observed, blocks, read, at, n_layers=n_layers, sides=SIDES)
 
 
 def _edges(found: FiringList, row: np.ndarray, compared: Compared, places: np.ndarray) -> HeadEdges:

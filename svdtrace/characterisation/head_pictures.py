@@ -70,7 +70,7 @@ def firing_products(tables: Tables) -> Figure:
     axes.axhline(0, color=SOFT, lw=0.6)
     labels = [f"{k:.0f}" for k in column(table, "k")]
     axes.set_xticks(place, labels, fontsize=6.5, rotation=0 if len(labels) <= 32 else 90)
-    axes.set(xlabel="singular vector k, by product", ylabel=r"$p_k$ (score before scaling)", title=_title(table))
+    axes.set(xlabel="singular vector k, by product", ylabel="product, in the unit of the total", title=_title(table))
     axes.legend(frameon=False, fontsize=8, ncols=2)
     plain(axes)
     return figure

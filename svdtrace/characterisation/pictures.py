@@ -85,7 +85,7 @@ def sizes(tables: Tables) -> Figure:
 
 
 def tau(tables: Tables) -> Figure:
-    """What τ costs: |S| and the share of the score kept."""
+    """What τ costs: |S| and the share of the total kept."""
     table = tables["tau"].filter(pc.field("layer").is_null())
     figure = Figure(figsize=(7.2, 3), layout="constrained")
     left, right = figure.subplots(1, 2)
@@ -98,7 +98,7 @@ def tau(tables: Tables) -> Figure:
         right.plot(column(mine, "tau"), column(mine, "kept_of_sum"), ls=dash, label=f"{name}: of the sum", **light)
     right.plot([0.5, 1], [0.5, 1], color=SOFT, lw=0.8, ls=(0, (1, 2)), label="τ itself")
     left.set(title="How many vectors a slice takes", xlabel="τ", ylabel="mean |S| on firings")
-    right.set(title="Share of the score that it keeps", xlabel="τ", ylabel="Σ over S / Σ over all")
+    right.set(title="Share of the total that it keeps", xlabel="τ", ylabel="Σ over S / Σ over all")
     left.set_ylim(bottom=0)
     for each in (left, right):
         plain(each)

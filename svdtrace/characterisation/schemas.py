@@ -70,7 +70,7 @@ SCHEMAS: dict[str, pa.Schema] = {
         ("sigma", pa.float32(), "singular value"),
         ("firings", pa.int64(), "firings that have the vector in their slice"),
         ("share", pa.float32(), "these over all firings of the head"),
-        ("mean_product", pa.float32(), "mean product p_k over all firings of the head"),
+        ("mean_product", pa.float32(), "mean product p_k (under relative P_k) over all firings of the head"),
     ),
     "vectors_by_prompt": described(
         _DATA_SET,
@@ -83,11 +83,11 @@ SCHEMAS: dict[str, pa.Schema] = {
     # What τ costs.
     "tau": described(
         *_OR_ALL,
-        ("tau", pa.float32(), "share of the score that a slice must exceed"),
+        ("tau", pa.float32(), "share of the total that a slice must exceed"),
         _FIRINGS,
         ("mean_size", pa.float32(), "mean |S| at this tau"),
-        ("kept_median", pa.float32(), "share of the score that S keeps, median over firings"),
-        ("kept_of_sum", pa.float32(), "share of the summed scores that S keeps"),
+        ("kept_median", pa.float32(), "share of the total that S keeps, median over firings"),
+        ("kept_of_sum", pa.float32(), "share of the summed totals that S keeps"),
     ),
     # How far the spans of two heads' used vectors overlap; each pair once.
     "overlaps": described(
@@ -130,7 +130,7 @@ SCHEMAS: dict[str, pa.Schema] = {
         *_FIRING,
         ("place", pa.int32(), "place among the products, the largest first"),
         _VECTOR,
-        ("product", pa.float32(), "p_k (METHOD.md, section 4)"),
+        ("product", pa.float32(), "p_k (METHOD.md, section 4), under relative P_k (section 14.2)"),
         ("running_sum", pa.float32(), "sum of the products up to this one"),
         ("total", pa.float32(), "sum of all products"),
         ("member", pa.bool_(), "whether k is in S"),

@@ -10,6 +10,7 @@ from flax import struct
 from jaxtyping import Array, Bool, Float, Int
 
 from svdtrace.method.cuts import prefix_beyond, running_sums
+from svdtrace.method.relative import row_of
 
 # Products held at once while pairs that do not fire are counted: they stay in a processor's cache.
 BLOCK_VALUES = 2**18
@@ -19,8 +20,8 @@ BLOCK_VALUES = 2**18
 class SlicesAtTaus:
     """Slices of firings, for every τ asked for.
 
-    `products` p_k = q̂_k k̂_k and `total` their sum; `members` marks S for each τ; `kept` = Σ_{k∈S} p_k / total, 0 at
-    total 0.
+    `products` p_k = q̂_k k̂_k (P_k under `relative`) and `total` their sum; `members` marks S for each τ; `kept` =
+    Σ_{k∈S} p_k / total, 0 at total 0.
     """
 
     products: Float[Array, "firing sv"]
@@ -29,12 +30,25 @@ class SlicesAtTaus:
     kept: Float[Array, "tau firing"]
 
 
+def relative_products(
+    q: Float[Array, "*pair sv"],
+    keys: Float[Array, "*pair tok sv"],
+    dest: Int[Array, "*pair"],
+    src: Int[Array, "*pair"],
+    attn_scale: Float[Array, "*pair"],
+) -> Float[Array, "*pair sv"]:
+    """P_k = q̂_k κ_k of any pairs, from every key of their prompts (section 14.2)."""
+    scaled = attn_scale[..., None] * q
+    return scaled * row_of(scaled, keys, dest, src, jnp.ones((), q.dtype)).kappa
+
+
 @jax.jit
 def slices_at_taus(
     q: Float[Array, "layer prompt tok head sv"],
     k: Float[Array, "layer prompt tok head sv"],
     firings: Int[Array, "firing 5"],
     taus: Float[Array, " tau"],
+    attn_scale: Float[Array, " layer"] | None = None,
 ) -> SlicesAtTaus:
     """Slices of firings for several τ at once (section 4).
 
@@ -42,9 +56,14 @@ def slices_at_taus(
         q, k: in the singular gauge.
         firings: (prompt, layer, head, dest, src) of each.
         taus: shares of the total to exceed.
+        attn_scale: given for slices of P_k.
     """
     prompt, layer, head, dest, src = firings.T
-    products = q[layer, prompt, dest, head] * k[layer, prompt, src, head]
+    asked = q[layer, prompt, dest, head]
+    if attn_scale is None:
+        products = asked * k[layer, prompt, src, head]
+    else:
+        products = relative_products(asked, k[layer, prompt, :, head], dest, src, attn_scale[layer])
     sign = jnp.where(jnp.sum(products, axis=-1, keepdims=True) < 0, -1, 1).astype(products.dtype)
     oriented = products * sign
     sums = running_sums(oriented)
@@ -107,6 +126,7 @@ def count_sizes(
     fired_src: Int[Array, "layer prompt head dest candidate"],
     pairs: Int[Array, "pair 3"],
     tau: Float[Array, ""],
+    attn_scale: Float[Array, " layer"] | None = None,
     *,
     block: int,
 ) -> Int[Array, "layer head size"]:
@@ -116,6 +136,7 @@ def count_sizes(
         q, k: in the singular gauge.
         fired_src: the sources at which each destination's firings stand; -1 for none.
         pairs: (prompt, dest, src); a negative prompt counts for nothing.
+        attn_scale: given for slices of P_k.
         block: pairs taken at a time, see `pairs_per_block`; divides their number.
 
     Returns:
@@ -124,9 +145,17 @@ def count_sizes(
     n_sv = q.shape[-1]
     sizes = jnp.arange(n_sv + 1)[None, None, None]
 
+    def products_of(prompt: Array, dest: Array, src: Array) -> Array:
+        asked = q[:, prompt, dest]
+        if attn_scale is None:
+            return asked * k[:, prompt, src]
+        keys = jnp.moveaxis(k[:, prompt], 3, 2)
+        dest, src = (jnp.broadcast_to(each[None, :, None], asked.shape[:-1]) for each in (dest, src))
+        return relative_products(asked, keys, dest, src, jnp.broadcast_to(attn_scale[:, None, None], asked.shape[:-1]))
+
     def add(counts: Array, some: Array) -> tuple[Array, None]:
         prompt, dest, src = jnp.maximum(some, 0).T
-        found = slice_sizes(q[:, prompt, dest] * k[:, prompt, src], tau)
+        found = slice_sizes(products_of(prompt, dest, src), tau)
         fires = jnp.any(fired_src[:, prompt, :, dest] == src[:, None, None, None], axis=-1)
         counted = jnp.moveaxis(~fires, 0, 1) & (some[:, 0] >= 0)[None, :, None]
         hits = (found[..., None] == sizes) & counted[..., None]
@@ -137,6 +166,6 @@ def count_sizes(
     return counts
 
 
-def pairs_per_block(n_layers: int, n_heads: int, d_head: int) -> int:
-    """How many pairs of tokens `count_sizes` takes at a time, all heads of each."""
-    return max(1, BLOCK_VALUES // (n_layers * n_heads * d_head))
+def pairs_per_block(n_layers: int, n_heads: int, d_head: int, n_keys: int = 1) -> int:
+    """How many pairs of tokens `count_sizes` takes at a time, all heads of each, `n_keys` keys of each read."""
+    return max(1, BLOCK_VALUES // (n_layers * n_heads * d_head * n_keys))

@@ -13,18 +13,20 @@ from dataclasses import dataclass, fields, replace
 from functools import partial
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
 from gpt2jax.params import Model
 from svdtrace.characterisation.slice_sizes import count_sizes, pairs_per_block, slices_at_taus
-from svdtrace.config import RELATIVE, TraceConfig
+from svdtrace.config import TraceConfig
 from svdtrace.errors import SettingError
 from svdtrace.method.firings import (
     Candidates,
     FiringList,
     candidates_per_destination,
     fired,
+    least_score,
     list_firings,
     thresholds,
 )
@@ -33,6 +35,7 @@ from svdtrace.tracing.batching import Batch, plan_for, planned_batches
 from svdtrace.tracing.devices import computing_device, precision
 from svdtrace.tracing.finite import not_finite, refuse_nothing_finite
 from svdtrace.tracing.observe import Observed, observe
+from svdtrace.tracing.pipeline import is_relative
 from svdtrace.tracing.prepare import Prepared
 from svdtrace.tracing.roots import named_roots, parse_roots
 from svdtrace.tracing.trace import Progress, check_prompts, prepare_cached
@@ -48,7 +51,8 @@ BLOCKS_PER_CALL = 8
 class HeadFirings:
     """Firings of any layer, layer 0 too, one entry each, in the order of a trace's table.
 
-    `where` says where (its `prompt` is the 0-based place among the prompts); `products` p_k and `members` of S
+    `where` says where (its `prompt` is the 0-based place among the prompts); `products` p_k (P_k under `relative`) and
+    `members` of S
     [firing sv]; `total` Σ_k p_k; `size_at`, `kept_at`: |S| and the share of the total kept, [firing tau], at `TAUS`.
     """
 
@@ -178,13 +182,8 @@ def usage_of(
 ) -> HeadUsage:
     """The same as `head_usage`, of checked prompts and a model that is ready."""
     if config.method == "all":
-        raise SettingError('method "all" has every vector in every slice; choose paper or exact')
-    if config.method == RELATIVE:
-        raise SettingError(
-            "what is counted are slices of the score, at pairs that fire and at others, and relative has slices of the "
-            "attention probability; choose paper or exact"
-        )
-    shape = prepared.model.config
+        raise SettingError('method "all" has every vector in every slice; choose paper, exact or relative')
+    shape, scales = prepared.model.config, prepared.score_scale if is_relative(config) else None
     sizes = np.zeros((shape.n_layers, shape.n_heads, shape.d_head + 1), np.int64)
     any_score = np.zeros(sizes.shape[:2], np.int64)
     drawn = _PairDraw(prompts, config, most_pairs // (shape.n_layers * shape.n_heads), seed)
@@ -195,9 +194,9 @@ def usage_of(
         found = list_firings(observed.candidates, every, -np.inf, first_layer=0)
         np.add.at(any_score, (found.layer, found.head), 1)
         firing = at_least(observed.candidates, config)
-        parts.append(_sliced(observed, fired(firing, config, first_layer=0), batch, config))
+        parts.append(_sliced(observed, fired(firing, config, first_layer=0), batch, config, scales))
         if most_pairs:
-            sizes += _idle_sizes(observed, firing, drawn.pairs(batch), config)
+            sizes += _idle_sizes(observed, firing, drawn.pairs(batch), config, scales)
         done += len(batch.prompts)
         if progress is not None:
             progress(done, len(prompts))
@@ -237,7 +236,7 @@ def observed_batches(
 def at_least(candidates: Candidates, config: TraceConfig) -> Candidates:
     """The candidates that fire; pattern and source are -1 for the others."""
     least = jnp.asarray(thresholds(config, candidates.pattern.shape[-2]), candidates.pattern.dtype)
-    fires = (candidates.score >= config.score_min) & (
+    fires = (candidates.score >= least_score(config)) & (
         candidates.pattern >= jnp.broadcast_to(least[:, None], candidates.pattern.shape)
     )
     return replace(
@@ -245,12 +244,14 @@ def at_least(candidates: Candidates, config: TraceConfig) -> Candidates:
     )
 
 
-def _sliced(observed: Observed, found: FiringList, batch: Batch, config: TraceConfig) -> HeadFirings:
+def _sliced(
+    observed: Observed, found: FiringList, batch: Batch, config: TraceConfig, scales: jax.Array | None
+) -> HeadFirings:
     count, taus = len(found), np.asarray((config.tau, *TAUS), observed.q.dtype)
     calls = max(1, -(-count // FIRINGS_PER_CALL))
     places = np.zeros((calls * FIRINGS_PER_CALL, 5), np.int32)
     places[:count] = np.stack([found.prompt, found.layer, found.head, found.dest, found.src], axis=-1)
-    chunks = [slices_at_taus(observed.q, observed.k, each, taus) for each in np.split(places, calls)]
+    chunks = [slices_at_taus(observed.q, observed.k, each, taus, scales) for each in np.split(places, calls)]
     products, total = (
         np.concatenate([np.asarray(getattr(chunk, name)) for chunk in chunks])[:count] for name in ("products", "total")
     )
@@ -278,14 +279,16 @@ def _joined(parts: Sequence[HeadFirings]) -> HeadFirings:
     return whole.take(np.lexsort((where.src, where.dest, where.head, where.layer, where.prompt)))
 
 
-def _idle_sizes(observed: Observed, firing: Candidates, pairs: np.ndarray, config: TraceConfig) -> np.ndarray:
-    n_layers, _, _, n_heads, d_head = observed.q.shape
-    block = pairs_per_block(n_layers, n_heads, d_head)
+def _idle_sizes(
+    observed: Observed, firing: Candidates, pairs: np.ndarray, config: TraceConfig, scales: jax.Array | None
+) -> np.ndarray:
+    n_layers, _, n_tokens, n_heads, d_head = observed.q.shape
+    block = pairs_per_block(n_layers, n_heads, d_head, 1 if scales is None else n_tokens)
     step = block * BLOCKS_PER_CALL
     padded = np.full((-(-len(pairs) // step) * step, 3), -1, np.int32)
     padded[: len(pairs)] = pairs
     count = partial(count_sizes, observed.q, observed.k, firing.src, block=block)
-    found = [count(each, np.asarray(config.tau, observed.q.dtype)) for each in padded.reshape(-1, step, 3)]
+    found = [count(each, np.asarray(config.tau, observed.q.dtype), scales) for each in padded.reshape(-1, step, 3)]
     empty = np.zeros((n_layers, n_heads, d_head + 1), np.int64)
     return np.sum([empty, *(np.asarray(each) for each in found)], axis=0)
 

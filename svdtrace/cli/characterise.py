@@ -228,7 +228,7 @@ def show(console: Any, content: dict[str, Any]) -> None:
     console.print(
         "Names first: how often what a head reads ranks a name before another token (0.50: chance, 1: always)"
     )
-    columns = [("τ", "tau"), ("mean |S|", "mean_size"), ("share of the score kept", "kept_of_sum")]
+    columns = [("τ", "tau"), ("mean |S|", "mean_size"), ("share of the total kept", "kept_of_sum")]
     rows = [tuple(_shown(row[key]) for _, key in columns) for row in content["tau"] if row["data_set"] == "prompts"]
     console.print(table("What τ costs", [name for name, _ in columns], rows))
     columns = [

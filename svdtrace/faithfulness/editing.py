@@ -18,7 +18,7 @@ from gpt2jax.params import Params
 from gpt2jax.sites import Passage
 from svdtrace.faithfulness.means import Means
 from svdtrace.method.contributions import Reader
-from svdtrace.tracing.pipeline import logit_difference
+from svdtrace.tracing.roots import logit_difference
 
 MEASURES = ("logit_difference", "log_probability")
 """What is measured at the last traced token: logit[answer] − logit[distractor], and the answer's log-probability."""

@@ -23,12 +23,20 @@ READING = 16.0
 class RoundingScale:
     """What the bounds need of every head, [layer head sv]; all of it 0 beyond the rank.
 
-    `root` = √σ_k; `turn` = θ_k = min(1, 4 eps σ_0 / gap_k), by how much rounding may turn u_k and v_k: gap_k is the
-    distance to the nearest other singular value, and θ 0 where a head has one vector.
+    `root` = √σ_k; `nearness` = eps σ_0 / gap_k, gap_k the distance to the nearest other singular value: 0 where a head
+    has one vector, inf where two values are equal.
     """
 
     root: Float[Array, "*layer head sv"]
-    turn: Float[Array, "*layer head sv"]
+    nearness: Float[Array, "*layer head sv"]
+
+    @property
+    def turn(self) -> Float[Array, "*layer head sv"]:
+        """θ_k = min(1, 4 eps σ_0 / gap_k), by how much rounding may turn u_k and v_k.
+
+        Nearer than that they may take any place in their span.
+        """
+        return jnp.minimum(1, TURNING * self.nearness)
 
     @property
     def within(self) -> Bool[Array, "*layer head sv"]:
@@ -62,10 +70,8 @@ def rounding_scale(decomposition: Decomposition) -> RoundingScale:
     down = S[..., :-1] - S[..., 1:]
     edge = jnp.full((*S.shape[:-1], 1), jnp.inf, S.dtype)
     gap = jnp.minimum(jnp.concatenate([edge, down], -1), jnp.concatenate([down, edge], -1))
-    most = TURNING * FLOAT32_EPS * fineness(S.dtype) * S[..., :1]
-    # Nearer than that they may take any place in their span.
-    turn = jnp.where(gap > most, most / jnp.where(gap > most, gap, 1), 1)
-    return RoundingScale(root=jnp.sqrt(jnp.where(within, S, 0)), turn=jnp.where(within, turn, 0))
+    nearness = jnp.where(gap > 0, FLOAT32_EPS * fineness(S.dtype) * S[..., :1] / jnp.where(gap > 0, gap, 1), jnp.inf)
+    return RoundingScale(root=jnp.sqrt(jnp.where(within, S, 0)), nearness=jnp.where(within, nearness, 0))
 
 
 def product_bounds(

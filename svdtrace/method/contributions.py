@@ -103,12 +103,16 @@ class Written:
     dense matrix product per block and writer, no axis moved. `norm` = ‖γ ⊙ (y C)‖ of each head's y, where bounds are
     asked for. `others` holds the rest of the residual for `writers = all`, in the order
     MLPs by layer, embed, pos; `None` for head writers alone.
+
+    Where what was written at several tokens is weighed and summed (`svdtrace.tracing.over_keys`), `of_biases` is the
+    weights' sum, by which what is the same at every token counts, and the constant is nothing.
     """
 
     z: Float[Array, "block layer writer_head slot d_head"]
     norm: Float[Array, "block layer writer_head slot"] | None
     scale: Float[Array, "block slot"]
     others: Float[Array, "block component slot d_model"] | None
+    of_biases: Float[Array, "block slot"] | None = None
 
 
 def head_terms(
@@ -135,10 +139,14 @@ def other_terms(
 ) -> Float[Array, "block writer slot sv"]:
     """The same for all other writers, in their order: attention biases, MLPs, embed, pos, and the constant `[β, 1]`."""
     scale = written.scale[:, None, :, None]
-    biases = einsum("md,gdk->gmk", b_O.astype(weights.dtype), weights)[:, :, None] / scale
+    biases = einsum("md,gdk->gmk", b_O.astype(weights.dtype), weights)[:, :, None]
     parts = einsum("gcfd,gdk->gcfk", written.others, weights) / scale
     n_blocks, n_slots = written.scale.shape
     const = jnp.broadcast_to((shift + bias)[:, None, None, :], (n_blocks, 1, n_slots, bias.shape[-1]))
+    if written.of_biases is None:
+        biases = biases / scale
+    else:
+        biases, const = biases * written.of_biases[:, None, :, None], jnp.zeros_like(const)
     return jnp.concatenate([biases, parts, const], axis=1)
 
 

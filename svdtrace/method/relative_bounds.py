@@ -5,7 +5,7 @@ from __future__ import annotations
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from svdtrace.method.bounds import ACTIVATION_ERROR, TURNING, fineness
+from svdtrace.method.bounds import ACTIVATION_ERROR, fineness
 from svdtrace.method.relative import Row, rows_range
 
 
@@ -22,10 +22,9 @@ def score_bound(q: Array, every_k: Array, row: Row, root: Array, attn_scale: Arr
     return ACTIVATION_ERROR * fineness(q.dtype) * attn_scale * sizes
 
 
-def turning_error(turn: Array, members: Array) -> Float[Array, "*firing"]:
-    """`e = 5e-5 + max_{k∈S} eps σ_0 / gap_k`, 1 where vectors may take any place in their span."""
-    by = jnp.where(turn < 1, turn / TURNING, 1)
-    return ACTIVATION_ERROR * fineness(turn.dtype) + jnp.max(jnp.where(members, by, 0), axis=-1)
+def turning_error(nearness: Array, members: Array) -> Float[Array, "*firing"]:
+    """`e = 5e-5 + max_{k∈S} eps σ_0 / gap_k`, inf where vectors may take any place in their span."""
+    return ACTIVATION_ERROR * fineness(nearness.dtype) + jnp.max(jnp.where(members, nearness, 0), axis=-1)
 
 
 def contribution_bound(
@@ -42,4 +41,5 @@ def contribution_bound(
         rows: of the writers, zero where there is none.
         error, moved: e and δ/4.
     """
-    return amount * error + moved * jnp.max(rows_range(rows, allowed), axis=-1)
+    # An endless error of nothing is nothing.
+    return jnp.where(amount > 0, amount * error, 0) + moved * jnp.max(rows_range(rows, allowed), axis=-1)

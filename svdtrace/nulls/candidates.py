@@ -13,7 +13,7 @@ from svdtrace.nulls.draws import KINDS, partners
 from svdtrace.nulls.passes import OBSERVED, Part, Question, layer_parts
 from svdtrace.prompts.prompt import Prompt
 from svdtrace.results.circuit_graph import OTHER
-from svdtrace.tracing.pipeline import all_writers, sides_of
+from svdtrace.tracing.pipeline import all_writers, is_relative, sides_of
 from svdtrace.tracing.prepare import Prepared
 from svdtrace.tracing.rows import SIDES, WriterOrder
 
@@ -91,8 +91,12 @@ class Candidates:
         """How many candidates there are, observed or not: a role that no firing of the reader has there makes none."""
         below = np.arange(self.order.n_layers)
         writers = below * self.order.n_heads + (2 * below + 3 if all_writers(config) else 0)
-        sides = [SIDES.index(side) for side in sides_of(config)]
-        return int((writers * (self.firings[sides] > 0).sum(axis=(0, 2, 3))).sum())
+        count = 0
+        for side in sides_of(config):
+            # The constant is no candidate where every key has it.
+            lacking = side == "src" and is_relative(config) and all_writers(config)
+            count += ((writers - lacking) * (self.firings[SIDES.index(side)] > 0).sum(axis=(1, 2))).sum()
+        return int(count)
 
 
 def kinds_of(config: TraceConfig) -> tuple[str, ...]:

@@ -15,7 +15,7 @@ import numpy as np
 from jaxtyping import Float
 
 from gpt2jax.params import Model
-from svdtrace.config import RELATIVE, TraceConfig, check_seed
+from svdtrace.config import TraceConfig, check_linear, check_seed
 from svdtrace.errors import SettingError
 from svdtrace.method.bounds import ACTIVATION_ERROR
 from svdtrace.nulls.candidates import Candidates, draw, look, question
@@ -128,11 +128,7 @@ def chance(
     """
     config = config or TraceConfig()
     check(nulls, fdr, seed, blocks)
-    if config.method == RELATIVE:
-        raise SettingError(
-            "chance holds contributions to the score against its nulls, and relative has contributions to the "
-            "attention probability; ask it with method exact, or ask for the stability of relative edges"
-        )
+    check_linear(config, "chance")
     prompts = check_prompts(model, prompts)
     device, clock = computing_device(config), Clock()
     with precision(config), clock("nulls"):

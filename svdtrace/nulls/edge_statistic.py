@@ -34,6 +34,7 @@ from svdtrace.tracing.attribute import (
     writer_terms,
 )
 from svdtrace.tracing.observe import Observed
+from svdtrace.tracing.over_keys import OverKeys, collect_over_keys
 
 UNROLLED = 32
 """Entries compared with all others in one step of a loop: few enough to compile, many enough to stay in registers."""
@@ -59,7 +60,8 @@ class Layer:
 @struct.dataclass
 class Firings:
     """Firings in blocks of one head: where they stand, `name` that tells each from all others, `filled` which slots
-    hold one, `role` the number of each side's token's role, `partnered` whether its prompt has a partner.
+    hold one, `role` the number of each side's token's role, `partnered` whether its prompt has a partner; under
+    `relative`, what they read over all keys.
     """
 
     blocks: Blocks
@@ -67,11 +69,14 @@ class Firings:
     filled: Bool[np.ndarray | Array, "block slot"]
     role: Int[np.ndarray | Array, "side block slot"]
     partnered: Bool[np.ndarray | Array, "block slot"]
+    over: OverKeys | None = None
 
 
 @struct.dataclass
 class Read:
-    """What firings read: q̂ and k̂, S as observed, and the writers' terms on each side asked for, 0 for no writer."""
+    """What firings read: q̂ and k̂ (κ under `relative`), S as observed, and the writers' terms on each side asked for, 0
+    for no writer.
+    """
 
     q: Float[Array, "block slot sv"]
     k: Float[Array, "block slot sv"]
@@ -97,14 +102,16 @@ def edge_shares(
 def slice_members(
     products: Float[Array, "*firing sv null"], tau: Float[Array, ""] | float
 ) -> Bool[Array, "*firing sv null"]:
-    """S of pairs that fire, by section 4's rule: those that the sum of larger ones (ties: lower k first) leaves to be
-    taken. None where the total is not positive.
+    """S by section 4's rule: those that the sum of larger ones (ties: lower k first) leaves to be taken; for a negative
+    total, which firings have under `relative` alone, the same with the signs turned round. None at total 0.
     """
     index = jnp.arange(products.shape[-2])[:, None]
-    larger = _larger(products, ties=lambda other: other < index)
-    # Summed in the order of the sums before, so that the last running sum does not exceed itself by rounding.
+    # Summed in the order of the sums below, so that the last running sum does not exceed itself by rounding.
     total = _summed(products, lambda _, each: each, jnp.zeros_like(products[..., :1, :]))
-    return (products > 0) & (larger <= tau * total) & (total > 0)
+    sign = jnp.where(total < 0, -1, 1).astype(products.dtype)
+    oriented = products * sign
+    larger = _larger(oriented, ties=lambda other: other < index)
+    return (oriented > 0) & (larger <= tau * total * sign) & (total != 0)
 
 
 def _larger(values: Array, ties: Callable[[Array], Array] | None = None) -> Array:
@@ -126,6 +133,15 @@ def _summed(values: Array, part: Callable[[Array, Array], Array], start: Array) 
         return total + part(other, jax.lax.dynamic_index_in_dim(values, other, axis=-2))
 
     return jax.lax.fori_loop(0, values.shape[-2], step, start, unroll=UNROLLED)
+
+
+def gather(
+    observed: Observed, firings: Firings, layer: Int[Array, ""], *, n_layers: int, sides: tuple[str, ...]
+) -> Collected:
+    """What firings need of the forward pass: of their own tokens, or under `relative` of all keys."""
+    if firings.over is None:
+        return collect(observed, firings.blocks, layer, n_layers=n_layers, sides=sides)
+    return collect_over_keys(observed, firings.blocks, firings.over, layer, n_layers=n_layers, sides=sides)
 
 
 @partial(jax.jit, static_argnames=("method", "sides", "all_writers"))
@@ -222,15 +238,14 @@ def under_prompts(
     Args:
         partner: whose outputs each prompt takes, for some choices of them; its own give what was observed.
     """
-    blocks, head = firings.blocks, jnp.asarray(firings.blocks.head)
-    own = collect(observed, blocks, given.layer, n_layers=n_layers, sides=sides)
+    head, at = jnp.asarray(firings.blocks.head), {"n_layers": n_layers, "sides": sides}
+    own = gather(observed, firings, given.layer, **at)
     weigh = coefficients(method, own.q, own.k, _members(own, firings, given, method))
     present = _present(given, all_writers)
     kept = replace(firings, filled=firings.filled & firings.partnered)
 
     def one(_: None, other: Array) -> tuple[None, tuple[Array, ...]]:
-        elsewhere = replace(blocks, prompt=other[blocks.prompt])
-        collected = collect(observed, elsewhere, given.layer, n_layers=n_layers, sides=sides)
+        collected = gather(observed, _elsewhere(firings, other), given.layer, **at)
         weights = []
         for side, written, here in zip(sides, collected.written, own.written, strict=True):
             terms = _terms(replace(written, scale=here.scale), side, head, given, method, all_writers)
@@ -240,6 +255,13 @@ def under_prompts(
 
     by_choice = jax.lax.scan(one, None, partner)[1]
     return _by_role([jnp.moveaxis(each, 0, -1) for each in by_choice], kept, given.coverage, sides, n_roles)
+
+
+def _elsewhere(firings: Firings, other: Int[Array, " prompt"]) -> Firings:
+    """The same places in other prompts, one for each."""
+    blocks = replace(firings.blocks, prompt=other[firings.blocks.prompt])
+    over = None if firings.over is None else firings.over.elsewhere(other)
+    return replace(firings, blocks=blocks, over=over)
 
 
 def _present(given: Layer, all_writers: bool) -> Bool[Array, " writer"]:

@@ -13,9 +13,19 @@ import numpy as np
 from svdtrace.config import TraceConfig
 from svdtrace.nulls.buckets import Bucket
 from svdtrace.nulls.draws import close_groups, distinct_partners, firsts, kind_key, random_rotations, rank_groups
-from svdtrace.nulls.edge_statistic import Firings, Layer, Read, read, under_bases, under_prompts, under_slices
-from svdtrace.tracing.attribute import Blocks, collect, in_blocks
-from svdtrace.tracing.pipeline import all_writers, sides_of
+from svdtrace.nulls.edge_statistic import (
+    Firings,
+    Layer,
+    Read,
+    gather,
+    read,
+    under_bases,
+    under_prompts,
+    under_slices,
+)
+from svdtrace.tracing.attribute import Blocks, in_blocks
+from svdtrace.tracing.over_keys import over_keys
+from svdtrace.tracing.pipeline import all_writers, is_relative, sides_of
 from svdtrace.tracing.prepare import Prepared, writer_layers
 
 OBSERVED = -1
@@ -39,6 +49,11 @@ class Question:
     kinds: tuple[str, ...]
     n_roles: int
     blocks: float | None = None
+
+    @property
+    def method(self) -> str:
+        """Whose coefficients and slices: relative attention's are those of `exact`, of what is read over all keys."""
+        return "exact" if is_relative(self.config) else self.config.method
 
 
 @dataclass(frozen=True)
@@ -76,8 +91,8 @@ def _under_coefficients(
     asked: Question, bucket: Bucket, given: Layer, rows: np.ndarray, null: np.ndarray
 ) -> Iterator[Part]:
     """Random slices and bases: terms are read once, and weighed under some nulls after another."""
-    layer, config = int(given.layer), asked.config
-    few = {"method": config.method, "sides": sides_of(config), "n_roles": asked.n_roles}
+    layer = int(given.layer)
+    few = {"method": asked.method, "sides": sides_of(asked.config), "n_roles": asked.n_roles}
     calls = [_firings(asked, bucket, layer, *call) for call in _calls(rows, bucket.firings.head[rows])]
     reads = [_read(asked, bucket, firings, given) for firings in calls]
     group = rank_groups(given.reader.scale.within)
@@ -103,7 +118,7 @@ def _under_partners(
     choice, which = distinct_partners(partner)
     many = len(choice)
     choice = np.pad(choice, ((0, -many % CHOICES_AT_ONCE), (0, 0)), mode="edge").astype(np.int32)
-    few: dict[str, Any] = {"method": config.method, "sides": sides_of(config), "n_roles": asked.n_roles}
+    few: dict[str, Any] = {"method": asked.method, "sides": sides_of(config), "n_roles": asked.n_roles}
     few |= {"all_writers": all_writers(config), "n_layers": _gathered(asked, layer)}
     shared = bucket.firings.head[rows] * n_prompts + bucket.firings.prompt[rows]
     for row, both in _calls(rows, shared, PROMPT_BLOCK):
@@ -160,8 +175,8 @@ def _given(asked: Question, layer: int) -> Layer:
 def _read(asked: Question, bucket: Bucket, firings: Firings, given: Layer) -> Read:
     config, sides = asked.config, sides_of(asked.config)
     n_layers = _gathered(asked, int(given.layer))
-    collected = collect(bucket.observed, firings.blocks, given.layer, n_layers=n_layers, sides=sides)
-    return read(collected, firings, given, method=config.method, sides=sides, all_writers=all_writers(config))
+    collected = gather(bucket.observed, firings, given.layer, n_layers=n_layers, sides=sides)
+    return read(collected, firings, given, method=asked.method, sides=sides, all_writers=all_writers(config))
 
 
 def _firings(asked: Question, bucket: Bucket, layer: int, row: np.ndarray, head: np.ndarray) -> Firings:
@@ -172,10 +187,15 @@ def _firings(asked: Question, bucket: Bucket, layer: int, row: np.ndarray, head:
     pair = np.int64(layer * shape.n_heads) + head[:, None]
     for each in (dest, src):
         pair = pair * shape.n_ctx + each
+    blocks, filled, over = Blocks(prompt=prompt, dest=dest, src=src, head=head), row >= 0, None
+    if is_relative(asked.config):
+        scale = asked.prepared.score_scale[layer]
+        over = over_keys(bucket.observed, blocks, filled, np.int32(layer), scale, keys=asked.config.keys)
     return Firings(
-        blocks=Blocks(prompt=prompt, dest=dest, src=src, head=head),
+        blocks=blocks,
         name=np.stack([bucket.place[prompt].astype(np.int64), pair], axis=-1).astype(np.uint32),
-        filled=row >= 0,
+        filled=filled,
         role=np.stack([bucket.role[prompt, dest], bucket.role[prompt, src]]),
         partnered=bucket.partnered[prompt],
+        over=over,
     )

@@ -4,6 +4,7 @@ prepare    weights folded, decomposed and laid out          observe    the forwa
 attribute  slices, contributions, edges of the firings      rows       what came back, as rows on the host
 batching   prompts in batches of few shapes                 sharding   several devices
 roots      where a trace starts                             paths      how many ways lead from there
+over_keys  what relative attention reads, as the others do  descending what roots reach, from the top
 near_ties  decisions within rounding                        rounding   what bfloat16 changes
 tables     the three tables                                 manifest   how they came about
 pipeline   the stages of one batch                          trace      a whole trace

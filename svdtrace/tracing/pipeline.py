@@ -12,15 +12,10 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 import pyarrow as pa
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array
 
-from gpt2jax.numerics import einsum
-from gpt2jax.params import Params
-from gpt2jax.residual import unembedding
 from gpt2jax.tokenizer import Tokenizer
 from svdtrace.config import RELATIVE, TraceConfig
 from svdtrace.method.firings import (
@@ -33,7 +28,7 @@ from svdtrace.method.firings import (
     reaches,
     thresholds,
 )
-from svdtrace.tracing import tables
+from svdtrace.tracing import descending, tables
 from svdtrace.tracing.attended import with_through
 from svdtrace.tracing.attribute import BLOCKS_PER_CALL, Attributed, Blocks, Collected, attribute, collect
 from svdtrace.tracing.batching import Batch, block_size
@@ -45,7 +40,7 @@ from svdtrace.tracing.paths import count_paths, saturated
 from svdtrace.tracing.prepare import Prepared, writer_layers
 from svdtrace.tracing.relative import RelativeFound, attribute_relative
 from svdtrace.tracing.relative_sides import in_groups
-from svdtrace.tracing.roots import ALL, LOGIT, PROBABILITY, Root, RootHeads, named_roots, root_heads
+from svdtrace.tracing.roots import ALL, LOGIT, PROBABILITY, Root, RootHeads, logit_difference, named_roots, root_heads
 from svdtrace.tracing.rows import SIDES, Chunk, Rows, WriterOrder, gather_rows
 from svdtrace.tracing.sharding import attribute_by_device, by_prompt, collect_by_device, in_blocks_by_device
 
@@ -133,17 +128,30 @@ class Following:
     root_heads: RootHeads | None
 
 
-def follow(prepared: Prepared, batch: Batch, observed: Observed, config: TraceConfig) -> Following:
-    """Stage 2; waits for stage 1, then returns at once, the device computes on."""
-    firings = fired(observed.candidates, config)
-    chunks, rows = _all_layers(prepared, observed, firings, config), None
-    if is_relative(config):
-        shape = prepared.model.config
-        order = WriterOrder.of(shape.n_layers, shape.n_heads)
-        rows = gather_rows(firings, chunks, order, sides_of(config), relative=True)
-        rows = with_through(prepared, observed, rows, order, config.coverage)
+def follow(
+    prepared: Prepared, batch: Batch, observed: Observed, config: TraceConfig, roots: Sequence[Root] = ()
+) -> Following:
+    """Stage 2; waits for stage 1, then returns at once, the device computes on; or with many firings and few roots
+    reads from the top what they reach.
+
+    Args:
+        roots: those named.
+    """
+    firings, shape = fired(observed.candidates, config), prepared.model.config
+    heads, order = _written_roots(prepared, batch, observed, config), WriterOrder.of(shape.n_layers, shape.n_heads)
+
+    def gather(chunks: Sequence[Chunk]) -> Rows:
+        rows = gather_rows(firings, chunks, order, sides_of(config), relative=is_relative(config))
+        return with_through(prepared, observed, rows, order, config.coverage)
+
+    if config.roots != ALL and len(firings) > descending.AT_ONCE:
+        read = partial(read_rows, prepared, observed, firings, config)
+        start = _root_firings(firings, batch, heads, config, roots)
+        chunks, rows = descending.read_reached(firings, start, order, read, gather)
+    else:
+        chunks = _all_layers(prepared, observed, firings, config)
+        rows = gather(chunks) if is_relative(config) else None
     params, asked = prepared.model.params, (batch.answer, batch.distractor)
-    heads = _written_roots(prepared, batch, observed, config)
     # A body without a head has no logits at all.
     difference = logit_difference(params, observed.final_read, *asked) if params.has_unembedding else None
     return Following(
@@ -174,7 +182,7 @@ def finish(
     rows = following.rows or gather_rows(firings, following.chunks, order, sides_of(config))
     if keep is not None:
         rows = replace(rows, edges=rows.edges.take(np.flatnonzero(keep(batch, rows))))
-    start = _root_firings(following, config, roots)
+    start = _root_firings(firings, batch, following.root_heads, config, roots)
     paths, n_saturated = saturated(count_paths(firings, rows.edges, start, order))
     undecided = undecided_pairs(prepared, following.candidates, following.sizes, batch.place, config)
     per_head = np.zeros((shape.n_layers, shape.n_heads), np.int64)
@@ -224,23 +232,6 @@ def batch_tables(
     )
 
 
-@jax.jit
-def logit_difference(
-    params: Params,
-    final_read: Float[Array, "prompt d_model"],
-    answer: Int[Array, " prompt"],
-    distractor: Int[Array, " prompt"],
-) -> Float[Array, " prompt"]:
-    """logit[answer] − logit[distractor] at the last traced token; means nothing where a prompt lacks one (-1)."""
-    W_U = unembedding(params)
-    a, d = jnp.maximum(answer, 0), jnp.maximum(distractor, 0)
-    direction = (W_U[:, a] - W_U[:, d]).astype(final_read.dtype)
-    difference = einsum("bd,db->b", final_read, direction)
-    if params.b_U is not None:
-        difference = difference + (params.b_U[a] - params.b_U[d]).astype(difference.dtype)
-    return difference
-
-
 def attributed(
     prepared: Prepared, observed: Observed, firings: FiringList, layer: int, config: TraceConfig
 ) -> list[Chunk]:
@@ -249,7 +240,13 @@ def attributed(
     Args:
         observed: of stage 1; firings: of all layers.
     """
-    rows = np.nonzero(firings.layer == layer)[0]
+    return read_rows(prepared, observed, firings, config, layer, np.nonzero(firings.layer == layer)[0])
+
+
+def read_rows(
+    prepared: Prepared, observed: Observed, firings: FiringList, config: TraceConfig, layer: int, rows: np.ndarray
+) -> list[Chunk]:
+    """The same of some of the layer's rows of `firings`."""
     if not len(rows):
         return []
     arranged = in_blocks_by_device(
@@ -358,14 +355,15 @@ def _relatively(
     )
 
 
-def _root_firings(following: Following, config: TraceConfig, roots: Sequence[Root]) -> np.ndarray:
+def _root_firings(
+    firings: FiringList, batch: Batch, heads: RootHeads | None, config: TraceConfig, roots: Sequence[Root]
+) -> np.ndarray:
     """Mark the firings that tracing starts from, [firing]."""
-    firings, batch = following.firings, following.batch
     if config.roots == ALL:
         return np.ones(len(firings), bool)
-    if following.root_heads is None:
+    if heads is None:
         return named_roots(firings, roots, batch.prompts)
-    heads, at_last = following.root_heads, firings.dest == batch.last[firings.prompt]
+    at_last = firings.dest == batch.last[firings.prompt]
     if heads.attended is not None:
         return np.asarray(heads.attended)[firings.prompt, firings.layer, firings.head, firings.src] & at_last
     return np.asarray(heads.chosen)[firings.prompt, firings.layer, firings.head] & at_last

@@ -121,8 +121,11 @@ def _sliced(
     keys = jax.lax.dynamic_index_in_dim(observed.k, layer, keepdims=False)[prompt, :, head[:, None]]
     row = row_of(q, keys, dest, src, attn_scale)
     products = q * row.kappa
-    root, turn = (jnp.broadcast_to(each[head][:, None], q.shape) for each in (reader.scale.root, reader.scale.turn))
+    scale = reader.scale
+    root, turn, nearness = (
+        jnp.broadcast_to(each[head][:, None], q.shape) for each in (scale.root, scale.turn, scale.nearness)
+    )
     slices = choose_slices(products, products_bounds(q, row, root, turn), tau)
     slices = replace(slices, members=slices.members & filled[..., None])
     moved = score_bound(q, keys, row, root, attn_scale) / 4
-    return Sliced(q, keys, row, products, slices, root, turning_error(turn, slices.members), moved)
+    return Sliced(q, keys, row, products, slices, root, turning_error(nearness, slices.members), moved)

@@ -180,3 +180,20 @@ def root_heads(
     chosen = covering(effect.reshape(effect.shape[0], -1), coverage).reshape(effect.shape)
     probability = jnp.take_along_axis(jax.nn.softmax(logits, axis=-1), target[:, None], axis=-1)[:, 0]
     return RootHeads(effect=effect, chosen=chosen, target=target, probability=probability)
+
+
+@jax.jit
+def logit_difference(
+    params: Params,
+    final_read: Float[Array, "prompt d_model"],
+    answer: Int[Array, " prompt"],
+    distractor: Int[Array, " prompt"],
+) -> Float[Array, " prompt"]:
+    """logit[answer] − logit[distractor] at the last traced token; means nothing where a prompt lacks one (-1)."""
+    W_U = unembedding(params)
+    a, d = jnp.maximum(answer, 0), jnp.maximum(distractor, 0)
+    direction = (W_U[:, a] - W_U[:, d]).astype(final_read.dtype)
+    difference = einsum("bd,db->b", final_read, direction)
+    if params.b_U is not None:
+        difference = difference + (params.b_U[a] - params.b_U[d]).astype(difference.dtype)
+    return difference

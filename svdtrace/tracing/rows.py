@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
+from typing import Any
 
 import jax
 import numpy as np
@@ -81,6 +82,12 @@ class Ragged:
         start, size = self.offset[rows], np.diff(self.offset)[rows]
         offset = np.concatenate([[0], np.cumsum(size)])
         return Ragged(offset, self.values[np.repeat(start - offset[:-1], size) + np.arange(offset[-1])])
+
+    @classmethod
+    def end_to_end(cls, parts: Sequence[Ragged]) -> Ragged:
+        """Rows of several lists, one list's after another's."""
+        size = np.concatenate([np.diff(part.offset) for part in parts])
+        return cls(np.concatenate([[0], np.cumsum(size)]), np.concatenate([part.values for part in parts]))
 
 
 @dataclass(frozen=True)
@@ -165,6 +172,42 @@ def gather_rows(
         slices=_slice_rows(len(firings), chunks, relative),
         edges=_edge_rows(firings, chunks, order, np.asarray([SIDES.index(side) for side in sides], np.int8), relative),
     )
+
+
+def in_one(parts: Sequence[Rows]) -> Rows:
+    """Rows of parts of a batch's firings, each with all firings and what was read of its own, as one."""
+    firings = parts[0].firings
+    edges = _end_to_end([part.edges for part in parts])
+    # Each part's slices are in the order of all firings, and empty but for its own.
+    size = np.stack([np.diff(part.slices.offset) for part in parts])
+    at = np.argsort(np.concatenate([np.repeat(np.arange(len(firings)), each) for each in size]), kind="stable")
+
+    def summed(name: str) -> np.ndarray:
+        return np.sum([getattr(part.slices, name) for part in parts], axis=0)
+
+    slices = SliceRows(
+        offset=np.concatenate([[0], np.cumsum(size.sum(axis=0))]),
+        vectors=np.concatenate([part.slices.vectors for part in parts])[at],
+        products=np.concatenate([part.slices.products for part in parts])[at],
+        total=summed("total"),
+        near_tie=summed("near_tie") > 0,
+        quadrature=None if parts[0].slices.quadrature is None else summed("quadrature"),
+    )
+    return Rows(firings, slices, edges.take(np.argsort(edges.firing, kind="stable")))
+
+
+def _end_to_end(parts: Sequence[EdgeRows]) -> EdgeRows:
+    def columns(of: Sequence[Any], *without: str) -> dict[str, np.ndarray]:
+        names = [field.name for field in fields(of[0]) if field.name not in without]
+        return {name: np.concatenate([getattr(part, name) for part in of]) for name in names}
+
+    its = [part.relative for part in parts if part.relative is not None]
+    through = [each.through for each in its if each.through is not None]
+    relative = None
+    if its:
+        goes = Ragged.end_to_end(through) if through else None
+        relative = RelativeEdges(**columns(its, "through"), through=goes)
+    return EdgeRows(**columns(parts, "relative"), relative=relative)
 
 
 def _slice_rows(n_firings: int, chunks: Sequence[Chunk], relative: bool) -> SliceRows:

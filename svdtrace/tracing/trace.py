@@ -353,7 +353,7 @@ def _parts(
             with clock("laws"):
                 laws += cheapest(prepared, batch, observed)
         with clock("attribute"):
-            dispatched = follow(prepared, batch, observed, config)
+            dispatched = follow(prepared, batch, observed, config, settled.roots)
             jax.block_until_ready([chunk.result for chunk in dispatched.chunks])
         following = dispatched, seen(observed, batch, settled.closely)
         if following[1] is not None:

@@ -140,8 +140,8 @@ MUTANTS = (
     Mutant(
         "bounds: near-equal singular vectors are thought not to turn",
         BOUNDS,
-        "turn = jnp.where(gap > most, most / jnp.where(gap > most, gap, 1), 1)",
-        "turn = 0 * jnp.where(gap > most, most / jnp.where(gap > most, gap, 1), 1)",
+        "return jnp.minimum(1, TURNING * self.nearness)",
+        "return 0 * jnp.minimum(1, TURNING * self.nearness)",
         tests_of("bounds"),
         unseen="no head that is drawn has singular values near enough to each other",
     ),
@@ -180,8 +180,8 @@ MUTANTS = (
     Mutant(
         "contributions: the attention's bias is no writer",
         CONTRIBUTIONS,
-        'biases = einsum("md,gdk->gmk", b_O.astype(weights.dtype), weights)[:, :, None] / scale',
-        'biases = 0 * einsum("md,gdk->gmk", b_O.astype(weights.dtype), weights)[:, :, None] / scale',
+        'biases = einsum("md,gdk->gmk", b_O.astype(weights.dtype), weights)[:, :, None]',
+        'biases = 0 * einsum("md,gdk->gmk", b_O.astype(weights.dtype), weights)[:, :, None]',
         ORACLE,
     ),
     Mutant(

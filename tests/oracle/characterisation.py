@@ -16,7 +16,8 @@ import numpy as np
 from .circuit import get, last_traced
 from .heads import Slice, choose_slice, firings, product_bounds, products, with_one
 from .model import forward
-from .signals import contributions
+from .relative import Head, relative_firings
+from .signals import contributions, writers
 from .tracing import Model
 
 
@@ -33,13 +34,14 @@ class Pairs:
             acts = forward(model.params, model.config, get(prompt, "tokens"))
             self.acts.append(acts)
             last = last_traced(prompt)
-            fired = set(firings(acts, settings, last, first_layer=0))
+            relative = settings.get("method") == "relative"
+            fired = set((relative_firings if relative else firings)(acts, settings, last, first_layer=0))
             n_layers, n_heads = acts["pattern"].shape[:2]
             for layer, head in np.ndindex(n_layers, n_heads):
                 for dest in range(last + 1):
                     for src in range(1 if settings["skip_first"] else 0, dest + 1):
                         pair = layer, head, dest, src
-                        p = products(acts, model.svd, pair)
+                        p = Head(model, acts, pair).products if relative else products(acts, model.svd, pair)
                         found = choose_slice(p, product_bounds(acts, model.svd, pair), settings["tau"])
                         (self.fired if pair in fired else self.idle)[place, *pair] = found
                         self.products[place, *pair] = p
@@ -83,7 +85,11 @@ def head_contributions(
     method: str,
     side: str,
 ) -> list[float]:
-    """c_w of every head below a firing, by any set of vectors (section 5)."""
+    """c_w of every head below a firing, by any set of vectors (section 5; `relative`: section 14.2)."""
+    if method == "relative":
+        its = Head(model, acts, firing)
+        below = [writer for writer in writers(model.config, firing[0]) if writer.kind == "head"]
+        return [float(its.M @ its.row(writer, side, members)) for writer in below]
     found = contributions(model.params, model.config, acts, model.svd, firing, members, method, side)
     return [c.value for c in found if c.writer.kind == "head"]
 

@@ -15,6 +15,7 @@ import numpy as np
 from .circuit import get, labels, last_traced, roles_of
 from .heads import choose_slice, firings, with_one
 from .model import Acts, forward
+from .relative import RELATIVE, Head, relative_firings
 from .signals import Firing, coverage_cut, row_read, writers
 from .tracing import DEFAULTS, Model, slice_of
 
@@ -25,8 +26,11 @@ Terms = np.ndarray
 """[writer sv]: what each writer allowed put along each vector, not yet weighed by the method's coefficients."""
 
 
-def readings(acts: Acts, model: Model, firing: Firing) -> tuple[np.ndarray, np.ndarray]:
-    """q̂ and k̂ of a firing in the singular gauge, 0 beyond the rank."""
+def readings(acts: Acts, model: Model, firing: Firing, *, relative: bool = False) -> tuple[np.ndarray, np.ndarray]:
+    """q̂ and k̂ of a firing in the singular gauge, 0 beyond the rank; under `relative` κ for k̂."""
+    if relative:
+        its = Head(model, acts, firing)
+        return its.q, its.kappa
     layer, head, dest, src = firing
     root = np.sqrt(model.svd.S[layer, head])
     root[model.svd.rank[layer, head] :] = 0.0
@@ -46,12 +50,27 @@ def terms_of(
     vectors = (model.svd.U if side == "dest" else model.svd.V)[layer, head] * np.sqrt(model.svd.S[layer, head])
     vectors[:, model.svd.rank[layer, head] :] = 0.0
     names, rows = [], []
+    relative = settings["method"] == "relative"
+    tokens, method = [(token, 1.0)], "exact" if relative else settings["method"]
+    if relative and side == "src":
+        tokens = list(enumerate(key_values(Head(model, own, firing), settings["keys"])))
     for writer in writers(model.config, layer):
-        if writer.kind != "head" and (settings["method"] != "exact" or settings["writers"] == "heads"):
+        if writer.kind != "head" and (method != "exact" or settings["writers"] == "heads"):
+            continue
+        if writer.kind == "const" and relative and side == "src":
             continue
         names.append(writer.name)
-        rows.append(row_read(model.params, scaled, writer, layer, token, settings["method"]) @ vectors)
+        read = [value * row_read(model.params, scaled, writer, layer, t, method) @ vectors for t, value in tokens]
+        rows.append(sum(read))
     return names, np.array(rows)
+
+
+def key_values(head: Head, keys: str) -> np.ndarray:
+    """What the row of a writer is worth to it, key by key (section 14.2)."""
+    if keys == "summed":
+        return head.M
+    at_src = np.arange(len(head.M)) == head.src
+    return head.M[head.src] * (at_src - 1 / len(head.M))
 
 
 def shares(
@@ -62,7 +81,7 @@ def shares(
     for row in terms:
         c = 0.0
         for m in members:
-            if settings["method"] == "exact":
+            if settings["method"] in ("exact", "relative"):
                 c += row[m] * (k[m] if side == "dest" else q[m])
             else:
                 c += row[m] * np.sign(q[m])
@@ -80,20 +99,23 @@ class Case:
     ) -> None:
         """With `blocks`, vectors whose σ lie that close to the one before, relatively, are taken together."""
         self.blocks = blocks
-        self.model, self.prompts, self.settings = model, prompts, DEFAULTS | dict(settings)
+        self.relative = settings.get("method") == "relative"
+        self.model, self.prompts = model, prompts
+        self.settings = DEFAULTS | (RELATIVE if self.relative else {}) | dict(settings)
+        find = relative_firings if self.relative else firings
         self.acts = [forward(model.params, model.config, get(prompt, "tokens")) for prompt in prompts]
         self.firings = [
             (at, firing)
             for at, prompt in enumerate(prompts)
-            for firing in firings(self.acts[at], self.settings, last_traced(prompt))
+            for firing in find(self.acts[at], self.settings, last_traced(prompt))
         ]
         lengths = [len(get(prompt, "tokens")) for prompt in prompts]
         self.partnered = [lengths.count(length) > 1 for length in lengths]
 
     def members(self, at: int, firing: Firing) -> list[int]:
         """S as observed."""
-        if self.blocks is not None:
-            q, k = readings(self.acts[at], self.model, firing)
+        if self.blocks is not None or self.relative:
+            q, k = self._readings(at, firing)
             return self._chosen(q * k, firing)
         return slice_of(self.model, self.acts[at], firing, self.settings).members
 
@@ -122,7 +144,7 @@ class Case:
     def _of_firing(
         self, at: int, firing: Firing, members: Any, rotation: Any, partner: Any
     ) -> list[tuple[Candidate, float]]:
-        q, k = readings(self.acts[at], self.model, firing)
+        q, k = self._readings(at, firing)
         S = self.members(at, firing) if members is None else list(members(at, firing))
         R = np.eye(len(q))
         if rotation is not None:
@@ -145,11 +167,14 @@ class Case:
         """|S| of every firing in turned bases."""
         found = []
         for at, firing in self.firings:
-            q, k = readings(self.acts[at], self.model, firing)
+            q, k = self._readings(at, firing)
             R = rotation(firing)
             p = (q @ R) * (k @ R)
             found.append(len(self._chosen(p, firing)))
         return found
+
+    def _readings(self, at: int, firing: Firing) -> tuple[np.ndarray, np.ndarray]:
+        return readings(self.acts[at], self.model, firing, relative=self.relative)
 
     def _chosen(self, p: np.ndarray, firing: Firing) -> list[int]:
         """Section 4's rule, of single vectors or of blocks of them."""

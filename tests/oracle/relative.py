@@ -77,12 +77,12 @@ def threshold_at(threshold: float | str, dest: int) -> float:
     return min(1.0, 2.5 / (dest + 1)) if threshold == "dynamic" else float(threshold)
 
 
-def relative_firings(acts: Acts, settings: Mapping[str, Any], last: int) -> list[Firing]:
+def relative_firings(acts: Acts, settings: Mapping[str, Any], last: int, first_layer: int = 1) -> list[Firing]:
     """Where heads fire by section 14.3: no condition on the score, i ≥ 1."""
     n_layers, n_heads = acts["pattern"].shape[:2]
     return [
         (layer, head, dest, src)
-        for layer in range(1, n_layers)
+        for layer in range(first_layer, n_layers)
         for head in range(n_heads)
         for dest in range(1, last + 1)
         for src in range(1 if settings["skip_first"] else 0, dest + 1)

@@ -35,7 +35,11 @@ def test_memory_is_the_process_own():
 @pytest.mark.parametrize(
     ("asked", "told"),
     [
-        pytest.param({"kind": "trace", "prompts": 5, "tokens": 9, "batch_size": 2}, "firings", marks=pytest.mark.full),
+        pytest.param(
+            {"kind": "trace", "prompts": 5, "tokens": 9, "settings": {"batch_size": 2}},
+            "firings",
+            marks=pytest.mark.full,
+        ),
         ({"kind": "sweep", "prompts": [2, 4], "tokens": 9, "part_size": 2}, "seconds"),
     ],
 )

@@ -59,7 +59,7 @@ def test_everything_is_measured():
     assert found["decomposition_ratio"] == stages["dense_svds"] / stages["decomposition"]
     assert [each["firings_per_prompt"] for each in found["growth"]] == pytest.approx([5, 10], rel=0.2)
     assert [each["stage"] for each in found["roofline"]] == ["forward", "decomposition", "attribute"]
-    assert [(each["prompts"], each["tokens"]) for each in found["memory"]] == [(8, 9), (2, 24)]
+    assert [(each["prompts"], each["tokens"]) for each in found["memory"]] == [(8, 9), (2, 24), (2, 24)]
     weights = CONFIG.d_vocab * CONFIG.d_model * 4 / 2**30
     # The embedding as read, and the unembedding that folding unties from it.
     assert all(each["peak_gib"] > 2 * weights for each in found["memory"])
@@ -77,6 +77,7 @@ def test_everything_is_measured():
         "relative_ratio, more firings",
         "relative_ratio, longer prompts",
         "long_trace_peak_gib",
+        "long_relative_peak_gib",
         "first_result_seconds, random weights",
         "second_start_seconds, random weights",
         "sweep_seconds_ratio",

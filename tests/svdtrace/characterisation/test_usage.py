@@ -140,7 +140,7 @@ def test_tables_agree_with_each_other(found, usage):
 
 
 def test_what_has_no_meaning_is_refused(model, prompts):
-    with pytest.raises(SettingError, match="paper or exact"):
+    with pytest.raises(SettingError, match="paper, exact or relative"):
         head_usage(model[2], prompts, svdtrace.TraceConfig(method="all"))
     with pytest.raises(SettingError, match="layer 9 is outside 0 to 2"):
         svdtrace.task_tokens(model[2], prompts, 9, 0, [0])

@@ -93,5 +93,5 @@ def test_names_come_from_roles_or_a_file(
     assert main([*given, "--names", str(names), "--out", str(tmp_path / "two")]) == 2
     assert "line 1" in capsys.readouterr().err
     assert main([*given, "--method", "all", "--out", str(tmp_path / "two")]) == 2
-    assert "choose paper or exact" in capsys.readouterr().err
+    assert "choose paper, exact or relative" in capsys.readouterr().err
     assert not (tmp_path / "two").exists()

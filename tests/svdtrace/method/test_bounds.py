@@ -133,6 +133,7 @@ def test_how_far_vectors_turn() -> None:
     U = jnp.zeros((1, 2, 9, 4))
     scale = rounding_scale(Decomposition(U=U, S=S, V=U))
     assert np.asarray(scale.turn[0, 0]) == pytest.approx([8 * FLOAT32_EPS, 1, 1, 0])
+    assert np.asarray(scale.nearness[0, 0]) == pytest.approx([2 * FLOAT32_EPS, np.inf, np.inf, 0])
     assert np.asarray(scale.root[0, 0]) == pytest.approx([2, 2**0.5, 2**0.5, 0])
     assert not np.asarray(scale.turn[0, 1]).any()
     assert not np.asarray(scale.within[0, 1]).any()

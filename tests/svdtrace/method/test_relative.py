@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+import jax.numpy as jnp
 import numpy as np
 import oracle
 import pytest
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 
 import svdtrace
 from svdtrace.errors import SettingError
+from svdtrace.method.relative_bounds import contribution_bound, turning_error
 
 N_KEYS = 7
 EPS = np.finfo(np.float64).eps
@@ -88,6 +90,17 @@ def test_scores_without_some_keys() -> None:
     assert svdtrace.relative_weights([1.0, 0.0], 0).weights.dtype == np.float32
     several = svdtrace.relative_weights(scores, np.arange(len(scores)))
     assert np.abs(several.weights[3] - svdtrace.relative_weights(scores[3], 3).weights).max() <= within
+
+
+def test_vectors_that_may_stand_anywhere_bound_nothing() -> None:
+    """Catches an error that stops at 1, one of vectors outside S, and an endless error of nothing that is no number."""
+    nearness = jnp.asarray([[0.25, 3.0, 9.0], [0.5, jnp.inf, 0.0]])
+    error = turning_error(nearness, jnp.asarray([[True, True, False], [True, True, False]]))
+    assert np.asarray(error) == pytest.approx([3 + 5e-5, np.inf])
+    rows = jnp.asarray([[[0.0, 4.0]], [[1.0, 1.0]]])
+    for amount, expected in (([0.5, 0.5], [1.5 + 2.5e-5 + 0.4, np.inf]), ([0.0, 0.0], [0.4, 0])):
+        found = contribution_bound(jnp.asarray(amount), rows, jnp.ones((2, 2), bool), error, jnp.full(2, 0.1))
+        assert np.asarray(found) == pytest.approx(expected)
 
 
 @pytest.mark.parametrize(

@@ -25,10 +25,13 @@ NULLS, SEED = 3, 5
 PARAMS, CONFIG = small_model(1, n_layers=3, d_vocab=19)
 SHALLOW = small_model(1, n_layers=2, d_vocab=19)
 LENGTHS = (8, 6, 8, 8, 7, 8)
+OVER_KEYS = {"method": "relative", "threshold": 0.4}
 SETTINGS = [
     ((PARAMS, CONFIG), {"method": "exact", "writers": "all", "processing": "raw", "threshold": 0.35}),
     pytest.param((SHALLOW, {"method": "paper", "threshold": 0.3, "tau": 0.9}), marks=pytest.mark.full),
     pytest.param((SHALLOW, {"method": "exact", "threshold": 0.3, "blocks": 0.3}), marks=pytest.mark.full),
+    pytest.param((SHALLOW, {**OVER_KEYS, "processing": "raw"}), marks=pytest.mark.full),
+    pytest.param(((PARAMS, CONFIG), {**OVER_KEYS, "keys": "own", "blocks": 0.3}), marks=pytest.mark.full),
     pytest.param((SHALLOW, {"method": "all", "threshold": 0.3, "sides": "src"}), marks=pytest.mark.full),
 ]
 # Everything runs in float64: sums of a few hundred terms, each after a forward pass of some dozen products in a row.

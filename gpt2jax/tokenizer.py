@@ -170,6 +170,20 @@ class Tokenizer:
             return None
         return ids[0] if len(ids) == 1 else None
 
+    def unknown_words(self, text: str) -> list[str]:
+        """The words of a text that have no token of their own and become the one of all unknown words, in order.
+
+        Raises:
+            TokenizerError: see `encode`.
+        """
+        name = getattr(self._library.model, "unk_token", None)
+        unknown = None if name is None else self._library.token_to_id(name)
+        if unknown is None:
+            return []
+        ids, spans = self.encode_with_offsets(text)
+        words = (text[start:end].strip() for i, (start, end) in zip(ids, spans, strict=True) if i == unknown)
+        return [word for word in words if word != name]
+
     def save(self, folder: str | Path) -> None:
         """Write the files that were read, byte for byte, into a folder that exists."""
         for name, content in self._files.items():

@@ -187,7 +187,8 @@ def _named(edges: str) -> str:
 
 
 def _closing(manifest: dict[str, Any], rows: list[dict[str, Any]]) -> str:
-    from svdtrace.interventions.summary import FALSE_DISCOVERIES, LEAST_EFFECT
+    from svdtrace.explaining.effects import LEAST_EFFECT
+    from svdtrace.interventions.summary import FALSE_DISCOVERIES
     from svdtrace.output.seconds import spent
 
     counts = manifest["counts"]

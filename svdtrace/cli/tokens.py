@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Annotated, Any
 
 from svdtrace.cli.options import Flat, ModelChoice, PromptChoice, Voice
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from gpt2jax.tokenizer import Tokenizer
     from svdtrace.prompts.prompt import Prompt
+
+UNKNOWN = 8
 
 
 @dataclass(frozen=True)
@@ -34,6 +39,7 @@ def run(options: Options) -> int:
     tokenizer, config = load_tokenizer(options.inputs)
     prompts = read_prompts(options.prompts, tokenizer, config)
     placed = list(zip(places_of(prompts), prompts, strict=True))
+    _tell_unknown(placed, tokenizer)
     if options.voice.json:
         print_json({"command": "tokens", "prompts": [_plain(*each) for each in placed]})
         return 0
@@ -49,6 +55,23 @@ def run(options: Options) -> int:
             if token is not None:
                 terminal.print(f"{label}: {token} {_text(token, tokenizer)}".rstrip())
     return 0
+
+
+def _tell_unknown(placed: Sequence[tuple[int, Prompt]], tokenizer: Tokenizer | None) -> None:
+    """Say which words a model cannot tell apart, since a trace would follow them as one."""
+    from svdtrace.explaining.words import visible
+
+    for place, prompt in placed if tokenizer is not None and not tokenizer.unread else ():
+        words = [] if prompt.text is None else list(dict.fromkeys(tokenizer.unknown_words(prompt.text)))
+        if words:
+            named = ", ".join(_quoted(word) for word in words[:UNKNOWN])
+            more = f" and {len(words) - UNKNOWN} more" if len(words) > UNKNOWN else ""
+            have = (
+                "has no token of its own: it becomes" if len(words) == 1 else "have no tokens of their own: they become"
+            )
+            print(
+                visible(f"note: prompt {place}: {named}{more} {have} the token of all unknown words"), file=sys.stderr
+            )
 
 
 def _plain(place: int, prompt: Prompt) -> dict[str, Any]:

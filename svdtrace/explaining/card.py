@@ -111,6 +111,7 @@ class Firing:
         total: what the vectors' products sum to over every k; unit: of products and weights.
         of_vectors: how many singular vectors the head has.
         keys: every token up to the destination; None beyond the prompts that are looked at closely.
+        between: what stands between tokens in running text.
     """
 
     prompt: int
@@ -128,6 +129,7 @@ class Firing:
     method: str
     vectors: tuple[Vector, ...]
     keys: tuple[Key, ...] | None
+    between: str = ""
 
     @property
     def name(self) -> str:
@@ -148,6 +150,7 @@ class Card:
         writers: the firing's edges, the query side's first, the largest first on each.
         picked: the edge asked about, if one was.
         folder: where the trace is, as commands shall name it.
+        heads_alone: whether heads are the only writers, so that shares are of what they wrote.
     """
 
     firing: Firing
@@ -155,6 +158,7 @@ class Card:
     asked: Asked
     picked: EdgeName | None = None
     folder: str = "trace"
+    heads_alone: bool = False
 
     @property
     def chosen(self) -> Writer | None:

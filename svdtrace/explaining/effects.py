@@ -17,6 +17,8 @@ WHERE = ("local", "global")
 CONTROLS = ("norm", "random")
 """The fairer one first."""
 MEASURES = ("pattern", "logit_difference")
+LEAST_EFFECT = 0.01
+"""Of what a measure was before: a change below it does not matter, however sure it is."""
 
 
 class Effects:

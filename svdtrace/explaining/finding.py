@@ -147,7 +147,7 @@ class OnePrompt:
         firing = self.firing(place)
         writers = [self._writer(firing, place, each) for each in self.edges.get(place, [])]
         writers.sort(key=lambda each: (each.side != "dest", -each.weight))
-        card = Card(firing, tuple(writers), self.asked, picked, self.folder)
+        card = Card(firing, tuple(writers), self.asked, picked, self.folder, self.config.get("writers") == "heads")
         if picked is not None and card.chosen is None:
             there = ", ".join(each.name for each in card.side(picked.side)) or "none"
             raise EdgeError(
@@ -177,6 +177,7 @@ class OnePrompt:
             method=str(self.config.get("method", "exact")),
             vectors=tuple(Vector(*each) for each in zip(row["slice"], row["products"], strict=True)),
             keys=None if own is None else _keys(own),
+            between=words.between(self.row["strings"], self.row.get("text")),
         )
 
     def _writer(self, firing: Firing, place: Place, row: Mapping[str, Any]) -> Writer:

@@ -43,7 +43,7 @@ def _tokens(firing: Firing) -> str:
         title = f"{at}" + (f", {words.role(firing.roles, at)}" if at in firing.roles else "")
         shown = escape(words.visible(text))
         spans.append(f'<span style="{style}" title="{escape(title)}">{shown}</span>')
-    return f'<p style="font-family:monospace;white-space:pre-wrap">{"".join(spans)}</p>'
+    return f'<p style="font-family:monospace;white-space:pre-wrap">{firing.between.join(spans)}</p>'
 
 
 def _keys(card: Card) -> str:

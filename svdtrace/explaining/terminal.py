@@ -32,9 +32,7 @@ def as_text(card: Card, width: int = WIDTH) -> str:
 
 def _so_far(card: Card, most: int) -> str:
     """The text up to the destination, its end where it is long."""
-    its = card.firing
-    between = " " if all(each.isdecimal() for each in its.strings) else ""
-    text = between.join(words.visible(each) for each in its.strings[: its.dest + 1]).strip()
+    text = words.running(card.firing)
     return text if len(text) <= most else f"… {text[-most:].partition(' ')[2]}"
 
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from svdtrace.explaining import words
 from svdtrace.explaining.card import Attended, Card, Effect, Firing, Writer
+from svdtrace.explaining.effects import LEAST_EFFECT
 
 NULLS = {"p_slices": "random slices", "p_bases": "random bases", "p_prompts": "writers' outputs of another prompt"}
 COLUMNS = {"q_value": "q", "stability": "stability"}
@@ -44,7 +45,7 @@ def of_picked(card: Card) -> str | None:
         return None
     its = card.firing
     what = "what it looks for" if writer.side == "dest" else "what makes it look there"
-    share = "" if writer.share is None else f", {words.percent(writer.share)} of all that is written there"
+    share = "" if writer.share is None else f", {words.percent(writer.share)} of {what_was_written(card)}"
     unit = " of attention" if its.relative else " of the vectors' sum"
     who = words.who(writer.name)
     said = (
@@ -57,6 +58,29 @@ def of_picked(card: Card) -> str | None:
         said += (
             f" At {words.place(its, its.src)} itself this is worth {words.percent(writer.here)}, at its rivals, all "
             f"other keys, {words.percent(writer.rivals)}."
+        )
+    return said
+
+
+def what_was_written(card: Card) -> str:
+    """What shares are of."""
+    return "what heads wrote there" if card.heads_alone else "all that is written there"
+
+
+def odd_shares(card: Card) -> str | None:
+    """How a share can be above all or below nothing, where one is."""
+    odd = [each for each in card.writers if each.share is not None and not 0 <= each.share <= 1]
+    if not odd:
+        return None
+    largest = max(odd, key=lambda each: abs(each.share or 0.0))
+    said = (
+        f"A share of {words.percent(largest.share)}: weights of both signs sum to the whole, so that where writers "
+        "work against each other one of them can have more than all of it, or less than nothing."
+    )
+    if card.heads_alone:
+        said += (
+            " Shares are of what heads wrote: what MLPs, biases and embeddings wrote is not among it; trace with "
+            "--writers all for shares of everything."
         )
     return said
 
@@ -104,7 +128,7 @@ def answers(card: Card, writer: Writer) -> list[tuple[str, str]]:
 
 def notes(card: Card) -> list[str]:
     """What is to be known before the numbers are trusted."""
-    found = []
+    found = [odd] if (odd := odd_shares(card)) else []
     if card.firing.near_tie:
         found.append("The choice of vectors is near a tie: rounding may choose others.")
     if any(each.near_tie for each in card.writers):
@@ -192,4 +216,11 @@ def _effect(effect: Effect) -> str:
         if difference[2] is not None:
             beside.append(words.number(difference[2]))
         beside = [f"; with {CONTROLS[effect.control]} {' and '.join(beside)}"]
-    return f"{PLACES[effect.where]}: {', '.join(said)}{''.join(beside)}."
+    small = f": under {LEAST_EFFECT:.0%}, too small to matter" if _is_small(pattern, difference) else ""
+    return f"{PLACES[effect.where]}: {', '.join(said)}{small}{''.join(beside)}."
+
+
+def _is_small(*measured: tuple[float | None, float | None, float | None]) -> bool:
+    """Whether nothing that was measured changed by as much as matters."""
+    known = [(before, after) for before, after, _ in measured if before is not None and after is not None]
+    return bool(known) and all(abs(after - before) < LEAST_EFFECT * abs(before) for before, after in known)

@@ -22,6 +22,21 @@ def token(strings: Sequence[str], position: int) -> str:
     return f"“{visible(strings[position])}”"
 
 
+def between(strings: Sequence[str], text: str | None) -> str:
+    """What stands between tokens in running text: a space where tokens carry none, as words and ids do.
+
+    Args:
+        strings: of the tokens; text: that they were cut from, None without a tokenizer.
+    """
+    spaced = all(each.isdecimal() for each in strings) if text is None else any(map(str.isspace, text.strip()))
+    return " " if spaced and not any(any(map(str.isspace, each)) for each in strings) else ""
+
+
+def running(firing: Firing) -> str:
+    """The text up to the destination."""
+    return firing.between.join(map(visible, firing.strings[: firing.dest + 1])).strip()
+
+
 def place(firing: Firing, position: int) -> str:
     """A token with its role, or where it has none its position: `“ Mary” (IO)`."""
     return f"{token(firing.strings, position)} ({role(firing.roles, position)})"

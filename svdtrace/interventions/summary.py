@@ -7,14 +7,13 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from svdtrace.explaining.effects import LEAST_EFFECT
 from svdtrace.interventions.tables import EDIT
 from svdtrace.results.columns import described
 from svdtrace.statistics import benjamini_hochberg, bootstrap_interval, mean_above_zero
 
 FALSE_DISCOVERIES = 0.05
 """Share of the signals said to exceed their controls that may do so by chance."""
-LEAST_EFFECT = 0.01
-"""Of the clean mean: a change of the logit difference below it does not matter, however sure it is."""
 EFFECTS = {
     "logit_difference": "change of the logit difference, after - before",
     "score": "change of the reader's attention score",

@@ -25,7 +25,6 @@ from svdtrace.pictures.layers import Layered, Node, layered
 from svdtrace.pictures.routing import Routing
 from svdtrace.pictures.style import (
     BLUES,
-    DEST,
     INK,
     PALE,
     PAPER,
@@ -104,13 +103,18 @@ def circuit_figure(trace: Traced, strongest: int) -> Figure:
     for each, (writer, reader, role) in zip(shown, links, strict=True):
         ends = places.nodes[writer, role], places.nodes[reader, role]
         draw_link(axes, routing.upwards(*ends, ASIDE[SIDES[linked.side[each]]]), _connection(linked, each))
-    for source, target in _shown_moves(moving.moves(), places):
-        _draw_move(axes, routing.across(source, target))
     roots = str(trace.manifest.get("config", {}).get("roots", "")).split(",")
     root_nodes = {root.split(":")[0].strip() for root in roots}
+    drawn_roots = [node for node in places.nodes.values() if f"{node.name}@{roles[node.role]}" in root_nodes]
+    moves = _shown_moves(moving.moves(), places)
+    for source, target in moves:
+        _draw_move(axes, routing.across(source, target))
     for node in places.nodes.values():
-        draw_node(axes, node, is_root=f"{node.name}@{roles[node.role]}" in root_nodes)
-    draw_legend(figure, axes, _legend(len(links), len(linked)))
+        draw_node(axes, node, is_root=node in drawn_roots)
+    sides = {SIDES[linked.side[each]] for each in shown}
+    draw_legend(
+        figure, axes, _legend(sides, bool(moves), bool(drawn_roots), f"{len(links)} strongest of {len(linked):,}")
+    )
     return figure
 
 
@@ -196,12 +200,20 @@ def _connection(linked: Connections, each: int) -> Look:
     return Look(SIDE_COLOURS[side], SIDE_DASHES[side], strength)
 
 
-def _legend(shown: int, of: int) -> list[Artist]:
+def _legend(sides: set[str], moves: bool, roots: bool, shown: str) -> list[Artist]:
+    """What is drawn, and nothing else."""
+    named = {"dest": "query side (what a head looks for)", "src": "key side (what it finds)"}
+    lines: list[Artist] = [
+        Line2D([], [], color=SIDE_COLOURS[side], linewidth=2.2, linestyle=SIDE_DASHES[side], label=label)
+        for side, label in named.items()
+        if side in sides
+    ]
+    if moves:
+        lines.append(Line2D([], [], color=SOFT, linewidth=1.1, linestyle=(0, (1, 1.8)), label="a head at work"))
+    if roots:
+        lines.append(Patch(facecolor=PAPER, edgecolor=INK, linewidth=1.8, label="a root"))
     return [
-        Line2D([], [], color=DEST, linewidth=2.2, label="query side (what a head looks for)"),
-        Line2D([], [], color=SRC, linewidth=2.2, linestyle=SIDE_DASHES["src"], label="key side (what it finds)"),
-        Line2D([], [], color=SOFT, linewidth=1.1, linestyle=(0, (1, 1.8)), label="a head at work"),
-        Patch(facecolor=PAPER, edgecolor=INK, linewidth=1.8, label="a root"),
+        *lines,
         Line2D([], [], color=SOFT, linewidth=3.6, label="the wider and darker, the more weight"),
-        Line2D([], [], linestyle="none", label=f"{shown} strongest of {of:,} connections"),
+        Line2D([], [], linestyle="none", label=f"{shown} connections"),
     ]

@@ -37,6 +37,8 @@ PASSES = 3 + ROUNDS
 """How often at most all parts are gone through: prompts, counts, shares, single prompts."""
 CARD_BYTES = 1_500_000
 """Of them at most so many for cards of single firings."""
+WRITTEN = {True: "what heads wrote", False: "all written"}
+"""What shares are of, by whether heads are the only writers."""
 BYTES = 4_250_000
 """Of JSON; with the drawing library and the page's own text this stays under 5 MB."""
 
@@ -91,6 +93,7 @@ def page_data(trace: InParts, results: Sequence[Result] = (), limit: int = BYTES
         "method": trace.manifest.get("config", {}).get("method", "exact"),
         "roles": list(prompts.roles),
         "writers": list(writers),
+        "written": WRITTEN[trace.manifest.get("config", {}).get("writers") == "heads"],
         "heads": _heads_json(heads),
         "connections": _connections_json(trace, prompts.roles, linked, writers, by_head.n_vectors),
         "moves": _moves_json(moved),

@@ -179,6 +179,15 @@ def test_words_instead_of_bytes(tmp_path: Path):
     assert tokenizer.strings(ids) == ["Mary", "ran", "[unk]"]
 
 
+def test_words_that_become_the_token_of_all_unknown_words_are_named(tmp_path: Path, small: Tokenizer):
+    """Catches words that a model cannot tell apart and nobody hears of; the token's own name is none of them."""
+    library = tokenizers.Tokenizer(models.WordLevel({"0": 0, "Mary": 1, "ran": 2}, unk_token="0"))
+    library.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    tokenizer = read(tmp_path, library)
+    assert tokenizer.unknown_words("Mary ran 0 far very far") == ["far", "very", "far"]
+    assert small.unknown_words(SENTENCES[0]) == []
+
+
 class TestFiles:
     """Which files make a tokenizer, and what is wrong with them."""
 

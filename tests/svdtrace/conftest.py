@@ -161,20 +161,30 @@ def chromium(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
         yield page
 
 
-@pytest.fixture
-def opened(chromium: Page, tmp_path: Path) -> Callable[..., Page]:
+def opening(chromium: Page, folder: Path) -> Callable[..., Page]:
     """Opens HTML in the browser at some hash, size and colour scheme; nothing is kept from earlier pages."""
 
     def opened(html: str, fragment: str = "", width: int = 1440, dark: bool = False, height: int = 900) -> Page:
-        (tmp_path / "report.html").write_text(html, encoding="utf-8")
+        (folder / "report.html").write_text(html, encoding="utf-8")
         chromium.open("about:blank")
         chromium.problems.clear()
         chromium.requests.clear()
         before = chromium.computing()
-        chromium.open(f"{(tmp_path / 'report.html').as_uri()}{fragment}", width, height, dark)
+        chromium.open(f"{(folder / 'report.html').as_uri()}{fragment}", width, height, dark)
         chromium.until_ready()
         chromium.seconds = chromium.computing() - before
         chromium.settle()
         return chromium
 
     return opened
+
+
+@pytest.fixture
+def opened(chromium: Page, tmp_path: Path) -> Callable[..., Page]:
+    return opening(chromium, tmp_path)
+
+
+@pytest.fixture(scope="module")
+def opened_once(chromium: Page, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Page]:
+    """The same for a page that several tests of a module look at."""
+    return opening(chromium, tmp_path_factory.mktemp("page"))

@@ -103,7 +103,7 @@ const Cards = (() => {
     const id = `${writer.name}:${see}/${writer.side}`;
     const attended = (writer.attended || []).slice(0, 2);
     const facts = [
-      writer.share !== undefined && writer.share !== null && `${share(writer.share)} of its side`,
+      writer.share !== undefined && writer.share !== null && `${share(writer.share)} of ${writer.share > 1 || writer.share < 0 ? DATA.written : "its side"}`,
       writer.here !== undefined && `here ${share(writer.here)}, at rivals ${share(writer.rivals)}`,
       writer.drop !== undefined && `drop ${share(writer.drop)}`,
       writer.q_value !== undefined && `q ${chanceOf(writer.q_value)}`,
@@ -179,7 +179,7 @@ const Cards = (() => {
       ` ${edge.name} wrote at `,
       word(prompt, edge.token),
       `: ${weight(edge.weight)}`,
-      edge.share !== undefined && edge.share !== null && `, ${share(edge.share)} of all that is written into this side`,
+      edge.share !== undefined && edge.share !== null && `, ${share(edge.share)} of ${DATA.written} to this side`,
       ".",
       attended.length > 0 && [" It had attended there to ", attended.map(([token, pattern], i) => [i ? ", " : "", word(prompt, token), pattern === null ? "" : ` ${share(pattern)}`]), "."],
       edge.here !== undefined && ` At the token attended to this is worth ${share(edge.here)}, at its rivals ${share(edge.rivals)}.`,
@@ -273,9 +273,35 @@ const Cards = (() => {
     ];
   }
 
+  // What can be done with what is picked.
+  function doing(prompt, seen) {
+    if (!seen) return null;
+    const firing = seen.firing;
+    const pinned = Sentence.isPinned(firing ? spot(firing.name, firing.dest) : spot(...seen.spot));
+    const called = (what) => () => `${what} of ${State.get("see")}`;
+    const card = firing && of(prompt, firing);
+    return el(
+      "p",
+      { class: "save" },
+      button(pinned ? "Unpin" : seen.writer ? "Pin both ends" : "Pin", () => Sentence.pinSeen(), { "data-key": "pin" }),
+      card && [Saving.table(() => tokenRows(prompt, firing, card), called("tokens")), " tokens "],
+      firing && [Saving.table(() => writerRows(prompt, firing, card), called("writers")), " writers"],
+    );
+  }
+
+  const tokenRows = (prompt, firing, card) => [
+    ["position", "token", "role", "attention", "score", ...(card.path ? ["M"] : [])],
+    ...card.pattern.map((value, token) => [token, prompt.strings[token], roleOf(prompt, token), value, card.scores[token], ...(card.path ? [card.path[token]] : [])]),
+  ];
+
+  const writerRows = (prompt, firing, card) => [
+    ["writer", "side", "position", "token", "weight", "share", "here", "rivals", "attended to"],
+    ...writersOf(prompt, firing, card).map((each) => [each.name, each.side, each.token, prompt.strings[each.token], each.weight, each.share, each.here, each.rivals, (each.attended || []).map(([token]) => token).join(" ")]),
+  ];
+
   function draw(prompt, seen) {
     const parts = seen?.firing ? ofFiring(prompt, seen.firing, seen.writer && seen) : seen?.spot ? ofSpot(prompt, ...seen.spot) : strongest(prompt);
-    put(byId("card"), parts);
+    put(byId("card"), doing(prompt, seen), parts);
   }
 
   return { unpack, draw, of, weight, share };

@@ -128,6 +128,7 @@ function circuitStyle() {
       },
     },
     { selector: "edge.near", style: { opacity: 0.95 } },
+    { selector: "node.pinned", style: { "border-width": 3, "border-color": colour("ink"), "border-style": "solid", "background-color": colour("sunken") } },
     { selector: ".dimmed", style: { opacity: 0.16 } },
     { selector: "edge.lit", style: { opacity: 1, "z-index": 20 } },
     { selector: "node.lit", style: { opacity: 1, "border-color": colour("ink"), "border-width": 2 } },

@@ -3,11 +3,14 @@ const Circuit = (() => {
   let cy = null;
   let placed = null;
   let moving = [];
+  let names = { columns: [], rows: [] };
 
   const WIDTHS = { total: "total weight", weight: "mean weight", share: "median share of its side" };
   // Where lines meet nodes, in widths of the node from its middle; the style sheet of the drawing has the same.
   const ASIDE = 0.24;
   const MOVE_ASIDE = 0.36;
+  // Beyond so many connections the weaker ones are drawn thin.
+  const BOLD = 150;
 
   function inView() {
     const side = State.get("side"),
@@ -64,7 +67,7 @@ const Circuit = (() => {
   }
 
   // A line from the top of the writer to the foot of the reader: a slight bow, or, where nodes are in its way, bends.
-  function connectionLine(connection, strength, routes) {
+  function connectionLine(connection, strength, routes, thin) {
     const { role, side, writer, reader } = connection;
     const [source, target] = [placed.nodes.get(`${writer.name}@${role}`), placed.nodes.get(`${reader}@${role}`)];
     const from = { x: source.x, y: source.y - NODE.height / 2 };
@@ -84,8 +87,8 @@ const Circuit = (() => {
         target: target.id,
         bow,
         ...(bends.length && Routing.relative(from, to, bends)),
-        width: 1.2 + 4.6 * strength ** 0.8,
-        shade: shadeOf(connection, strength),
+        width: thin ? 0.8 : 1.2 + 4.6 * strength ** 0.8,
+        shade: thin ? 0.3 : shadeOf(connection, strength),
       },
     };
   }
@@ -120,7 +123,7 @@ const Circuit = (() => {
       ...bandsOf(),
       ...nodesOf(),
       ...moving.map((move) => moveLine(move, routes)),
-      ...shown.map((connection) => connectionLine(connection, strength(connection), routes)),
+      ...shown.map((connection, rank) => connectionLine(connection, strength(connection), routes, rank >= BOLD)),
     ];
   }
 
@@ -137,11 +140,14 @@ const Circuit = (() => {
       cy.elements().remove();
       if (shown.length) cy.add(elements(shown));
     });
+    nameAxes();
     byId("stage-empty").hidden = shown.length > 0;
-    byId("shown").textContent = `${plural(shown.length, "connection")} of ${count(fitting)} that pass the filters`;
+    const thin = shown.length > BOLD ? `; the ${count(shown.length - BOLD)} weakest are thin` : "";
+    byId("shown").textContent = `${plural(shown.length, "connection")} of ${count(fitting)} that pass the filters${thin}`;
     legend();
     fit();
     mark();
+    CircuitPicks.show(cy);
   }
 
   // Only what is drawn is explained.
@@ -163,35 +169,30 @@ const Circuit = (() => {
     axes();
   }
 
-  // Names of columns and rows stay at the edge of the stage while the drawing moves under them.
+  // Names of columns and rows stay at the edge of the stage while the drawing moves under them: made once a drawing, and
+  // only moved from then on, since that is done in every frame.
+  function nameAxes() {
+    names = {
+      columns: placed.columns.map((column) => el("span", { title: column.role }, DATA.roles.length > 1 ? column.role : "all tokens")),
+      rows: placed.rows.map((row) => el("span", { class: row.label.length > 3 ? "word" : null }, row.label)),
+    };
+    for (const [id, all] of Object.entries(names)) put(byId(id), all);
+  }
+
   function axes() {
-    const zoom = cy.zoom(),
-      pan = cy.pan(),
-      height = cy.height(),
-      width = cy.width();
-    put(
-      byId("columns"),
-      placed.columns.map((column) => {
-        const x = column.x * zoom + pan.x;
-        const wide = column.width * zoom;
-        return (
-          x > 0 &&
-          x < width &&
-          el(
-            "span",
-            { style: { left: `${x}px`, "max-width": `${Math.max(wide, 18)}px` }, title: column.role },
-            DATA.roles.length > 1 ? column.role : "all tokens",
-          )
-        );
-      }),
-    );
-    put(
-      byId("rows"),
-      placed.rows.map((row) => {
-        const y = row.y * zoom + pan.y;
-        return y > 24 && y < height && el("span", { style: { top: `${y}px` } }, row.label);
-      }),
-    );
+    const [zoom, pan, height, width] = [cy.zoom(), cy.pan(), cy.height(), cy.width()];
+    placed.columns.forEach((column, i) => {
+      const x = column.x * zoom + pan.x;
+      const name = names.columns[i];
+      name.hidden = x <= 0 || x >= width;
+      name.style.left = `${x}px`;
+      name.style.maxWidth = `${Math.max(column.width * zoom, 18)}px`;
+    });
+    placed.rows.forEach((row, i) => {
+      const y = row.y * zoom + pan.y;
+      names.rows[i].hidden = y <= 24 || y >= height;
+      names.rows[i].style.top = `${y}px`;
+    });
   }
 
   // The picked node or connection stands out with all that touches it; the rest fades.
@@ -239,11 +240,14 @@ const Circuit = (() => {
     frame.querySelector(".printed")?.remove();
     cy.style(circuitStyle());
     if (!document.documentElement.classList.contains("paper")) return;
-    const copy = el("img", { class: "printed", src: cy.png({ scale: 2 }), alt: "", width: cy.width(), height: cy.height() });
-    byId("stage").after(copy);
+    const src = Saving.address(CircuitPicture.make(cy, frame, "Circuit"));
+    byId("stage").after(el("img", { class: "printed", src, alt: "", width: frame.clientWidth, height: frame.clientHeight }));
   }
 
+  // Around what is picked, if anything is.
   function zoomBy(factor) {
+    const picked = cy.getElementById(State.get("pick"));
+    if (picked.nonempty()) cy.center(picked);
     cy.zoom({ level: cy.zoom() * factor, renderedPosition: { x: cy.width() / 2, y: cy.height() / 2 } });
   }
 
@@ -253,6 +257,7 @@ const Circuit = (() => {
     else if (event.key === "+" || event.key === "=") zoomBy(1.25);
     else if (event.key === "-") zoomBy(0.8);
     else if (event.key === "0") fit();
+    else if (event.key === "p") CircuitPicks.pinPicked();
     else if (event.key === "Escape") State.set({ pick: "" });
     else if (event.key === "Enter") byId("details").focus();
     else return;
@@ -316,6 +321,7 @@ const Circuit = (() => {
     });
     cy.on("tap", (event) => {
       if (event.target === cy) State.set({ pick: "" });
+      else if (event.originalEvent.shiftKey && event.target.is(".head, .other")) CircuitPicks.toggle(event.target.id());
       else if (!event.target.is(".move, .band")) pick(event.target.id());
     });
     Hover.start(cy, { stage, tip: byId("tip"), moveOf: (id) => moving.find((move) => moveId(move) === id) });
@@ -333,6 +339,8 @@ const Circuit = (() => {
     byId("zoom-fit").addEventListener("click", fit);
     State.on(["n", "rank", "min", "side", "low", "high", "moves", "others", "focus", "q"], draw);
     State.on(["pick"], mark);
+    CircuitPicks.start(cy);
+    byId("circuit-under").append(Saving.buttons(() => CircuitPicture.make(cy, byId("frame"), "Circuit"), () => "circuit"));
     draw();
   }
 

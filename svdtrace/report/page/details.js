@@ -105,8 +105,9 @@ const Details = (() => {
         ["edges counted together", count(connection.count)],
         ["mean weight", short(connection.weight)],
         ["total weight", short(connection.total)],
-        ["median share of its side", connection.share === null ? "–" : percent(connection.share, 1)],
+        [`median share of ${DATA.written} to its side`, connection.share === null ? "–" : percent(connection.share, 1)],
         ...EVIDENCE.filter(({ key }) => key in connection).map(({ key, name, show }) => [name, show(connection[key])]),
+        DATA.not_asked.chance && ["chance", el("span", {}, "not asked: ", el("code", {}, "svdtrace trace … --nulls 199"))],
         connection.near_tie > 0 && ["near a tie", count(connection.near_tie)],
         connection.nonpositive > 0 && ["side's total not positive", count(connection.nonpositive)],
       ]),
@@ -172,6 +173,7 @@ const Details = (() => {
     const known = connection || (picked.includes("@") && !picked.includes(":"));
     put(
       byId("details"),
+      known && el("p", { class: "save" }, button(CircuitPicks.isPinned(picked) ? "Unpin" : connection ? "Pin both ends" : "Pin", () => CircuitPicks.pinPicked(), { "data-key": "pin" })),
       known
         ? connection
           ? ofConnection(connection)
@@ -183,6 +185,7 @@ const Details = (() => {
               {},
               "Pick a head or a line to see what it is made of. With the keyboard: focus the drawing, then the arrow keys.",
             ),
+            list("The strongest", ORDERS.total, (each) => `${each.writer.name} → ${each.reader} at ${each.role}`),
           ],
     );
     byId("details").classList.toggle("idle", !known);
@@ -190,7 +193,7 @@ const Details = (() => {
 
   return {
     start() {
-      State.on(["pick"], draw);
+      State.on(["pick", "kept"], draw);
       draw();
     },
     draw,

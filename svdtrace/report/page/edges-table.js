@@ -125,6 +125,12 @@ const EdgesTable = (() => {
     byId("edges-next").disabled = page >= pages;
   }
 
+  // All rows that pass the filter, in their order, with their numbers as the page has them.
+  const whole = () => [
+    [...COLUMNS.map(({ key }) => key)],
+    ...sorted().map((row) => COLUMNS.map(({ key }) => (key === "writer" ? row.writer.name : key === "vectors" ? row.vectors.filter((_, i) => i % 2 === 0).join(" ") : row[key]))),
+  ];
+
   function turn(by) {
     State.set({ page: State.number("page", 1, Infinity) + by });
   }
@@ -133,6 +139,7 @@ const EdgesTable = (() => {
     start() {
       byId("edges-previous").addEventListener("click", () => turn(-1));
       byId("edges-next").addEventListener("click", () => turn(1));
+      byId("edges-save").append(Saving.table(whole, () => "edges"));
       State.on(["filter", "sort", "page", "rows", "pick"], draw);
       draw();
     },

@@ -7,7 +7,7 @@ const Hover = (() => {
       `${connection.writer.name} → ${connection.reader} at ${connection.role}, ${SIDE_NAMES[connection.side]}`,
     ),
     `total weight ${short(connection.total)}, mean ${short(connection.weight)}`,
-    connection.share !== null && `${percent(connection.share, 1)} of all written to that side (median)`,
+    connection.share !== null && `${percent(connection.share, 1)} of ${DATA.written} to that side (median)`,
     `${count(connection.prompts)} of ${plural(DATA.n_prompts, "prompt")} (${percent(connection.prompts, DATA.n_prompts)})`,
   ];
 
@@ -33,8 +33,7 @@ const Hover = (() => {
   }
 
   // Beside the pointer, on the side where there is room.
-  function move(tip, stage, { x, y }) {
-    const [left, top] = [stage.offsetLeft + x, stage.offsetTop + y];
+  function beside(tip, left, top) {
     const frame = tip.parentElement;
     const aside = left + 14 + tip.offsetWidth > frame.clientWidth ? left - 14 - tip.offsetWidth : left + 14;
     const below = top + 16 + tip.offsetHeight > frame.clientHeight ? top - 10 - tip.offsetHeight : top + 16;
@@ -44,10 +43,12 @@ const Hover = (() => {
 
   function start(cy, { stage, tip, moveOf }) {
     const clear = () => {
+      if (tip.hidden) return;
       cy.elements().removeClass("lit dimmed");
       tip.hidden = true;
       stage.style.cursor = "";
     };
+    const move = ({ x, y }) => beside(tip, stage.offsetLeft + x, stage.offsetTop + y);
     cy.on("mouseover", "node.head, node.other, edge", ({ target, renderedPosition }) => {
       const near = target.isNode() ? target.closedNeighborhood() : target.union(target.connectedNodes());
       cy.batch(() => {
@@ -63,15 +64,15 @@ const Hover = (() => {
           .map((line) => el("p", {}, line)),
       );
       tip.hidden = false;
-      move(tip, stage, renderedPosition);
+      move(renderedPosition);
       stage.style.cursor = moved ? "" : "pointer";
     });
-    cy.on("mousemove", ({ renderedPosition }) => !tip.hidden && move(tip, stage, renderedPosition));
+    cy.on("mousemove", ({ renderedPosition }) => !tip.hidden && move(renderedPosition));
     cy.on("mouseout", clear);
     cy.on("viewport", clear);
     stage.addEventListener("mouseleave", clear);
     return clear;
   }
 
-  return { start };
+  return { start, beside };
 })();

@@ -140,15 +140,17 @@ function tableOf(name, columns, rows) {
   const classes = (column) => [column.text ? "" : "number", column.wide ? "wide" : ""].join(" ").trim() || null;
   const cell = (row, column, i) =>
     el(i ? "td" : "th", { class: classes(column), scope: i ? null : "row" }, column.show(row));
+  const table = el(
+    "table",
+    {},
+    el("thead", {}, el("tr", {}, columns.map((each) => el("th", { scope: "col", class: classes(each), title: each.title }, each.label)))),
+    el("tbody", {}, rows.map((row) => el("tr", {}, columns.map((column, i) => cell(row, column, i))))),
+  );
   return el(
     "div",
-    { class: "scroll", tabindex: 0, role: "region", "aria-label": name },
-    el(
-      "table",
-      {},
-      el("thead", {}, el("tr", {}, columns.map((each) => el("th", { scope: "col", class: classes(each), title: each.title }, each.label)))),
-      el("tbody", {}, rows.map((row) => el("tr", {}, columns.map((column, i) => cell(row, column, i))))),
-    ),
+    { class: "tabled" },
+    el("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": name }, table),
+    el("p", { class: "save" }, Saving.table(() => Saving.written(table), () => name)),
   );
 }
 

@@ -130,6 +130,14 @@ const Prompts = (() => {
     ];
   }
 
+  function firingRows(prompt, firings) {
+    const behind = (firing, side) => firing.edges.filter((edge) => edge.side === side).map((edge) => `${edge.writer.name} ${edge.weight}`).join("; ");
+    return [
+      ["head", "dest", "dest token", "src", "src token", "attention", "slice", "behind the query", "behind the key"],
+      ...firings.map((firing) => [firing.name, firing.dest, prompt.strings[firing.dest], firing.src, prompt.strings[firing.src], firing.pattern, firing.slice.join(" "), behind(firing, "dest"), behind(firing, "src")]),
+    ];
+  }
+
   function edgesAt(prompt, position) {
     const edges = prompt.firings.flatMap((firing) =>
       firing.edges.filter((edge) => firing[edge.side] === position).map((edge) => ({ ...edge, firing })),
@@ -209,7 +217,7 @@ const Prompts = (() => {
       byId("tokens"),
       prompt.strings.map((text, position) => token(prompt, text, position)),
     );
-    put(byId("prompt-firings"), firingTable(prompt, touching));
+    put(byId("prompt-firings"), firingTable(prompt, touching), touching.length > 0 && el("p", { class: "save" }, Saving.table(() => firingRows(prompt, touching), () => `firings of prompt ${prompt.prompt}`)));
     put(
       byId("prompt-edges"),
       at >= 0 ? edgesAt(prompt, at) : el("p", { class: "note" }, "Pick a token to see the edges that run through it."),

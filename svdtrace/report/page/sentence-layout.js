@@ -1,6 +1,7 @@
 // One sentence as a circuit: which firings and edges lead to its last token, and where they stand. A column for each
 // token, a row for each layer, embeddings below.
-const CELL = { width: 42, wide: 54, height: 22, gap: 6, row: 62, empty: 15, named: 23, foot: 96, top: 86, left: 34 };
+const CELL = { width: 42, wide: 54, height: 22, gap: 6, course: 40, row: 62, empty: 16, named: 23, top: 86, left: 34 };
+const NAMED = { tilt: 60, letter: 7.3, role: 7, drop: 10 };
 const WIDEST = 3;
 
 // What a node is called: `2.6@14`, a head (or another writer) where it writes.
@@ -60,8 +61,8 @@ function startsOf(prompt) {
   }));
 }
 
-// The nodes of some edges, of the heads that write the output, and of a firing that is picked.
-function sentenceNodes(prompt, shown, picked) {
+// The nodes of some edges, of the heads that write the output, of a firing that is picked, and those that are pinned.
+function sentenceNodes(prompt, shown, picked, pinned) {
   const nodes = new Map();
   const add = (writer, token) => {
     const id = spot(writer.name, token);
@@ -80,10 +81,25 @@ function sentenceNodes(prompt, shown, picked) {
     add(writerOf(picked.firing.name), picked.firing.dest);
     for (const edge of picked.firing.edges) add(edge.writer, writtenAt(picked.firing, edge));
   }
+  for (const id of pinned) {
+    const at = id.lastIndexOf("@");
+    add(writerOf(id.slice(0, at)), Number(id.slice(at + 1)));
+  }
   return nodes;
 }
 
-// Columns as wide as their fullest cell, rows as high as their fullest cell has courses.
+const shortened = (text, most) => ([...text].length > most ? `${[...text].slice(0, most - 1).join("")}…` : text);
+
+// What stands under a token's column: its role, if it has one, and its text; and how long that is.
+function tokenWords(prompt, token) {
+  const named = roleOf(prompt, token);
+  const role = named === "other" ? "" : shortened(named, 6);
+  const text = shortened((visible(prompt.strings[token]) || "∅").trim() || "␣", 11);
+  return { role, text, long: NAMED.letter * [...text].length + (role ? NAMED.role * ([...role].length + 1) : 0) };
+}
+
+// Columns as wide as their fullest cell, rows as high as their fullest cell has courses; beside and below them as much
+// room as the tokens' slanting names take.
 function sentenceLayout(prompt, nodes) {
   const cells = new Map();
   for (const node of nodes.values()) {
@@ -92,15 +108,19 @@ function sentenceLayout(prompt, nodes) {
   }
   for (const cell of cells.values()) cell.sort((a, b) => a.order - b.order);
   const widthOf = (node) => (node.kind === "head" ? CELL.width : CELL.wide);
-  let x = CELL.left;
+  let x = 0;
   const columns = prompt.strings.map((text, token) => {
     const mine = [...cells.values()].filter((cell) => cell[0].token === token);
     const widest = Math.max(0, ...mine.map((cell) => Math.min(WIDEST, cell.length) * (Math.max(...cell.map(widthOf)) + CELL.gap)));
     const width = mine.length ? widest + 10 : roleOf(prompt, token) === "other" ? CELL.empty : CELL.named;
-    const column = { token, text, x: x + width / 2, width, full: mine.length > 0 };
+    const column = { token, text, x: x + width / 2, width, full: mine.length > 0, words: tokenWords(prompt, token) };
     x += width;
     return column;
   });
+  const [across, down] = [Math.cos, Math.sin].map((of) => of((NAMED.tilt * Math.PI) / 180));
+  const left = Math.max(CELL.left, ...columns.map((column) => column.words.long * across - column.x + 4));
+  for (const column of columns) column.x += left;
+  x += left;
   const rows = [...new Set([...nodes.values()].map((node) => node.row))].sort((a, b) => b - a);
   const courses = new Map(
     rows.map((row) => [row, Math.max(...[...cells.values()].filter((cell) => cell[0].row === row).map((cell) => Math.ceil(cell.length / WIDEST)))]),
@@ -108,10 +128,10 @@ function sentenceLayout(prompt, nodes) {
   let y = CELL.top;
   const places = new Map();
   rows.forEach((row, i) => {
-    const high = courses.get(row) * (CELL.height + CELL.gap);
+    const more = (courses.get(row) - 1) * CELL.course;
     if (i) y += row % 1 || rows[i - 1] % 1 ? 0.62 * CELL.row : CELL.row;
-    places.set(row, y + high / 2);
-    y += high;
+    places.set(row, { low: y + more + CELL.height / 2, middle: y + (more + CELL.height) / 2 });
+    y += more + CELL.height + CELL.gap;
   });
   for (const cell of cells.values()) {
     const column = columns[cell[0].token];
@@ -122,9 +142,10 @@ function sentenceLayout(prompt, nodes) {
       const width = widthOf(node);
       node.width = width;
       node.x = column.x + ((i % WIDEST) - (many - 1) / 2) * (width + CELL.gap);
-      node.y = places.get(node.row) + (course - (own - 1) / 2) * (CELL.height + CELL.gap);
+      node.y = places.get(node.row).low - (own - 1 - course) * CELL.course;
     });
   }
-  const layers = rows.filter((row) => row % 1 === 0).map((row) => ({ label: row < 0 ? "input" : String(row), y: places.get(row) }));
-  return { columns, layers, width: x + 8, height: y + CELL.foot, foot: y + 14 };
+  const layers = rows.filter((row) => row % 1 === 0).map((row) => ({ label: row < 0 ? "input" : String(row), y: places.get(row).middle }));
+  const deep = Math.max(...columns.map((column) => column.words.long * down)) + 14;
+  return { columns, layers, width: x + 8, height: y + 14 + NAMED.drop + deep, foot: y + 14 };
 }

@@ -1,7 +1,10 @@
 // The circuit of one sentence, drawn with its own tokens; what is picked shows its card beside it.
 const Sentence = (() => {
+  const MOST = 500;
   let placed = null;
   let drawnFor = null;
+  let zoom = 1;
+  let pins = null;
 
   const current = () => PROMPTS.find((prompt) => String(prompt.prompt) === State.get("prompt")) || PROMPTS[0];
 
@@ -19,169 +22,58 @@ const Sentence = (() => {
   }
 
   const idOf = (firing, edge) => `${edge.writer.name}:${firing.name}@${firing.dest}:${firing.src}/${edge.side}`;
+  const from = ({ firing, edge }) => spot(edge.writer.name, writtenAt(firing, edge));
+  const into = ({ firing }) => spot(firing.name, firing.dest);
+  const mineIn = (seen) => (seen?.firing ? spot(seen.firing.name, seen.firing.dest) : seen?.spot ? spot(...seen.spot) : null);
 
-  function pickNode(node) {
-    const best = [...node.firings].sort((a, b) => b.pattern - a.pattern)[0];
-    State.set({ see: best ? `${best.name}@${best.dest}:${best.src}` : node.id });
+  function seeing(id) {
+    const node = placed?.nodes.get(id);
+    const best = [...(node?.firings || [])].sort((a, b) => b.pattern - a.pattern)[0];
+    return best ? `${best.name}@${best.dest}:${best.src}` : id;
   }
+  const pickNode = (id) => State.set({ see: seeing(id) });
 
-  // From the top of what wrote to the foot of what read, bowed aside where both stand over one token.
-  function way(from, to, side) {
-    const [x1, y1] = [from.x, from.y - CELL.height / 2];
-    const [x2, y2] = [to.x + (side === "dest" ? -0.24 : 0.24) * to.width, to.y + CELL.height / 2];
-    const rise = Math.max(14, 0.42 * (y1 - y2));
-    const near = Math.abs(x1 - x2) < CELL.wide && y1 - y2 > CELL.row;
-    const bow = near ? (side === "dest" ? -1 : 1) * (16 + 0.1 * (y1 - y2)) : 0;
-    const middle = { x: (x1 + x2) / 2 + 0.75 * bow, y: (y1 + y2) / 2 };
-    return { path: `M${x1.toFixed(1)} ${y1.toFixed(1)} C${(x1 + bow).toFixed(1)} ${(y1 - rise).toFixed(1)} ${(x2 + bow).toFixed(1)} ${(y2 + rise).toFixed(1)} ${x2.toFixed(1)} ${y2.toFixed(1)}`, middle };
-  }
+  const everyEdge = (prompt) => prompt.firings.flatMap((firing) => firing.edges.map((edge) => ({ firing, edge })));
 
-  function line({ firing, edge, value }, most, seen) {
-    const [from, to] = [placed.nodes.get(spot(edge.writer.name, writtenAt(firing, edge))), placed.nodes.get(spot(firing.name, firing.dest))];
-    const { path, middle } = way(from, to, edge.side);
-    const id = idOf(firing, edge);
-    const picked = seen?.firing === firing && (!seen.writer || (seen.writer === edge.writer.name && seen.side === edge.side));
-    const touches = picked || (seen?.spot && from.id === spot(...seen.spot)) || (seen?.firing && from.id === spot(seen.firing.name, seen.firing.dest));
-    const width = 1 + 5 * Math.sqrt(value / most);
-    return {
-      path: svg(
-        "g",
-        { class: `way ${edge.side} ${seen ? (picked ? "picked" : touches ? "near" : "faded") : ""}`, onclick: () => State.set({ see: id }) },
-        svg("title", {}, `${id}\nweight ${Cards.weight(edge.weight)}`),
-        svg("path", { d: path, class: "hit" }),
-        svg("path", { d: path, class: "seen", "stroke-width": width.toFixed(2) }),
-      ),
-      label: picked && { ...middle, text: Cards.weight(edge.weight), side: edge.side },
-    };
-  }
-
-  function node(each, seen) {
-    const mine = seen?.firing ? spot(seen.firing.name, seen.firing.dest) : seen?.spot ? spot(...seen.spot) : null;
-    const { x, y, width } = each;
-    const [left, top, h] = [x - width / 2, y - CELL.height / 2, CELL.height];
-    const silent = each.kind === "head" && !each.firings.length;
-    const shape =
-      each.kind === "head"
-        ? svg("rect", { x: left, y: top, width, height: h, rx: 6 })
-        : svg("path", { d: `M${left + 5} ${top} H${left + width - 5} L${left + width} ${top + 5} V${top + h - 5} L${left + width - 5} ${top + h} H${left + 5} L${left} ${top + h - 5} V${top + 5} z` });
-    const faded = seen && each.id !== mine && !placed.near.has(each.id);
-    const label = each.kind === "mlp" ? `mlp ${each.layer}` : each.kind === "attn_bias" ? `bias ${each.layer}` : each.name;
-    return svg(
-      "g",
-      { class: `spot ${each.kind === "head" ? "head" : "other"} ${silent ? "silent" : ""} ${each.id === mine ? "picked" : ""} ${faded ? "faded" : ""}`, "data-spot": each.id, onclick: () => pickNode(each) },
-      svg("title", {}, `${each.name} at “${visible(current().strings[each.token])}”${each.firings.map((firing) => `\nlooks at “${visible(current().strings[firing.src])}” ${Cards.share(firing.pattern)}`).join("")}`),
-      shape,
-      svg("text", { x, y: y + 4 }, label),
-    );
-  }
-
-  // Tokens under their columns; of a picked head each one shaded by its attention.
-  function tokens(prompt, layout, seen) {
-    const card = seen?.firing && Cards.of(prompt, seen.firing);
-    const attention = (token) => (card ? (card.pattern[token] ?? 0) : seen?.firing?.src === token ? seen.firing.pattern : 0);
-    return layout.columns.map(({ token, text, x, width, full }) => {
-      const named = roleOf(prompt, token);
-      const written = visible(text) || "∅";
-      const ends = seen?.firing && (token === seen.firing.dest ? "dest" : token === seen.firing.src ? "src" : "");
-      return [
-        svg("rect", { class: `column ${full ? "full" : ""}`, x: x - width / 2 + 1, y: 4, width: width - 2, height: layout.foot - 8 }),
-        attention(token) > 0.005 && svg("rect", { class: "attention", x: x - width / 2 + 1, y: layout.foot - 6, width: width - 2, height: 6, "fill-opacity": Math.sqrt(attention(token)).toFixed(2) }),
-        svg(
-          "g",
-          { transform: `translate(${x + 4} ${layout.foot + 10}) rotate(-52)`, class: `token-name ${named === "other" ? "" : "named"} ${ends || ""}` },
-          svg("title", {}, `${token}: ${text}${named === "other" ? "" : `, ${named}`}`),
-          svg("text", {}, named === "other" ? null : svg("tspan", { class: "role" }, `${shortened(named, 6)} `), shortened(written.trim() || written, 11)),
-        ),
-      ];
-    });
-  }
-
-  const shortened = (text, most) => ([...text].length > most ? `${[...text].slice(0, most - 1).join("")}…` : text);
-
-  // The output on top of the last traced token: what the model would write there, and the heads' direct effects.
-  function output(prompt, layout) {
-    const last = prompt.roles.findLast(([name]) => name === "end")?.[1] ?? prompt.strings.length - 1;
-    const width = 190;
-    const x = Math.min(layout.width - width / 2 - 4, Math.max(width / 2 + 4, layout.columns[last].x));
-    const effects = prompt.effects
-      .map(([name, value]) => ({ name, value, node: placed.nodes.get(spot(name, last)) }))
-      .filter(({ node: each }) => each);
-    const most = Math.max(...effects.map(({ value }) => Math.abs(value)), 1e-9);
-    const [first, ...others] = prompt.likely;
-    return [
-      effects.map(({ name, value, node: each }) => {
-        const path = `M${each.x} ${each.y - CELL.height / 2} C${each.x} ${each.y - 44} ${x} ${60 + 24} ${x} 58`;
-        return svg(
-          "g",
-          { class: `way effect ${value < 0 ? "against" : ""}`, onclick: () => pickNode(each) },
-          svg("title", {}, `${name} → output, direct effect ${short(value)}`),
-          svg("path", { d: path, class: "hit" }),
-          svg("path", { d: path, class: "seen", "stroke-width": (1 + 4.5 * Math.sqrt(Math.abs(value) / most)).toFixed(2) }),
-        );
-      }),
-      svg(
-        "g",
-        { class: "output" },
-        svg("title", {}, prompt.likely.map(([text, chance]) => `“${visible(text)}” ${Cards.share(chance)}`).join("\n") || "output"),
-        svg("rect", { x: x - width / 2, y: 6, width, height: 50, rx: 8 }),
-        svg("text", { x, y: 26, class: "first" }, first ? `${shortened(visible(first[0]), 14)} ${Cards.share(first[1])}` : "output"),
-        svg("text", { x, y: 44 }, others.length ? shortened(others.slice(0, 3).map(([text]) => visible(text)).join("  "), 30) : "next token"),
-      ),
-    ];
-  }
-
-  function outputWords(prompt) {
-    if (prompt.effects.length) return `Lines into the output are the heads' direct effects${prompt.target === null ? "" : ` on “${visible(prompt.target)}”`}.`;
-    return "No lines lead into the output: trace with --roots logit or --roots probability for the heads' direct effects on it.";
-  }
-
-  function shownLines(prompt, seen) {
+  // The strongest lines that lead to the last token; all lines into what is picked; those between pinned nodes.
+  function shownLines(prompt, seen, pinned) {
     const every = flows(prompt);
-    const shown = every.slice(0, State.number("lines", 5, 150));
+    const shown = every.slice(0, State.number("lines", 5, MOST));
     const known = new Set(shown.map(({ firing, edge }) => idOf(firing, edge)));
-    // All lines into what is picked.
     const least = shown.at(-1)?.value || 1e-3;
-    for (const edge of seen?.firing?.edges || []) {
-      if (!known.has(idOf(seen.firing, edge))) shown.push({ firing: seen.firing, edge, value: least });
-    }
+    const add = (line) => {
+      const id = idOf(line.firing, line.edge);
+      if (!known.has(id)) shown.push({ ...line, value: least });
+      known.add(id);
+    };
+    for (const edge of seen?.firing?.edges || []) add({ firing: seen.firing, edge });
+    for (const line of pinned.size ? everyEdge(prompt) : []) if (pinned.has(from(line)) && pinned.has(into(line))) add(line);
     return { shown, all: every.length };
   }
 
-  function near(seen, shown) {
-    const found = new Set();
-    for (const { firing, edge } of shown) {
-      const [from, to] = [spot(edge.writer.name, writtenAt(firing, edge)), spot(firing.name, firing.dest)];
-      const mine = seen?.firing ? spot(seen.firing.name, seen.firing.dest) : seen?.spot ? spot(...seen.spot) : null;
-      const line = !seen?.writer || (seen.writer === edge.writer.name && seen.side === edge.side);
-      if ((seen?.firing === firing && line) || (from === mine && !seen?.writer)) found.add(from).add(to);
-    }
-    return found;
+  // Of each line how it stands to what is picked.
+  function marked(line, rank, seen) {
+    const { firing, edge } = line;
+    const mine = mineIn(seen);
+    const picked = seen?.firing === firing && (!seen.writer || (seen.writer === edge.writer.name && seen.side === edge.side));
+    const near = picked || (mine !== null && from(line) === mine);
+    return { ...line, id: idOf(firing, edge), rank, picked: Boolean(picked), near, faded: Boolean(seen) && !near, side: edge.side };
   }
 
   function draw() {
     const prompt = current();
     const seen = seenIn(prompt);
-    const { shown, all } = shownLines(prompt, seen);
-    const nodes = sentenceNodes(prompt, shown, seen?.firing && { firing: seen.firing });
+    const pinned = pins?.pinned() || new Set();
+    const { shown, all } = shownLines(prompt, seen, pinned);
+    const nodes = sentenceNodes(prompt, shown, seen?.firing && { firing: seen.firing }, pinned);
     const layout = sentenceLayout(prompt, nodes);
-    placed = { nodes, near: near(seen, shown), ...layout };
-    const most = Math.max(...shown.map(({ value }) => value), 1e-9);
-    const lines = [...shown].reverse().map((each) => line(each, most, seen));
-    const labels = lines.map(({ label }) => label).filter(Boolean);
+    const lines = shown.map((line, rank) => ({ ...marked(line, rank, seen), from: nodes.get(from(line)), to: nodes.get(into(line)) }));
+    placed = { prompt, nodes, lines, ...layout };
     const stage = byId("sentence-stage");
-    size(stage, layout);
-    put(
-      stage,
-      tokens(prompt, layout, seen),
-      layout.layers.map(({ label, y }) => svg("text", { class: "layer", x: 4, y: y + 4 }, label)),
-      lines.map(({ path }) => path),
-      output(prompt, layout),
-      [...nodes.values()].map((each) => node(each, seen)),
-      labels.map(({ x, y, text, side }) => svg("text", { class: `on-line ${side}`, x, y }, text)),
-    );
-    byId("sentence-shown").textContent = all ? `${plural(shown.length, "line")} of ${count(all)} that lead to the last token` : "No line leads to the last token.";
+    size();
+    put(stage, drawing(prompt, seen, pinned));
+    facts(lines, all);
     byId("sentence-output").textContent = outputWords(prompt);
-    byId("lines-value").textContent = shown.length;
     const select = byId("sentence-select");
     if (select) select.value = String(prompt.prompt);
     Cards.draw(prompt, seen);
@@ -189,45 +81,193 @@ const Sentence = (() => {
     drawnFor = prompt;
   }
 
-  // As large as fits, but never so small that names cannot be read: then the frame scrolls.
-  function size(stage, { width, height }) {
-    const frame = byId("sentence-frame");
-    const room = Math.min(800, Math.max(420, 0.66 * innerHeight));
-    const scale = Math.min(1.3, Math.max(0.74, Math.min((frame.clientWidth - 4) / width, (room - 4) / height)));
-    stage.setAttribute("viewBox", `0 0 ${width.toFixed(1)} ${height.toFixed(1)}`);
-    stage.setAttribute("width", (width * scale).toFixed(1));
-    stage.setAttribute("height", (height * scale).toFixed(1));
+  function drawing(prompt, seen, pinned) {
+    const { nodes, lines, layers, width } = placed;
+    const way = Ways.ways(nodes, width);
+    const most = Math.max(...lines.map(({ value }) => value), 1e-9);
+    const drawn = lines.map((line) => ({ line, way: way(...SentenceDrawing.ends(line.from, line.to, line.side)) }));
+    const touched = new Set(lines.filter(({ near, picked }) => (seen?.writer ? picked : near)).flatMap((line) => [line.from.id, line.to.id]));
+    const mine = mineIn(seen);
+    const boxes = [...nodes.values()].map((each) => ({ x: each.x, y: each.y, width: each.width, half: CELL.height / 2 }));
+    const label = ({ line, way: { points } }) => {
+      const text = Cards.weight(line.edge.weight);
+      const { x, y } = Ways.labelled(points, 7.4 * text.length, boxes);
+      return svg("text", { class: `on-line ${line.side}`, x, y: y + 4 }, text);
+    };
+    return [
+      SentenceDrawing.tokens(prompt, placed, seen?.firing),
+      layers.map(({ label: name, y }) => svg("text", { class: "layer", x: 4, y: y + 4 }, name)),
+      // The strongest last, above all others.
+      [...drawn].reverse().map(({ line, way: each }) => SentenceDrawing.line(line, most, each)),
+      SentenceDrawing.output(prompt, placed, nodes, way),
+      [...nodes.values()].map((each) =>
+        SentenceDrawing.node(each, prompt, { mine: each.id === mine, faded: seen && each.id !== mine && !touched.has(each.id), pinned: pinned.has(each.id) }),
+      ),
+      drawn.filter(({ line }) => line.picked).map(label),
+    ];
   }
+
+  function facts(lines, all) {
+    const thin = lines.length - SentenceDrawing.BOLD;
+    const shown = all ? `${plural(lines.length, "line")} of ${count(all)} that lead to the last token` : "No line leads to the last token.";
+    byId("sentence-shown").textContent = thin > 0 ? `${shown}; the ${count(thin)} weakest are thin` : shown;
+    byId("lines-value").textContent = lines.length;
+    const { nodes } = placed;
+    const drawn = { dest: lines.some(({ side }) => side === "dest"), src: lines.some(({ side }) => side === "src") };
+    drawn.effect = placed.prompt.effects.length > 0;
+    drawn.head = [...nodes.values()].some((each) => each.kind === "head" && each.firings.length);
+    drawn.silent = [...nodes.values()].some((each) => each.kind === "head" && !each.firings.length);
+    drawn.other = [...nodes.values()].some((each) => each.kind !== "head");
+    for (const each of document.querySelectorAll("#sentence-legend [data-of]")) each.hidden = !drawn[each.dataset.of];
+  }
+
+  function outputWords(prompt) {
+    if (prompt.effects.length) return `Lines into the output are the heads' direct effects${prompt.target === null ? "" : ` on “${visible(prompt.target)}”`}.`;
+    return "No lines lead into the output: trace with --roots logit or --roots probability for the heads' direct effects on it.";
+  }
+
+  // As large as fits, but never so small that names cannot be read: then the frame scrolls. Paper shows all of it.
+  const room = () => [byId("sentence-frame").clientWidth - 4, Math.min(800, Math.max(420, 0.66 * innerHeight)) - 4];
+  const fitting = () => Math.min(room()[0] / placed.width, room()[1] / placed.height);
+  const readable = () => (document.documentElement.classList.contains("paper") ? room()[0] / placed.width : Math.max(0.74, fitting()));
+  const scale = () => (document.documentElement.classList.contains("paper") ? Math.min(1.3, readable()) : zoom * Math.min(1.3, readable()));
+
+  function size() {
+    const stage = byId("sentence-stage");
+    stage.setAttribute("viewBox", `0 0 ${placed.width.toFixed(1)} ${placed.height.toFixed(1)}`);
+    stage.setAttribute("width", (placed.width * scale()).toFixed(1));
+    stage.setAttribute("height", (placed.height * scale()).toFixed(1));
+  }
+
+  // Around what is picked, if anything is, else around the middle of what is in view.
+  function zoomTo(next) {
+    const frame = byId("sentence-frame");
+    const before = scale();
+    const node = placed.nodes.get(mineIn(seenIn(current())));
+    const middle = node ? [node.x, node.y] : [(frame.scrollLeft + frame.clientWidth / 2) / before, (frame.scrollTop + frame.clientHeight / 2) / before];
+    zoom = Math.min(4, Math.max(0.1, next));
+    size();
+    frame.scrollLeft = middle[0] * scale() - frame.clientWidth / 2;
+    frame.scrollTop = middle[1] * scale() - frame.clientHeight / 2;
+  }
+  const zoomBy = (factor) => zoomTo(zoom * factor);
+  const fit = () => zoomTo(Math.min(1, fitting() / Math.min(1.3, readable())));
 
   const DIRECTIONS = { ArrowUp: [0, -1], ArrowDown: [0, 1], ArrowLeft: [-1, 0], ArrowRight: [1, 0] };
 
   function step(direction) {
     const all = [...placed.nodes.values()];
-    const seen = seenIn(current());
-    const id = seen?.firing ? spot(seen.firing.name, seen.firing.dest) : seen?.spot ? spot(...seen.spot) : null;
-    const from = placed.nodes.get(id);
+    const at = placed.nodes.get(mineIn(seenIn(current())));
     if (!all.length) return;
-    if (!from) return pickNode(all.reduce((a, b) => (b.y < a.y || (b.y === a.y && b.x > a.x) ? b : a)));
+    if (!at) return pickNode(all.reduce((a, b) => (b.y < a.y || (b.y === a.y && b.x > a.x) ? b : a)).id);
     const [dx, dy] = DIRECTIONS[direction];
     const cost = (each) => {
-      const along = (each.x - from.x) * dx + (each.y - from.y) * dy;
-      const aside = Math.abs((each.x - from.x) * dy) + Math.abs((each.y - from.y) * dx);
+      const along = (each.x - at.x) * dx + (each.y - at.y) * dy;
+      const aside = Math.abs((each.x - at.x) * dy) + Math.abs((each.y - at.y) * dx);
       return along > 1 ? along + 2.5 * aside : Infinity;
     };
     const next = all.reduce((a, b) => (cost(b) < cost(a) ? b : a));
     if (cost(next) < Infinity) {
-      pickNode(next);
+      pickNode(next.id);
       byId("sentence-stage").querySelector(".spot.picked")?.scrollIntoView({ block: "nearest", inline: "nearest" });
     }
+  }
+
+  // A line's two ends are pinned together.
+  function pinSeen() {
+    const seen = seenIn(current());
+    if (!seen) return;
+    const line = seen.writer && placed.lines.find((each) => each.picked);
+    pins.toggle(...(line ? [line.from.id, line.to.id] : [mineIn(seen)]));
   }
 
   function onKey(event) {
     if (event.ctrlKey || event.metaKey || event.altKey) return;
     if (event.key in DIRECTIONS) step(event.key);
+    else if (event.key === "+" || event.key === "=") zoomBy(1.25);
+    else if (event.key === "-") zoomBy(0.8);
+    else if (event.key === "0") fit();
+    else if (event.key === "p") pinSeen();
     else if (event.key === "Escape") State.set({ see: "" });
     else if (event.key === "Enter") byId("card").focus();
     else return;
     event.preventDefault();
+  }
+
+  function onClick(event) {
+    const target = event.target.closest(".spot, .way");
+    if (!target) return;
+    const { spot: node, line, from: source } = target.dataset;
+    if (event.shiftKey && node) pins.toggle(node);
+    else if (line) State.set({ see: line });
+    else pickNode(node || source);
+  }
+
+  // With a mouse the drawing is dragged; a drag is no click.
+  function draggable(frame) {
+    let start = null;
+    let moved = false;
+    frame.addEventListener("pointerdown", (event) => {
+      moved = false;
+      if (event.pointerType === "mouse" && event.button === 0) start = [event.clientX + frame.scrollLeft, event.clientY + frame.scrollTop];
+    });
+    addEventListener("pointermove", (event) => {
+      if (!start || !event.buttons) return;
+      const [left, top] = [start[0] - event.clientX, start[1] - event.clientY];
+      moved ||= Math.hypot(left - frame.scrollLeft, top - frame.scrollTop) > 4;
+      if (moved) frame.scrollTo({ left, top, behavior: "instant" });
+    });
+    addEventListener("pointerup", () => {
+      start = null;
+    });
+    frame.addEventListener("click", (event) => moved && event.stopPropagation(), { capture: true });
+    frame.addEventListener(
+      "wheel",
+      (event) => {
+        if (!event.ctrlKey && !event.metaKey) return;
+        event.preventDefault();
+        zoomBy(event.deltaY < 0 ? 1.15 : 1 / 1.15);
+      },
+      { passive: false },
+    );
+  }
+
+  // Firings by head, by a vector of their slices, by the text or role of either token; writers that do not fire, too.
+  function found(terms) {
+    const prompt = current();
+    const said = (token) => `“${visible(prompt.strings[token])}” (${roleOf(prompt, token) === "other" ? token : roleOf(prompt, token)})`;
+    const fits = (token, text) => visible(prompt.strings[token]).toLowerCase().includes(text) || roleOf(prompt, token).toLowerCase() === text;
+    const of = (name, tokens, slice) =>
+      terms.every(({ head, vector, text }) => (head !== undefined ? name.startsWith(head) : vector !== undefined ? slice.includes(vector) : tokens.some((token) => fits(token, text))));
+    const vectors = terms.filter(({ vector }) => vector !== undefined).map(({ vector }) => `, vector ${vector}`);
+    const firings = prompt.firings
+      .filter((firing) => of(firing.name, [firing.dest, firing.src], firing.slice))
+      .sort((a, b) => b.dest - a.dest || b.layer - a.layer || b.pattern - a.pattern)
+      .map((firing) => ({ label: `${firing.name} at ${said(firing.dest)} looks at ${said(firing.src)}${vectors.join("")}`, act: () => State.set({ see: `${firing.name}@${firing.dest}:${firing.src}` }) }));
+    const fires = new Set(prompt.firings.map((firing) => spot(firing.name, firing.dest)));
+    const silent = [...new Map(everyEdge(prompt).map((line) => [from(line), line.edge.writer.name])).entries()]
+      .filter(([id, name]) => !fires.has(id) && of(name, [Number(id.split("@")[1])], []))
+      .map(([id, name]) => ({ label: `${name} at ${said(Number(id.split("@")[1]))} writes`, act: () => State.set({ see: id }) }));
+    return [...firings, ...silent];
+  }
+
+  function startPins() {
+    const parts = (id) => [id.slice(0, id.lastIndexOf("@")), Number(id.slice(id.lastIndexOf("@") + 1))];
+    pins = Subgraph.start({
+      key: "pins",
+      place: byId("sentence-pins"),
+      of: () => current().prompt,
+      view: {
+        known: (id) => parts(id)[1] < current().strings.length,
+        words: (id) => `${parts(id)[0]} at “${visible(current().strings[parts(id)[1]])}”`,
+        level: (id) => writerOf(parts(id)[0]).layer + (/^mlp/.test(id) ? 0.5 : 0),
+        order: (id) => parts(id)[1],
+        edges: () => everyEdge(current()).map((line) => ({ from: from(line), to: into(line), side: line.edge.side, weight: line.edge.weight })),
+        weight: Cards.weight,
+        where: "this prompt",
+        show: pickNode,
+      },
+    });
   }
 
   return {
@@ -238,10 +278,20 @@ const Sentence = (() => {
         select.addEventListener("change", (event) => State.set({ prompt: event.target.value, token: "", see: "" }));
       }
       bind("lines", "lines");
-      byId("sentence-frame").addEventListener("keydown", onKey);
-      State.on(["prompt", "see", "lines"], draw);
+      const [frame, stage] = [byId("sentence-frame"), byId("sentence-stage")];
+      frame.addEventListener("keydown", onKey);
+      draggable(frame);
+      stage.addEventListener("click", onClick);
+      SentenceHover.start(stage, byId("sentence-tip"), () => placed);
+      for (const [id, act] of [["in", () => zoomBy(1.25)], ["out", () => zoomBy(0.8)], ["fit", fit]]) byId(`sentence-${id}`).addEventListener("click", act);
+      byId("sentence-under").append(Saving.buttons(() => Saving.ofSvg(stage, `${promptName(current())}`), () => `prompt ${current().prompt}`));
+      Search.start(byId("sentence-find"), byId("sentence-found"), found);
+      startPins();
+      State.on(["prompt", "see", "lines", "pins"], draw);
       draw();
-      onWidth(byId("sentence-frame"), draw);
+      onWidth(frame, draw);
     },
+    pinSeen,
+    isPinned: (id) => pins?.pinned().has(id) || false,
   };
 })();

@@ -21,6 +21,8 @@ const State = (() => {
     show: "",
     token: "",
     see: "",
+    pins: "",
+    kept: "",
     lines: "30",
     q: "",
     where: "",
@@ -80,6 +82,9 @@ const State = (() => {
       become(next);
       write();
     },
+    hash: () => hash(current),
+    // The address of what is in view, before the browser has it.
+    link: () => `${location.href.split("#")[0]}${hash(current)}`,
     on: (keys, listener) => listeners.push([keys, listener]),
   };
 })();

@@ -11,8 +11,10 @@ from pathlib import Path
 import networkx as nx
 import numpy as np
 import pytest
+import tokenizers
 from safetensors import safe_open
 from safetensors.numpy import load_file
+from tokenizers import models, pre_tokenizers
 
 import svdtrace
 from svdtrace.cli import main
@@ -138,6 +140,16 @@ def test_tokens_need_no_weights(capsys: pytest.CaptureFixture[str], shared: Path
     assert '"\\n"' in out
     assert '"]"' in out
     assert "prompt 1" in out
+
+
+def test_tokens_say_which_words_a_model_cannot_tell_apart(capsys: pytest.CaptureFixture[str], tmp_path: Path):
+    library = tokenizers.Tokenizer(models.WordLevel({"[UNK]": 0, "Mary": 1, "ran": 2}, unk_token="[UNK]"))
+    library.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    library.save(str(tmp_path / "tokenizer.json"))
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": "gpt2", "vocab_size": 3, "n_embd": 4, "n_head": 1}))
+    assert main(["tokens", "--model", str(tmp_path), "--text", "Mary ran far, far", "--text", "Mary"]) == 0
+    note = 'note: prompt 0: "far,", "far" have no tokens of their own: they become the token of all unknown words\n'
+    assert capsys.readouterr().err == note
 
 
 def test_a_decomposition_is_that_of_the_model_traced(

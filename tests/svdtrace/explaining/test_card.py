@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from functools import cache
 
 import pyarrow as pa
@@ -18,6 +19,7 @@ from svdtrace.explaining.finding import OnePrompt
 from svdtrace.explaining.notebook import as_html
 from svdtrace.explaining.terminal import as_text
 from svdtrace.interventions.tables import INTERVENTIONS
+from svdtrace.tracing.tables import PROMPTS
 
 
 @cache
@@ -177,3 +179,60 @@ def test_a_trace_that_no_root_leads_into_says_so():
         nothing = MadeUpTrace(trace.prompts, trace.firings.slice(0, 0), trace.edges.slice(0, 0), manifest)
         with pytest.raises(EdgeError, match=said):
             why(nothing, 0)
+
+
+def test_a_share_above_all_or_below_nothing_says_of_what_it_is():
+    """Catches shares of 661% that stand there without a word, and words where every share is a plain one."""
+    trace = looked_at()
+    name, row = an_edge(trace)
+    assert told.odd_shares(why(trace, edge=name)) is None
+    at = trace.edges.to_pylist().index(row)
+    shares = trace.edges["share"].to_pylist()
+    shares[at] = 6.61
+    column = trace.edges.schema.get_field_index("share")
+    edges = trace.edges.set_column(column, trace.edges.schema.field("share"), pa.array(shares, pa.float32()))
+    card = why(replace(trace, edges=edges), edge=name)
+    for said in (re.sub(r"\s+", " ", str(card)), as_html(card)):
+        for each in ("661% of what heads wrote there", "A share of 661%: weights of both signs", "--writers all"):
+            assert each in said
+    config = {**trace.manifest["config"], "writers": "all"}
+    every = str(why(replace(trace, edges=edges, manifest={**trace.manifest, "config": config}), edge=name))
+    assert "of all that is written there" in re.sub(r"\s+", " ", every)
+    assert "--writers all" not in every
+
+
+@pytest.mark.parametrize(
+    ("strings", "text", "said"),
+    [
+        (("Mary", "ran"), "Mary ran", " "),
+        (("Mary", " ran"), "Mary ran", ""),
+        (("山", "川"), "山川", ""),
+        (("3", "14"), None, " "),
+        (("Mary", "ran"), None, ""),
+    ],
+)
+def test_words_without_spaces_of_their_own_do_not_run_together(strings, text, said):
+    assert words.between(strings, text) == said
+
+
+def test_a_card_of_words_puts_spaces_between_them():
+    trace = looked_at()
+    rows = trace.prompts.to_pylist()
+    spoken = [row | {"strings": [each.strip() for each in row["strings"]], "text": "Then, Mary and"} for row in rows]
+    card = why(replace(trace, prompts=pa.Table.from_pylist(spoken, schema=PROMPTS)), firing="4.3@end")
+    said = " ".join(card.firing.strings[11:15])
+    assert said == "gave a ring to"
+    assert said in re.sub(r"\s+", " ", str(card))
+    assert said in re.sub(r"<[^>]+>", "", as_html(card))
+
+
+@pytest.mark.parametrize(("after", "small"), [(2.0 * 1.009, True), (2.0 * 1.02, False)])
+def test_an_ablation_that_changes_next_to_nothing_is_said_to(after, small):
+    """Catches "logit difference 2 → 2.02" left to be read as a finding, and real effects called small."""
+    name, _ = an_edge(looked_at())
+    rows = [
+        row | {"pattern_after": row["pattern_before"], "logit_difference_after": after}
+        for row in interventions(name).to_pylist()
+    ]
+    card = why(looked_at(), edge=name, interventions=pa.Table.from_pylist(rows, schema=INTERVENTIONS))
+    assert ("too small to matter" in dict(told.left_of_it(card))["Taken away"]) == small

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -63,6 +64,16 @@ def test_the_circuit_names_its_heads_roles_and_layers(trace):
     for name in ("4.3", "1.2", "end", "S2", "layer", "0", "4"):
         assert name in shown
     assert any(each.startswith("40 strongest of ") for each in shown)
+
+
+def test_the_legend_names_a_root_where_one_is_drawn_alone(trace):
+    """Catches a legend that explains what is not there."""
+    config = trace.manifest["config"]
+    for roots, named in (("all", False), ("4.3@end:*", True)):
+        rooted = replace(trace, manifest={**trace.manifest, "config": {**config, "roots": roots}})
+        words = [text.get_text() for text in texts(drawn(figures.circuit_figure, rooted, 40))]
+        assert ("a root" in words) == named
+        assert "a head at work" in words
 
 
 @pytest.mark.parametrize("strongest", [1, 40, 150])

@@ -124,7 +124,59 @@
     return [box.left + edge.renderedMidpoint().x, box.top + edge.renderedMidpoint().y];
   }
 
+  // The corners of what an SVG element takes, on the screen, however it is turned.
+  function corners(element) {
+    const { x, y, width, height } = element.getBBox();
+    const m = element.getScreenCTM();
+    return [[x, y], [x + width, y], [x + width, y + height], [x, y + height]].map(([a, b]) => ({ x: m.a * a + m.c * b + m.e, y: m.b * a + m.d * b + m.f }));
+  }
+
+  // Whether two turned boxes meet by more than a pixel: along no side of either they stand apart.
+  function meet(one, two) {
+    return [one, two].every((box) =>
+      [0, 1].every((i) => {
+        const [dx, dy] = [box[i + 1].x - box[i].x, box[i + 1].y - box[i].y];
+        const long = Math.hypot(dx, dy) || 1;
+        const [a, b] = [one, two].map((each) => each.map(({ x, y }) => (x * dx + y * dy) / long));
+        return Math.min(Math.max(...a), Math.max(...b)) - Math.max(Math.min(...a), Math.min(...b)) > 1;
+      }),
+    );
+  }
+
+  // Words of a drawing that stand on one another.
+  function stacked(selector) {
+    const words = [...document.querySelectorAll(`${selector} text`)].map((text) => [text.textContent, corners(text)]);
+    return words.flatMap(([one, box], i) => words.slice(i + 1).filter(([, other]) => meet(box, other)).map(([two]) => `${one} over ${two}`));
+  }
+
+  // Lines of the sentence that run through a node which is not at their end.
+  function through() {
+    const nodes = [...document.querySelectorAll("#sentence-stage .spot")].map((spot) => [spot.dataset.spot, spot.querySelector("rect, path").getBBox()]);
+    return [...document.querySelectorAll("#sentence-stage .way")].flatMap((way) => {
+      const path = way.querySelector(".seen");
+      const long = path.getTotalLength();
+      const points = Array.from({ length: 161 }, (_, i) => path.getPointAtLength((long * i) / 160));
+      return nodes
+        .filter(([id]) => id !== way.dataset.from && id !== way.dataset.to)
+        .filter(([, { x, y, width, height }]) => points.some((point) => point.x > x && point.x < x + width && point.y > y && point.y < y + height))
+        .map(([id]) => `${way.dataset.line} through ${id}`);
+    });
+  }
+
+  // Words that are drawn beyond the edge of their drawing.
+  function beyond(selector) {
+    const edge = document.querySelector(selector).getBoundingClientRect();
+    const out = ({ x, y }) => x < edge.left - 1 || x > edge.right + 1 || y < edge.top - 1 || y > edge.bottom + 1;
+    return [...document.querySelectorAll(`${selector} text`)].filter((text) => corners(text).some(out)).map((text) => text.textContent);
+  }
+
+  // Where the middle of a drawn element is on the screen.
+  function middle(selector) {
+    const at = document.querySelector(selector).getBoundingClientRect();
+    return [at.left + at.width / 2, at.top + at.height / 2];
+  }
+
   const drawn = (selector) => cy().elements(selector).length;
   const box = (selector) => document.querySelector(selector).getBoundingClientRect().toJSON();
-  window.look = { crossings, room, overlaps, broken, pale, cut, loneliest, drawn, box };
+  window.look = { crossings, room, overlaps, broken, pale, cut, loneliest, drawn, box, stacked, through, beyond, middle };
 })();

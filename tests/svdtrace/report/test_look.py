@@ -79,7 +79,9 @@ def test_what_the_pointer_is_on_is_lit_and_told(looked):
         page.call("Input.dispatchMouseEvent", type="mouseMoved", x=x + step, y=y)
     page.settle()
     told = page.run("document.getElementById('tip').textContent")
-    assert all(word in told for word in ("→", "query side", "total weight", "of all written", "of 12 prompts")), told
+    assert all(word in told for word in ("→", "query side", "total weight", "of what heads wrote", "of 12 prompts")), (
+        told
+    )
     lit, dimmed = page.run("['.lit', '.dimmed'].map(look.drawn)")
     assert lit >= 3
     assert dimmed > lit

@@ -56,7 +56,8 @@ def test_one_prompt_begins_with_its_own_tokens(opened, width, height, dark):
 
 def test_a_head_and_a_line_show_their_card(opened):
     page = opened(one())
-    page.run("document.querySelector('#sentence-stage [data-spot=\"4.3@14\"]').dispatchEvent(new MouseEvent('click'))")
+    click = "dispatchEvent(new MouseEvent('click', { bubbles: true }))"
+    page.run(f"document.querySelector('#sentence-stage [data-spot=\"4.3@14\"]').{click}")
     page.settle()
     assert page.run("location.hash").startswith("#see=4.3%4014%3A4")
     said = card(page)

@@ -54,8 +54,9 @@ def over_keys(
         filled: which slots hold one.
         keys: `summed` or `own`, see `svdtrace.config.TraceConfig`.
     """
+    q, kappa, weights = _rows(observed, blocks, jnp.asarray(layer), attn_scale, keys=keys)
     groups = in_groups(np.where(filled, 0, -1), np.asarray(blocks.prompt))
-    return OverKeys(*_rows(observed, blocks, jnp.asarray(layer), attn_scale, keys=keys), groups)
+    return OverKeys(q=q, kappa=kappa, weights=weights, groups=groups)
 
 
 @partial(jax.jit, static_argnames=("keys",))

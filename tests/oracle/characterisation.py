@@ -15,7 +15,7 @@ import numpy as np
 
 from .circuit import get, last_traced
 from .heads import Slice, choose_slice, firings, product_bounds, products, with_one
-from .model import forward
+from .model import Acts, forward
 from .relative import Head, relative_firings
 from .signals import contributions, writers
 from .tracing import Model
@@ -79,7 +79,7 @@ def span_overlap(one: np.ndarray, other: np.ndarray) -> float:
 
 def head_contributions(
     model: Model,
-    acts: Mapping[str, Any],
+    acts: Acts,
     firing: tuple[int, int, int, int],
     members: Sequence[int],
     method: str,

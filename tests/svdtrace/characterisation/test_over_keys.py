@@ -95,8 +95,7 @@ def test_the_whole_of_it(model, prompts, tmp_path):
 
 
 def test_what_has_no_one_value_is_refused(model, prompts):
-    for chosen in ({"keys": "all"}, {"select": "until"}):
-        config = svdtrace.TraceConfig(method="relative", **chosen)
+    for config in (replace(CONFIG, keys="all"), replace(CONFIG, select="until")):
         with pytest.raises(SettingError, match=r"choose (summed or own|cover)"):
             characterise(model[2], prompts, None, config)
         with pytest.raises(SettingError, match=r"choose (summed or own|cover)"):

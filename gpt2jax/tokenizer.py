@@ -178,7 +178,7 @@ class Tokenizer:
         """
         name = getattr(self._library.model, "unk_token", None)
         unknown = None if name is None else self._library.token_to_id(name)
-        if unknown is None:
+        if unknown is None or unknown == self._lost:
             return []
         ids, spans = self.encode_with_offsets(text)
         words = (text[start:end].strip() for i, (start, end) in zip(ids, spans, strict=True) if i == unknown)

@@ -61,7 +61,9 @@ def _tell_unknown(placed: Sequence[tuple[int, Prompt]], tokenizer: Tokenizer | N
     """Say which words a model cannot tell apart, since a trace would follow them as one."""
     from svdtrace.explaining.words import visible
 
-    for place, prompt in placed if tokenizer is not None and not tokenizer.unread else ():
+    if tokenizer is None or tokenizer.unread:
+        return
+    for place, prompt in placed:
         words = [] if prompt.text is None else list(dict.fromkeys(tokenizer.unknown_words(prompt.text)))
         if words:
             named = ", ".join(_quoted(word) for word in words[:UNKNOWN])

@@ -173,7 +173,6 @@ const Details = (() => {
     const known = connection || (picked.includes("@") && !picked.includes(":"));
     put(
       byId("details"),
-      known && el("p", { class: "save" }, button(CircuitPicks.isPinned(picked) ? "Unpin" : connection ? "Pin both ends" : "Pin", () => CircuitPicks.pinPicked(), { "data-key": "pin" })),
       known
         ? connection
           ? ofConnection(connection)
@@ -187,6 +186,7 @@ const Details = (() => {
             ),
             list("The strongest", ORDERS.total, (each) => `${each.writer.name} → ${each.reader} at ${each.role}`),
           ],
+      known && el("p", { class: "save" }, button(CircuitPicks.isPinned(picked) ? "Unpin" : connection ? "Pin both ends" : "Pin", () => CircuitPicks.pinPicked(), { "data-key": "pin" })),
     );
     byId("details").classList.toggle("idle", !known);
   }

@@ -117,6 +117,7 @@ const Sentence = (() => {
     drawn.effect = placed.prompt.effects.length > 0;
     drawn.head = [...nodes.values()].some((each) => each.kind === "head" && each.firings.length);
     drawn.silent = [...nodes.values()].some((each) => each.kind === "head" && !each.firings.length);
+    drawn.pinned = [...nodes.keys()].some((id) => pins?.pinned().has(id));
     drawn.other = [...nodes.values()].some((each) => each.kind !== "head");
     for (const each of document.querySelectorAll("#sentence-legend [data-of]")) each.hidden = !drawn[each.dataset.of];
   }

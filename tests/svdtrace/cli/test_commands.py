@@ -146,7 +146,8 @@ def test_tokens_say_which_words_a_model_cannot_tell_apart(capsys: pytest.Capture
     library = tokenizers.Tokenizer(models.WordLevel({"[UNK]": 0, "Mary": 1, "ran": 2}, unk_token="[UNK]"))
     library.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
     library.save(str(tmp_path / "tokenizer.json"))
-    (tmp_path / "config.json").write_text(json.dumps({"model_type": "gpt2", "vocab_size": 3, "n_embd": 4, "n_head": 1}))
+    sizes = {"vocab_size": 3, "n_embd": 4, "n_head": 1, "n_layer": 1, "n_positions": 16}
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": "gpt2", **sizes}))
     assert main(["tokens", "--model", str(tmp_path), "--text", "Mary ran far, far", "--text", "Mary"]) == 0
     note = 'note: prompt 0: "far,", "far" have no tokens of their own: they become the token of all unknown words\n'
     assert capsys.readouterr().err == note

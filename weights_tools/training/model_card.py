@@ -44,8 +44,8 @@ another (in three of four rows none sees another). AdamW: peak rate {recipe.lear
 updates, then a cosine; weight decay {recipe.weight_decay:g}; betas 0.9 and 0.98; gradients clipped at norm 1.
 In the loss the words that a text determines, such as the name at the end of an indirect-object sentence, count
 {recipe.emphasis:g} words more. It took {told.seconds / 60:.0f} minutes, evaluation included, on a machine of
-{told.cores} CPU cores. The same command gives the same texts anywhere; the weights are the same up to the rounding of
-another machine or library.
+{told.cores} CPU cores. The same command gives the same texts anywhere, not the same weights: another machine or library
+rounds otherwise, and thousands of updates make of that another model of the same kind.
 
 ## Data
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,9 +23,9 @@ from svdtrace.atlas.prediction import edge_counts, prediction_tables
 from svdtrace.atlas.result import Atlas
 from svdtrace.atlas.schemas import SCHEMAS
 from svdtrace.atlas.surveying import Layer, Survey, survey_layers
-from svdtrace.atlas.tokens import tokens_of_layers
+from svdtrace.atlas.tokens import tokens_by_layer
 from svdtrace.errors import ModelError, TraceFolderError
-from svdtrace.method.decomposition import Decomposition, decompose, singular_gauge
+from svdtrace.method.decomposition import singular_gauge
 from svdtrace.output.writing import replaced_folder, write_manifest
 from svdtrace.results.in_parts import InParts
 from svdtrace.results.versions import versions
@@ -45,6 +45,7 @@ def write_atlas(
     trace: InParts | None = None,
     token_vectors: int = TOKEN_VECTORS,
     progress: Progress | None = None,
+    mark: str | None = None,
 ) -> Atlas:
     """Read off the weights what every head can pass to every later one, and write it.
 
@@ -55,6 +56,7 @@ def write_atlas(
         trace: of that model; how well the weights predict its edges is written too.
         token_vectors: of each head and matrix, whose tokens are listed.
         progress: called with layers done and layers in all.
+        mark: the fingerprint of the whole model, where this is a part of it; by default that of `model`.
 
     Raises:
         ModelError: the model holds no heads, or a matrix is not finite.
@@ -67,27 +69,21 @@ def write_atlas(
     blocks = model.params.blocks
     if any(each is None for each in (blocks.W_Q, blocks.W_K, blocks.W_V, blocks.W_O)):
         raise ModelError("the model holds no heads; load one with parts=None or parts='heads'")
-    mark = fingerprint(model)
+    mark = fingerprint(model) if mark is None else mark
     _check(trace, mark)
     clock = Clock()
     with replaced_folder(folder) as staging:
-        with clock("decompose"):
-            folded = fold(_without_mlps(model))
-            decomposition = decompose(folded)
-        found, tables, vectors = _survey(folded, decomposition, staging, clock, progress)
+        ends = fold(_without_blocks(model))
+        found, tables, vectors = _survey(model, ends, token_vectors, staging, clock, progress)
         with clock("tables"):
             pairs = tabulating.pairs_of(found)
             tables["composition"] = tabulating.composition_table(found, pairs)
             tables["directions"] = tabulating.directions_table(found)
-        with clock("tokens"):
-            listed = [*tokens_of_layers(folded, decomposition, token_vectors)]
-            if listed:
-                tables["tokens"] = pa.concat_tables(listed)
         if trace is not None:
             with clock("trace"):
                 counts = edge_counts(trace, found.n_layers, found.n_heads)
                 tables["prediction"], tables["chosen"] = prediction_tables(counts, pairs, found.n_heads)
-        manifest = _manifest(folded, mark, tables, vectors, trace)
+        manifest = _manifest(ends, mark, tables, vectors, trace)
         atlas = Atlas(tables, pairs, vectors.writers, vectors.share, manifest)
         with clock("pictures"):
             for name, table in tables.items():
@@ -107,9 +103,10 @@ def _check(trace: InParts | None, mark: str) -> None:
         )
 
 
-def _without_mlps(model: Model) -> Model:
-    blocks = replace(model.params.blocks, ln2=None, W_in=None, b_in=None, W_out=None, b_out=None)
-    return replace(model, params=replace(model.params, blocks=blocks))
+def _without_blocks(model: Model) -> Model:
+    """What stands before and after the blocks."""
+    none = replace(model.params.blocks, **{field.name: None for field in fields(model.params.blocks)})
+    return replace(model, params=replace(model.params, blocks=none))
 
 
 @dataclass
@@ -132,52 +129,61 @@ class _Vectors:
 
 
 def _survey(
-    model: Model, decomposition: Decomposition, staging: Path, clock: Clock, progress: Progress | None
+    model: Model, ends: Model, token_vectors: int, staging: Path, clock: Clock, progress: Progress | None
 ) -> tuple[Survey, dict[str, pa.Table], _Vectors]:
-    """Everything that is made layer by layer; `STREAMED` tables are written, the others returned."""
+    """Everything that is made layer by layer; `STREAMED` tables are written, the others returned.
+
+    Args:
+        ends: what stands before and after the blocks, folded.
+    """
     config = model.config
     shape = 2, config.n_layers * config.n_heads, config.d_head, 5
     vectors = _Vectors(np.full(shape, -1), np.full(shape, np.nan, np.float32), dict.fromkeys(STREAMED, 0))
     survey = Survey(config.n_layers, config.n_heads, config.d_model)
-    parts: dict[str, list[pa.Table]] = {"heads": [], "singular": [], "positions": []}
-    of_positions = _positions(model, decomposition)
+    parts: dict[str, list[pa.Table]] = {"heads": [], "singular": [], "positions": [], "tokens": []}
+    of_positions, of_tokens = _positions(ends), tokens_by_layer(ends, token_vectors)
     with ExitStack() as stack:
         files = {
             name: stack.enter_context(pq.ParquetWriter(staging / f"{name}.parquet", SCHEMAS[name], compression="zstd"))
             for name in STREAMED
         }
-        layers = survey_layers(model, decomposition)
+        layers = survey_layers(model)
         for number in range(config.n_layers):
             with clock("pairs"):
                 found = next(layers)
                 survey.add(found)
             with clock("positions"):
-                positions = of_positions(number) if of_positions is not None else None
+                positions = of_positions(found) if of_positions is not None else None
             with clock("tables"):
                 vectors.add(found)
                 both = tabulating.vectors_tables(found, config.d_model)
                 for name, table in zip(STREAMED, both, strict=True):
                     files[name].write_table(table)
                     vectors.rows[name] += table.num_rows
-                parts["heads"].append(tabulating.heads_table(found, model.params.blocks, config.d_model, positions))
+                parts["heads"].append(tabulating.heads_table(found, config.d_model, positions))
                 parts["singular"].append(tabulating.singular_table(found, config.d_model, positions))
                 if positions is not None:
                     parts["positions"].append(tabulating.positions_table(number, positions))
+            with clock("tokens"):
+                if of_tokens is not None:
+                    parts["tokens"].append(of_tokens(found))
             if progress is not None:
                 progress(number + 1, config.n_layers)
     return survey, {name: pa.concat_tables(each) for name, each in parts.items() if each}, vectors
 
 
-def _positions(model: Model, decomposition: Decomposition) -> Callable[[int], Positions] | None:
+def _positions(ends: Model) -> Callable[[Layer], Positions] | None:
     """What a layer's heads make of positions, for a model that has enough of them."""
-    W_pos, config = model.params.W_pos, model.config
+    W_pos, config = ends.params.W_pos, ends.config
     if W_pos is None or W_pos.shape[0] < LEAST_POSITIONS:
         return None
     x = read_positions(np.asarray(W_pos), config.layer_norm_epsilon)
-    A, B = (np.asarray(each) for each in singular_gauge(decomposition))
-    return lambda layer: position_scores(
-        x, A[layer], B[layer], float(attn_scale(config, layer, jnp.dtype(jnp.float32)))
-    )
+
+    def of_layer(found: Layer) -> Positions:
+        A, B = (np.asarray(each[0]) for each in singular_gauge(found.decomposition))
+        return position_scores(x, A, B, float(attn_scale(config, found.layer, jnp.dtype(jnp.float32))))
+
+    return of_layer
 
 
 def _manifest(

@@ -1,22 +1,25 @@
 """All heads of a model held against all earlier ones, a layer of readers at a time. Numerics.
 
-What grows with pairs × vectors lives for one layer; what grows with pairs alone is gathered by `Survey`.
+What grows with pairs × vectors, and folded and decomposed weights, live for one layer; of the layers below, what their
+heads write is kept. What grows with pairs alone is gathered by `Survey`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from gpt2jax.params import Model
+from gpt2jax.fold import fold
+from gpt2jax.params import Blocks, Model, Params
 from svdtrace.atlas.composing import Reading, fall, reading_of
 from svdtrace.atlas.directions import USES, used
 from svdtrace.atlas.factors import SIDES, Heads, head_factors
-from svdtrace.method.decomposition import Decomposition
+from svdtrace.method.decomposition import Decomposition, decompose
 
 READ_SIDES = SIDES[:2]
 """Sides with singular vectors of their own: the query's and the key's."""
@@ -26,11 +29,13 @@ READ_SIDES = SIDES[:2]
 class Layer:
     """A layer of readers, and every head before it as a writer.
 
-    `score` by `SIDES`, the other numbers of pairs by `READ_SIDES`; purities as in `svdtrace.atlas.factors`.
-    `block_share` stands at each block's first vector.
+    `blocks`, folded, and `decomposition` are of this layer alone. `score` by `SIDES`, the other numbers of pairs by
+    `READ_SIDES`; purities as in `svdtrace.atlas.factors`. `block_share` stands at each block's first vector.
     """
 
     layer: int
+    blocks: Blocks
+    decomposition: Decomposition
     heads: Heads
     reading: Reading
     within: Bool[np.ndarray, "head sv"]
@@ -42,28 +47,41 @@ class Layer:
     block_share: Float[np.ndarray, "read_side head writer sv"]
 
 
-def survey_layers(model: Model, decomposition: Decomposition) -> Iterator[Layer]:
-    """The layers of a folded model, the lowest first.
+def survey_layers(model: Model) -> Iterator[Layer]:
+    """The layers of a model, the lowest first.
 
     Args:
-        decomposition: of that model.
+        model: raw or folded.
+
+    Raises:
+        ModelError: a head's query-key matrix is not finite.
+        CheckpointError: folded weights are not.
     """
-    below: list[Heads] = []
-    n_heads, n_vectors = decomposition.S.shape[1:]
+    written: list[Float[jax.Array, "head d_head d_model"]] = []
+    purities = [np.zeros(0, np.float32)]
     for layer in range(model.config.n_layers):
-        heads = head_factors(model.params.blocks, layer)
-        reading = reading_of(decomposition, layer, heads)
-        found = [_from_layer(each, reading) for each in below]
-        joined = [np.concatenate(each, axis=2) for each in zip(_none(n_heads, n_vectors), *found, strict=True)]
-        purity = np.concatenate([np.zeros(0, np.float32), *(np.asarray(each.written_purity) for each in below)])
-        within = np.asarray(decomposition.within_rank()[layer])
-        yield Layer(layer, heads, reading, within, purity, *joined)
-        below.append(heads)
+        blocks, decomposition = _decomposed(model, layer)
+        heads = head_factors(blocks, 0)
+        reading = reading_of(decomposition, 0, heads)
+        found = [_from_layer(each, reading) for each in written]
+        joined = [np.concatenate(each, axis=2) for each in zip(_none(*decomposition.S.shape[1:]), *found, strict=True)]
+        within, purity = np.asarray(decomposition.within_rank()[0]), np.concatenate(purities)
+        yield Layer(layer, blocks, decomposition, heads, reading, within, purity, *joined)
+        written.append(heads.written)
+        purities.append(np.asarray(heads.written_purity))
 
 
-def _from_layer(writers: Heads, reading: Reading) -> list[np.ndarray]:
+def _decomposed(model: Model, layer: int) -> tuple[Blocks, Decomposition]:
+    """A layer's folded weights, those of its MLP aside, and its decomposition."""
+    heads = replace(model.params.blocks, ln2=None, W_in=None, b_in=None, W_out=None, b_out=None)
+    blocks = jax.tree.map(lambda each: each[layer : layer + 1], heads)
+    alone = fold(replace(model, params=Params(None, None, blocks, None, None, None)))
+    return alone.params.blocks, decompose(alone, first=layer)
+
+
+def _from_layer(written: Float[jax.Array, "writer d_head d_model"], reading: Reading) -> list[np.ndarray]:
     """What falls of one layer's heads as writers, in the order of `_none`."""
-    fallen = fall(writers.written, reading)
+    fallen = fall(written, reading)
     found = fallen.score, fallen.with_bias, fallen.half, fallen.share, fallen.block
     return [np.asarray(each) for each in found]
 

@@ -8,7 +8,6 @@ import numpy as np
 import pyarrow as pa
 from jaxtyping import Float
 
-from gpt2jax.params import Blocks
 from svdtrace.atlas.chance import score_chance, share_chance
 from svdtrace.atlas.directions import USES, main_directions
 from svdtrace.atlas.factors import SIDES
@@ -149,15 +148,11 @@ def _written(found: Layer, d_model: int) -> Float[np.ndarray, "read_side head sv
     return np.where(found.within, mean * max(d_model - 1, 1), np.nan)
 
 
-def heads_table(found: Layer, blocks: Blocks, d_model: int, positions: Positions | None) -> pa.Table:
-    """One layer's part of `heads.parquet`.
-
-    Args:
-        blocks: the folded model's.
-    """
+def heads_table(found: Layer, d_model: int, positions: Positions | None) -> pa.Table:
+    """One layer's part of `heads.parquet`."""
     S = np.asarray(found.reading.S)
     without = np.linalg.svd(np.asarray(found.heads.qk), compute_uv=False)
-    positive = positivities(blocks, found.layer)
+    positive = positivities(found.blocks, 0)
     n_heads = len(S)
     unknown = np.full(n_heads, np.nan)
     columns = {

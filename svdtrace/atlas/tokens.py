@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
@@ -13,43 +13,45 @@ from jaxtyping import Array, Float, Int
 from gpt2jax.numerics import einsum
 from gpt2jax.params import Model
 from svdtrace.atlas.schemas import SCHEMAS, filled
+from svdtrace.atlas.surveying import Layer
 from svdtrace.atlas.tabulating import names_at
-from svdtrace.method.decomposition import Decomposition, orthogonalise
+from svdtrace.method.decomposition import orthogonalise
 
 KINDS = ("q", "k", "read", "written")
 ENDS = ("+", "-")
 AT_EACH_END = 5
 
 
-def tokens_of_layers(model: Model, decomposition: Decomposition, most: int) -> Iterator[pa.Table]:
-    """`tokens.parquet`, a layer at a time; nothing for a model without token embeddings.
+def tokens_by_layer(model: Model, most: int) -> Callable[[Layer], pa.Table] | None:
+    """What gives a layer's part of `tokens.parquet`; `None` for a model without token embeddings.
 
     A token is read as LayerNorm gives it to the first layer without a position: `W_E C / s` with its own scale s.
 
     Args:
-        model: folded.
-        decomposition: of that model.
+        model: folded; of its embeddings and its unembedding.
         most: vectors of each head and matrix, the largest singular values first.
     """
     params = model.params
     if params.W_E is None or most < 1:
-        return
+        return None
     scale = jnp.sqrt(jnp.mean(jnp.square(params.W_E), axis=-1, keepdims=True) + model.config.layer_norm_epsilon)
     tokens = [(params.W_E / scale).T] * 3 + ([params.W_U] if params.W_U is not None else [])
-    for layer in range(model.config.n_layers):
-        vectors = _vectors(model, decomposition, layer, most)
-        found = [
+
+    def of_layer(found: Layer) -> pa.Table:
+        ends = [
             _ends(each, tokens[kind], min(AT_EACH_END, tokens[kind].shape[1]))
-            for kind, each in enumerate(vectors[: len(tokens)])
+            for kind, each in enumerate(_vectors(found, most)[: len(tokens)])
         ]
-        yield _table(model, layer, [tuple(np.asarray(each) for each in one) for one in found])
+        return _table(model, found.layer, [tuple(np.asarray(each) for each in one) for one in ends])
+
+    return of_layer
 
 
-def _vectors(model: Model, decomposition: Decomposition, layer: int, most: int) -> list[Float[Array, "head d_model k"]]:
+def _vectors(found: Layer, most: int) -> list[Float[Array, "head d_model k"]]:
     """Of `KINDS`, without the entries of bias rows."""
-    blocks = model.params.blocks
-    query, key = (each[layer, :, :-1, :most] for each in (decomposition.U, decomposition.V))
-    thin = jnp.stack([blocks.W_V[layer], jnp.swapaxes(blocks.W_O[layer], -1, -2)])
+    decomposition, blocks = found.decomposition, found.blocks
+    query, key = (each[0, :, :-1, :most] for each in (decomposition.U, decomposition.V))
+    thin = jnp.stack([blocks.W_V[0], jnp.swapaxes(blocks.W_O[0], -1, -2)])
     Q, R = jax.block_until_ready(orthogonalise(thin))
     left, _, right = np.linalg.svd(np.asarray(einsum("nhk,nmk->nhm", *R)))
     read = einsum("ndh,nhk->ndk", Q[0], jnp.asarray(left[..., :most]))

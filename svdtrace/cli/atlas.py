@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     from svdtrace.atlas import Atlas
 
 STRONGEST = 4
-PARTS: tuple[tuple[str, ...] | None, ...] = (None, ("heads", "embed"), ("heads", "positions"), ("heads",))
+PARTS = (("heads", "embed", "unembed"), ("heads", "embed"), ("heads", "positions"), ("heads",))
 """What is loaded: the first of these that the folder holds."""
 
 
@@ -57,9 +58,11 @@ def run(options: Options) -> int:
     if options.token_vectors < 0:
         raise OptionError(f"--token-vectors is {options.token_vectors}; give 0 or more")
     trace = None if options.trace is None else opened(options.trace)
-    model = load_heads(options)
+    model, mark = load_heads(options)
     with progress("layers", options.voice) as advance:
-        found = write_atlas(model, options.out, trace=trace, token_vectors=options.token_vectors, progress=advance)
+        found = write_atlas(
+            model, options.out, trace=trace, token_vectors=options.token_vectors, progress=advance, mark=mark
+        )
     seconds = count_seconds(options.out, began)
     content = {"command": "atlas", "out": str(options.out), **summary(found), "seconds": seconds}
     if options.voice.json:
@@ -69,17 +72,21 @@ def run(options: Options) -> int:
     return 0
 
 
-def load_heads(options: Options) -> gpt2jax.Model:
-    """The whole model, whose fingerprint a trace has too; where the folder does not hold it, what there is."""
+def load_heads(options: Options) -> tuple[gpt2jax.Model, str | None]:
+    """What of the model an atlas reads, and the fingerprint that a trace has of it; `None` where it is not whole."""
     from gpt2jax.errors import MissingTensorsError
-    from svdtrace.cli.loading import load_model
+    from gpt2jax.hub import find_model
+    from gpt2jax.stored_fingerprint import stored_fingerprint
+    from svdtrace.cli.loading import load_model, source_of
 
+    mark = None
+    with suppress(MissingTensorsError):
+        folder = find_model(source_of(options.inputs.model), options.inputs.revision).folder
+        mark = stored_fingerprint(folder).fingerprint
     for parts in PARTS[:-1]:
-        try:
-            return load_model(options.inputs, options.voice, parts)
-        except MissingTensorsError:
-            continue
-    return load_model(options.inputs, options.voice, PARTS[-1])
+        with suppress(MissingTensorsError):
+            return load_model(options.inputs, options.voice, parts), mark
+    return load_model(options.inputs, options.voice, PARTS[-1]), mark
 
 
 def summary(found: Atlas) -> dict[str, Any]:

@@ -71,11 +71,12 @@ def query_key_factors(
     return A, B
 
 
-def decompose(model: Model) -> Decomposition:
+def decompose(model: Model, first: int = 0) -> Decomposition:
     """Decompose `Ω = A Bᵀ` of every head of a model, in its own processing.
 
     Args:
         model: raw or folded; `ln_1` and `attn` weights are enough (`gpt2jax.load(parts="heads")`).
+        first: number of the first layer that the model holds, for what is said of its heads.
 
     Returns:
         U, S, V with leading axes layer and head.
@@ -90,8 +91,9 @@ def decompose(model: Model) -> Decomposition:
     core = jax.block_until_ready(_core_svd(R[0], R[1]))
     not_finite = np.argwhere(~np.isfinite(np.asarray(core[1])).all(axis=-1))
     if len(not_finite):
-        first = ".".join(map(str, not_finite[0]))
-        heads = f"head {first}" if len(not_finite) == 1 else f"{len(not_finite)} heads, {first} first"
+        layer, head = not_finite[0]
+        named = f"{first + layer}.{head}"
+        heads = f"head {named}" if len(not_finite) == 1 else f"{len(not_finite)} heads, {named} first"
         raise ModelError(
             f"{heads}: the query-key matrix is not finite; give a model whose weights are finite and not so large"
         )

@@ -51,7 +51,8 @@ def test_heads_are_enough(tmp_path: Path, left: str, positions: bool):
         if any(part in name for part in ("ln_1", *left.split()))
     }
     folder = write_folder(tmp_path / "heads", kept, CONFIG)
-    model = load_heads(Options(inputs=ModelChoice(str(folder))))
+    model, mark = load_heads(Options(inputs=ModelChoice(str(folder))))
+    assert mark is None
     assert model.params.blocks.W_Q.shape == (3, 2, 8, 4)
     assert (model.params.W_pos is not None) is positions
     assert model.params.W_E is None

@@ -30,7 +30,7 @@ def examined(
     if any(each is not None for each in (asked.fdr, asked.nulls, asked.blocks)):
         from svdtrace.nulls.chance import chance as against_chance
 
-        further = {"nulls": asked.nulls, "blocks": asked.blocks, "seed": seed}
+        further: dict[str, Any] = {"nulls": asked.nulls, "blocks": asked.blocks, "seed": seed}
         further |= {} if asked.fdr is None else {"fdr": asked.fdr}
         with progress("asking what chance would give", voice, len(prompts)) as advance:
             chance = against_chance(model, prompts, settings, progress=advance, **further)

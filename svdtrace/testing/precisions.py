@@ -229,7 +229,8 @@ def _of_bases(seed: int, rng: np.random.Generator) -> Statistics:
     observed = Q * np.sign(np.diagonal(R, axis1=-2, axis2=-1))[:, None]
     group = jnp.zeros((TURNS, TURNED), jnp.int32)
     null = random_rotations(kind_key(seed, "bases"), jnp.arange(NULLS), group, jnp.dtype("float32"))
-    return tuple(AWAY + np.sum(weights * np.asarray(each, np.float64), axis=(-2, -1)) for each in (observed, null))
+    mine, others = (AWAY + np.sum(weights * np.asarray(each, np.float64), axis=(-2, -1)) for each in (observed, null))
+    return mine, others
 
 
 def _of_partners(seed: int, rng: np.random.Generator) -> Statistics:
@@ -247,7 +248,8 @@ def _of_partners(seed: int, rng: np.random.Generator) -> Statistics:
     choice, which = distinct_partners(np.stack([partners(seed, null, length) for null in range(NULLS)]))
     null = choice[which, np.arange(len(length))].reshape(NULLS, EXCHANGES, PARTNERS) % PARTNERS
     test = np.arange(EXCHANGES)[:, None]
-    return tuple(AWAY + np.sum(weights[test, places, each], axis=-1) for each in (observed, null))
+    mine, others = (AWAY + np.sum(weights[test, places, each], axis=-1) for each in (observed, null))
+    return mine, others
 
 
 _STATISTICS = {"slices": _of_slices, "bases": _of_bases, "prompts": _of_partners}

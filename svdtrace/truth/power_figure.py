@@ -67,10 +67,8 @@ def _figure(rows: list[dict[str, Any]]) -> Figure:
 
 def _curve(ax: Axes, rows: list[dict[str, Any]], values: list[float | None], label: str, look: dict[str, Any]) -> None:
     strength = np.asarray([row["strength"] or 0 for row in rows], float)
-    known = np.asarray([each is not None for each in values])
+    share = np.asarray([np.nan if each is None else each for each in values], float)
     x = np.unique(strength)
-    y = [
-        np.mean([each for each, here in zip(values, known & (strength == at), strict=True) if here] or [np.nan])
-        for at in x
-    ]
+    known = [share[(strength == at) & ~np.isnan(share)] for at in x]
+    y = [float(each.mean()) if each.size else np.nan for each in known]
     ax.plot(x, y, label=label, linewidth=1.2, markersize=6, markerfacecolor="none", **look)

@@ -30,7 +30,7 @@ def examined(
     if any(each is not None for each in (asked.fdr, asked.nulls, asked.blocks)):
         from svdtrace.nulls.chance import chance as against_chance
 
-        further = {"nulls": asked.nulls, "blocks": asked.blocks, "seed": seed}
+        further: dict[str, Any] = {"nulls": asked.nulls, "blocks": asked.blocks, "seed": seed}
         further |= {} if asked.fdr is None else {"fdr": asked.fdr}
         with progress("asking what chance would give", voice, len(prompts)) as advance:
             chance = against_chance(model, prompts, settings, progress=advance, **further)
@@ -93,7 +93,7 @@ def _chance_lines(chance: dict[str, Any]) -> list[str]:
         return ["chance: there is no connection to hold against it"]
     explained = ", ".join(f"{kind} explain {each['explained']:,}" for kind, each in chance["by_null"].items())
     near = chance.get("blocks")
-    claims = "" if near is None else f" (claims by blocks of vectors with σ within {near:.3g} of a neighbour's)"
+    claims = "" if near is None else f" (claims by blocks of vectors with σ within {100 * near:.3g} % of a neighbour's)"
     said = [
         f"chance{claims}: {chance['surviving']:,} of {chance['edges']:,} connections that some firing gives a positive "
         f"weight, whether it leads to a root or not, survive a false-discovery rate of {chance['fdr']:g} "

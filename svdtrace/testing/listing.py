@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -151,5 +151,8 @@ def of_case(law: Law, case: Case) -> Ratio:
 
 
 def of_seed(law: Law, seed: int) -> Ratio:
-    """The ratio of a law of what is drawn at random, which needs no model."""
-    return law.function(precisions.p_values_of_nulls(seed), precisions.NULLS)
+    """The ratio of a law of what is drawn at random, which needs no model; the largest over the kinds of draws."""
+    by_kind = precisions.p_values_of_nulls(seed)
+    ratios = {kind: law.function(p, precisions.NULLS) for kind, p in by_kind.items()}
+    kind, ratio = max(ratios.items(), key=lambda each: each[1].value)
+    return replace(ratio, worst_at=f"{kind}: {ratio.worst_at}")

@@ -18,7 +18,14 @@ from svdtrace.folders.reading import read
 from svdtrace.method.decomposition import FLOAT32_EPS, query_key_factors
 from svdtrace.method.ratios import ACTIVATION, DECOMPOSED, Ratio, head_name, nothing, worst
 from svdtrace.nulls.chance import p_values
-from svdtrace.nulls.draws import kind_key, random_rotations, random_slices, rank_groups
+from svdtrace.nulls.draws import (
+    distinct_partners,
+    kind_key,
+    partners,
+    random_rotations,
+    random_slices,
+    rank_groups,
+)
 from svdtrace.sweeping.running import sweep
 from svdtrace.testing.cases import Case
 from svdtrace.testing.comparing import compared
@@ -28,7 +35,14 @@ from svdtrace.tracing.devices import precision
 
 STEP = 1e-3
 """Of finite differences, in parts of the residual's own size."""
-NULLS, STATISTICS, VALUES = 99, 1000, 24
+NULLS = 99
+STATISTICS, VALUES, WITHIN = 1000, 24, 18
+"""Of random slices: tests, singular values, and how many of these are within the rank."""
+TURNS, TURNED = 300, 6
+EXCHANGES, PARTNERS = 100, 8
+"""Of random bases and shuffled prompts: tests, and what each turns or exchanges."""
+AWAY = 100.0
+"""Added to a statistic, since of what is negative p-values know nothing."""
 KOLMOGOROV = 2.7
 """`P(√n D > 2.7) < 1e-6` (Kolmogorov 1933): a law that is drawn must not fail by chance."""
 
@@ -172,7 +186,8 @@ def p_values_uniform(p: Float[np.ndarray, " test"], nulls: int) -> Ratio:
     """p-values of data drawn from the null itself are uniform on m / (1 + nulls): `√n sup |F_n(x) − x| < 2.7`.
 
     Below 1 / (1 + nulls), which no p can be, the ratio is infinite. Bound: Kolmogorov's, one in a million. Source:
-    METHOD.md, section 12. Catches: an off-by-one in p, draws that repeat or differ from what is observed.
+    METHOD.md, section 12. Catches: an off-by-one in p, draws that repeat, that prefer some vectors, signs or partners,
+    or go beyond the rank.
     """
     grid = np.arange(1, nulls + 2) / (nulls + 1)
     distance = np.abs(np.mean(p[:, None] <= grid[None] + 0.5 / (nulls + 1), axis=0) - grid)
@@ -182,16 +197,60 @@ def p_values_uniform(p: Float[np.ndarray, " test"], nulls: int) -> Ratio:
     )
 
 
-def p_values_of_nulls(seed: int) -> Float[np.ndarray, " test"]:
-    """p-values of as many independent statistics as there are tests: sums over random slices, held against others."""
+def p_values_of_nulls(seed: int) -> dict[str, Float[np.ndarray, " test"]]:
+    """p-values of data drawn from each null itself, by kind, by another program than the nulls' own draws, which they
+    are held against: NumPy takes vectors without replacement, turns them at random and exchanges prompts.
+    """
+    rng = np.random.default_rng(seed)
+    made = {kind: of_kind(seed, rng) for kind, of_kind in _STATISTICS.items()}
+    return {kind: p_values(observed, null) for kind, (observed, null) in made.items()}
+
+
+Statistics = tuple[Float[np.ndarray, " test"], Float[np.ndarray, "null test"]]
+
+
+def _of_slices(seed: int, rng: np.random.Generator) -> Statistics:
+    """Sums over slices of a third of the rank, of weights that rise with k, so that it tells which k are taken."""
+    rank = np.tile(np.arange(VALUES) < WITHIN, (STATISTICS, 1))
+    weights = rng.normal(size=rank.shape) + 4 + np.arange(VALUES) / 4
+    taken = rng.permuted(np.tile(np.arange(WITHIN) < WITHIN // 3, (STATISTICS, 1)), axis=1)
     names = jnp.stack([jnp.arange(STATISTICS, dtype=jnp.uint32)] * 2, axis=-1)
-    size, rank = jnp.full(STATISTICS, VALUES // 3), jnp.ones((STATISTICS, VALUES), bool)
-    key = kind_key(seed, "slices")
-    weights = np.random.default_rng(seed).normal(size=(STATISTICS, VALUES)) + 4
-    keys = jax.vmap(lambda null: jax.random.fold_in(key, null))(jnp.arange(NULLS + 1))
-    drawn = np.asarray(_drawn_slices(keys, names, size, rank))
-    statistic = np.sum(drawn * weights, axis=-1)
-    return p_values(statistic[0], statistic[1:])
+    key, size = kind_key(seed, "slices"), jnp.full(STATISTICS, WITHIN // 3)
+    keys = jax.vmap(lambda null: jax.random.fold_in(key, null))(jnp.arange(NULLS))
+    drawn = np.asarray(_drawn_slices(keys, names, size, jnp.asarray(rank)))
+    return np.sum(taken * weights[:, :WITHIN], axis=-1), np.sum(drawn * weights, axis=-1)
 
 
+def _of_bases(seed: int, rng: np.random.Generator) -> Statistics:
+    """A linear function of R, its trace among others, which is 0 on average."""
+    shape = (TURNS, TURNED, TURNED)
+    weights = rng.normal(size=shape) + np.eye(TURNED)
+    Q, R = np.linalg.qr(rng.normal(size=shape))
+    observed = Q * np.sign(np.diagonal(R, axis1=-2, axis2=-1))[:, None]
+    group = jnp.zeros((TURNS, TURNED), jnp.int32)
+    null = random_rotations(kind_key(seed, "bases"), jnp.arange(NULLS), group, jnp.dtype("float32"))
+    mine, others = (AWAY + np.sum(weights * np.asarray(each, np.float64), axis=(-2, -1)) for each in (observed, null))
+    return mine, others
+
+
+def _of_partners(seed: int, rng: np.random.Generator) -> Statistics:
+    """Sums over prompts of a weight for each with its partner, large for itself, and of weights of the partners alone,
+    which cancel where each is taken once; one length a test.
+    """
+    places = np.arange(PARTNERS)
+    alone = 20 * rng.normal(size=(EXCHANGES, 1, PARTNERS))
+    alone -= alone.mean(axis=-1, keepdims=True)
+    weights = rng.normal(size=(EXCHANGES, PARTNERS, PARTNERS)) + 4 * np.eye(PARTNERS) + alone
+    # Of permutations one in e leaves nothing in its place.
+    permuted = rng.permuted(np.tile(places, (10 * EXCHANGES, 1)), axis=1)
+    observed = permuted[(permuted != places).all(axis=1)][:EXCHANGES]
+    length = np.repeat(np.arange(1, EXCHANGES + 1), PARTNERS)
+    choice, which = distinct_partners(np.stack([partners(seed, null, length) for null in range(NULLS)]))
+    null = choice[which, np.arange(len(length))].reshape(NULLS, EXCHANGES, PARTNERS) % PARTNERS
+    test = np.arange(EXCHANGES)[:, None]
+    mine, others = (AWAY + np.sum(weights[test, places, each], axis=-1) for each in (observed, null))
+    return mine, others
+
+
+_STATISTICS = {"slices": _of_slices, "bases": _of_bases, "prompts": _of_partners}
 _drawn_slices = jax.jit(jax.vmap(random_slices, in_axes=(0, None, None, None)))

@@ -30,7 +30,7 @@ def power_picture(power: pa.Table, path: str | Path) -> None:
     """Draw, for each claim, the share of true edges that survive by number of nulls, and that beats each null alone.
 
     Args:
-        power: `power.parquet`.
+        power: `power.parquet`, or those of several models together: of one strength their mean is drawn.
         path: ends in `.svg` or `.png`.
 
     Raises:
@@ -66,7 +66,9 @@ def _figure(rows: list[dict[str, Any]]) -> Figure:
 
 
 def _curve(ax: Axes, rows: list[dict[str, Any]], values: list[float | None], label: str, look: dict[str, Any]) -> None:
-    order = np.argsort([row["strength"] or 0 for row in rows], kind="stable")
-    x = np.asarray([row["strength"] or 0 for row in rows], float)[order]
-    y = np.asarray([np.nan if each is None else each for each in values], float)[order]
+    strength = np.asarray([row["strength"] or 0 for row in rows], float)
+    share = np.asarray([np.nan if each is None else each for each in values], float)
+    x = np.unique(strength)
+    known = [share[(strength == at) & ~np.isnan(share)] for at in x]
+    y = [float(each.mean()) if each.size else np.nan for each in known]
     ax.plot(x, y, label=label, linewidth=1.2, markersize=6, markerfacecolor="none", **look)

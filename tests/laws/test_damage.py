@@ -232,7 +232,9 @@ DAMAGES: dict[str, Damage] = {
     "gauge_gradient": patched(precisions, "query_key_gradients", lambda found, t: (found[0] * (1 + t), found[1])),
     "hook_gradient": patched(precisions, "hook_derivatives", lambda found, t: (found[0] * (1 + t), found[1])),
     "bases_keep_scores": patched(precisions, "random_rotations", lambda R, t: R * np.float32(1 + t)),
-    "p_values_uniform": patched(precisions, "p_values_of_nulls", lambda p, _: p * 0 + 0.01),
+    "p_values_uniform": patched(
+        precisions, "p_values_of_nulls", lambda found, _: found | {"slices": found["slices"] * 0 + 0.01}
+    ),
 }
 
 

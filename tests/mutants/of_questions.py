@@ -11,7 +11,7 @@ OF_DRAWS = "tests/svdtrace/nulls/test_draws.py"
 GRAPH = "svdtrace/results/circuit_graph.py"
 OF_GRAPH = "tests/svdtrace/tracing/test_trace_against_oracle.py::test_graph_of_the_same_rows"
 NOT_RUN = "`verify` runs no interventions, only the signals that they send"
-NOT_ASKED = "`verify` draws slices and bases, no partners"
+SINGLE = "`verify` takes each singular vector alone, as a trace does"
 
 MUTANTS = (
     Mutant(
@@ -64,7 +64,42 @@ MUTANTS = (
         "if not np.any(drawn == np.arange(n)):",
         "if not np.all(drawn == np.arange(n)):",
         OF_DRAWS,
-        unseen=NOT_ASKED,
+    ),
+    Mutant(
+        "nulls: distinct partners of a prompt stand in another order than what picks from them",
+        DRAWS,
+        "choice[: len(each), prompt] = each",
+        "choice[: len(each), prompt] = each[::-1]",
+        OF_DRAWS,
+    ),
+    Mutant(
+        "nulls: a slice counts the vectors passed as those still there",
+        DRAWS,
+        "there = jnp.cumsum(rank[..., ::-1], axis=-1, dtype=jnp.int32)[..., ::-1].astype(jnp.float32)",
+        "there = jnp.cumsum(rank, axis=-1, dtype=jnp.int32).astype(jnp.float32)",
+        OF_DRAWS,
+    ),
+    Mutant(
+        "nulls: rotations keep the signs that QR gives",
+        DRAWS,
+        "sign = jnp.where(jnp.diagonal(R, axis1=-2, axis2=-1) < 0, -1, 1).astype(dtype)",
+        "sign = jnp.where(jnp.diagonal(R, axis1=-2, axis2=-1) < 0, 1, 1).astype(dtype)",
+        OF_DRAWS,
+    ),
+    Mutant(
+        "nulls: all turn alike",
+        DRAWS,
+        "jax.random.fold_in(key, each))(jnp.maximum(null, 0))",
+        "jax.random.fold_in(key, 0 * each))(jnp.maximum(null, 0))",
+        OF_DRAWS,
+    ),
+    Mutant(
+        "nulls: blocks are of singular values that lie apart",
+        DRAWS,
+        "apart = S[..., :-1] - S[..., 1:] > within * S[..., :-1]",
+        "apart = S[..., :-1] - S[..., 1:] < within * S[..., :-1]",
+        OF_DRAWS,
+        unseen=SINGLE,
     ),
     Mutant(
         "nulls: the observed value is not counted among the nulls",

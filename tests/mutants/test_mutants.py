@@ -15,6 +15,8 @@ from svdtrace.testing import LAWS
 
 LEAST = 40
 """How many there are."""
+SEEN = 0.75
+"""Of them, that a law of `verify` alone tells, at least."""
 
 
 def named(mutant: Mutant) -> str:
@@ -55,6 +57,11 @@ def test_every_mutant_has_its_row(rows: dict[str, tuple[str, str]]) -> None:
             assert said.startswith(f"none: {mutant.unseen}")
         elif not said.startswith("stops: "):
             assert said.split("`")[1] in laws
+
+
+def test_three_quarters_fail_a_law(rows: dict[str, tuple[str, str]]) -> None:
+    seen = [what for what, (laws, _) in rows.items() if not laws.startswith("none")]
+    assert len(seen) >= SEEN * len(rows)
 
 
 @pytest.fixture(scope="module")

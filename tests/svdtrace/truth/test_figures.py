@@ -10,7 +10,8 @@ from matplotlib.figure import Figure
 from picture_faults import faults
 
 from svdtrace.truth.figures import LOOKS, curves_picture
-from svdtrace.truth.tables import SCORES
+from svdtrace.truth.power_figure import power_picture
+from svdtrace.truth.tables import POWER, SCORES
 
 
 def scores(strengths: list[float | None]) -> pa.Table:
@@ -42,3 +43,21 @@ def test_nothing_is_wrong_with_it(strengths: list[float | None], monkeypatch: py
     assert titles == (["This model"] if strengths == [None] else ["Coverage 0.7", "Background 0.3"])
     said = {text.get_text() for ax in figure.axes for text in ax.texts}
     assert said == ({"roots seldom fire"} if strengths[-1] and strengths[-1] >= 1 else set())
+
+
+def test_power_of_several_models_is_their_mean(monkeypatch: pytest.MonkeyPatch):
+    """Catches a line that runs to and fro between models, and a null that says nothing of one taken for 0."""
+    figures: list[Figure] = []
+    monkeypatch.setattr(Figure, "savefig", lambda figure, *_, **__: figures.append(figure))
+    own = {"claim": "vectors", "nulls": 99, "beats_slices": 1.0, "beats_bases": 0.5}
+    rows = [
+        own | {"strength": strength, "true": true, "surviving": surviving, "beats_prompts": beats}
+        for true, surviving, beats in ((4, 4, None), (8, 2, 0.25))
+        for strength in (0.5, 0.1)
+    ]
+    power_picture(pa.Table.from_pylist(rows, schema=POWER), "power.svg")
+    (figure,) = figures
+    lines = {line.get_label(): line for axes in figure.axes for line in axes.lines}
+    for label, value in {"99 nulls": (1 + 2 / 8) / 2, "slices": 1, "bases": 0.5, "prompts": 0.25}.items():
+        assert list(lines[label].get_xdata()) == pytest.approx([0.1, 0.5])
+        assert list(lines[label].get_ydata()) == pytest.approx([value, value])

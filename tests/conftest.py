@@ -41,7 +41,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
     The full tests compile as users do, and the quick ones where `JAX_DISABLE_MOST_OPTIMIZATIONS=0` asks for it.
     """
-    if config.option.markexpr in ("not full", "whole"):
+    if config.option.markexpr in ("not full", "whole", "not full or whole"):
         unoptimised = os.environ.setdefault(UNOPTIMISED, "1") == "1"
         jax.config.update("jax_disable_most_optimizations", unoptimised)
         if unoptimised and "XLA_FLAGS" not in os.environ:

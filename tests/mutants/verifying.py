@@ -62,7 +62,8 @@ def main(weights: str, *tests: str) -> int:
     sys.stdout.flush()
     # What verifying has imported pytest cannot rewrite any more, and says so of each plugin.
     quietly = ("-W", "ignore::pytest.PytestAssertRewriteWarning")
-    return pytest.main(["-q", "-x", "-m", "not full or whole", "-p", "no:cacheprovider", *quietly, *tests]) if tests else 0
+    asked = ["-q", "-x", "-m", "not full or whole", "-p", "no:cacheprovider", *quietly]
+    return pytest.main([*asked, *tests]) if tests else 0
 
 
 if __name__ == "__main__":

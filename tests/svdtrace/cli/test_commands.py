@@ -200,7 +200,7 @@ def test_help_teaches(capsys: pytest.CaptureFixture[str], arguments: list[str]):
     out = said(capsys, *arguments, "--help")
     assert "svdtrace" in out
     if arguments:
-        assert f"`svdtrace {arguments[0]}" in out, "an example"
+        assert f"\n  svdtrace {arguments[0]} " in out, "an example"
     else:
         assert all(name in out for name in COMMANDS)
 

@@ -13,8 +13,6 @@ from svdtrace.characterisation.pictures import PICTURES, draw_all
 from svdtrace.characterisation.schemas import SCHEMAS
 from svdtrace.pictures.style import STYLE
 
-pytestmark = pytest.mark.whole
-
 
 @pytest.fixture(scope="module")
 def drawn(found, tmp_path_factory):
@@ -37,6 +35,7 @@ def test_the_same_tables_give_the_same_bytes(found, drawn, tmp_path):
         assert (tmp_path / f"{name}.svg").read_bytes() == (drawn / f"{name}.svg").read_bytes()
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize("name", PICTURES)
 def test_axes_are_labelled_and_nothing_looks_wrong(name, found):
     with matplotlib.rc_context(STYLE):
@@ -48,6 +47,7 @@ def test_axes_are_labelled_and_nothing_looks_wrong(name, found):
     assert all(axes.get_title(loc="left") or axes.get_xlabel() or axes.get_ylabel() for axes in figure.axes)
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize("name", sorted(PICTURES))
 def test_nothing_to_show_is_said(name, found):
     empty = {table: schema.empty_table() for table, schema in SCHEMAS.items()}

@@ -205,7 +205,7 @@ def test_a_trace_without_firings_says_so(opened):
     assert page.run("document.querySelectorAll('#tokens li').length") == 16
 
 
-@pytest.mark.whole
+@pytest.mark.full
 def test_a_thousand_prompts_make_a_page_below_five_megabytes_that_is_usable_within_two_seconds(opened):
     trace = repeated(made_up_trace(Size(**{**vars(GPT2), "prompts": 250})), 4)
     html = render(trace)

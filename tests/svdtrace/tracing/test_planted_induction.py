@@ -31,8 +31,6 @@ from gpt2jax import edits
 from svdtrace.prompts import Prompt
 from svdtrace.truth.drawing import Drawing
 
-pytestmark = pytest.mark.whole
-
 STRINGS = ("<s>", "A", "B", "c", "d", "e", "f")
 N_TOKENS, N_POSITIONS = len(STRINGS), 8
 TOKEN = slice(0, N_TOKENS)
@@ -139,6 +137,7 @@ CIRCUIT = """
 """
 
 
+@pytest.mark.whole
 def test_the_model_predicts_what_came_after(model: gpt2jax.Model) -> None:
     """And it does so because of 1.0: without it the prediction is gone, without the decoy it is not."""
     out = gpt2jax.forward(model, TOKENS, taps=["blocks.*.attn.hook_pattern"])
@@ -185,17 +184,20 @@ def check_circuit(trace: svdtrace.Trace, largest: int = 1) -> None:
     assert not any(trace.edges["near_tie"].to_pylist() + trace.firings["near_tie"].to_pylist())
 
 
+@pytest.mark.whole
 def test_the_traced_graph_is_the_circuit(trace: svdtrace.Trace) -> None:
     check_circuit(trace)
     # Nothing else has a part in it.
     assert trace.edges["share"].to_numpy() == pytest.approx(1.0, abs=1e-3)
 
 
+@pytest.mark.whole
 def test_so_it_is_with_gains_and_biases_left_in_place(model: gpt2jax.Model) -> None:
     """Features divided by gains are no longer at right angles, so that a slice may need a second vector."""
     check_circuit(traced(model, processing="raw"), largest=2)
 
 
+@pytest.mark.whole
 def test_the_answer_leads_to_the_same_circuit(model: gpt2jax.Model) -> None:
     check_circuit(traced(model, roots="logit"))
 

@@ -18,8 +18,6 @@ from weights_tools.training.recipe import Recipe
 from weights_tools.training.running import command_line, shares
 from weights_tools.training.vocabulary import language_tokenizer
 
-pytestmark = pytest.mark.whole
-
 BUNDLED = Path(svdtrace.__file__).parent / "bundled"
 
 
@@ -28,6 +26,7 @@ def model() -> gpt2jax.Model:
     return gpt2jax.load(BUNDLED)
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize("count", [128, pytest.param(384, marks=pytest.mark.full)])
 def test_it_prefers_the_indirect_object_on_what_it_never_saw(model, count: int):
     held_out = preference(model, "held_out", count)
@@ -35,10 +34,12 @@ def test_it_prefers_the_indirect_object_on_what_it_never_saw(model, count: int):
     assert held_out.logit_difference > 5
 
 
+@pytest.mark.whole
 def test_it_copies_lists(model):
     assert copying_accuracy(model, 128) >= 0.99
 
 
+@pytest.mark.whole
 def test_heads_above_the_first_layer_fire_from_end_to_io(model):
     prompts = language.ioi(64, model.tokenizer)
     tokens = padded([prompt.tokens for prompt in prompts], model.config.n_ctx)
@@ -50,6 +51,7 @@ def test_heads_above_the_first_layer_fire_from_end_to_io(model):
     assert fires[:, 1:].any(axis=(1, 2)).mean() > 0.9
 
 
+@pytest.mark.whole
 def test_it_is_small_and_its_unembedding_is_tied(model):
     assert sum(each.stat().st_size for each in BUNDLED.glob("*.safetensors")) <= 8 * 2**20
     assert model.params.W_U is None
@@ -61,6 +63,7 @@ def test_it_is_small_and_its_unembedding_is_tied(model):
     }
 
 
+@pytest.mark.whole
 def test_it_is_what_the_defaults_make(model):
     recipe, shape = Recipe(), model.config
     assert (recipe.n_layers, recipe.n_heads, recipe.d_model, recipe.n_ctx) == (
@@ -78,6 +81,7 @@ def test_every_prompt_fits_it(model):
         assert max(len(prompt.tokens) for prompt in make(2000, model.tokenizer)) <= 80 < model.config.n_ctx
 
 
+@pytest.mark.whole
 def test_its_card_says_how_it_was_made_and_how_good_it_is():
     card = (BUNDLED / "README.md").read_text(encoding="utf-8")
     assert f"\n{command_line(Recipe())}\n" in card

@@ -102,7 +102,7 @@ def attribution(
 
 def _followed(prepared: Prepared, batch: Batch, observed: Observed, config: TraceConfig) -> list[Any]:
     """What the device makes of a batch's firings."""
-    return [chunk.result for chunk in follow(prepared, batch, observed, config).chunks]
+    return [chunk.result for chunk in follow(prepared, batch, observed, config, roots=()).chunks]
 
 
 def stage_works(config: GPT2Config, batches: Sequence[Batch], firings: Sequence[np.ndarray]) -> dict[str, Work]:

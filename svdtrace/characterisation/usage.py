@@ -52,8 +52,8 @@ class HeadFirings:
     """Firings of any layer, layer 0 too, one entry each, in the order of a trace's table.
 
     `where` says where (its `prompt` is the 0-based place among the prompts); `products` p_k (P_k under `relative`) and
-    `members` of S
-    [firing sv]; `total` Σ_k p_k; `size_at`, `kept_at`: |S| and the share of the total kept, [firing tau], at `TAUS`.
+    `members` of S [firing sv]; `total` their sum; `size_at`, `kept_at`: |S| and the share of the total kept, [firing
+    tau], at `TAUS`.
     """
 
     where: FiringList

@@ -157,7 +157,7 @@ def _names(given: str | None, prompts: list[Prompt], model: gpt2jax.Model) -> fr
 
 
 def answer(rows: list[dict[str, Any]]) -> dict[str, Any]:
-    """What made one firing's score, from its products, the largest first."""
+    """One firing's slice and what its products sum to, before the score's scale (METHOD.md, section 4)."""
     first = rows[0]
     names = ("k", "product", "running_sum")
     return {
@@ -257,10 +257,10 @@ def _show_firing(console: Any, firing: dict[str, Any]) -> None:
     from svdtrace.cli.terminal import counted, table
 
     of = "prompt {prompt}: {layer}.{head} from token {dest} to token {src}".format(**firing)
-    taken = counted(len(firing["slice"]), "singular vector")
-    title = f"{of}: {taken} of {firing['products']} reach its score of {firing['total']:.2f}"
+    taken = f"{counted(len(firing['slice']), 'singular vector')} of {firing['products']}"
+    title = f"{of}: {taken} are its slice; all products sum to {firing['total']:.2f}"
     rows = [(row["k"], f"{row['product']:.2f}", f"{row['running_sum']:.2f}") for row in firing["slice"]]
-    console.print(table(title, ("singular vector", "its part of the score", "sum so far"), rows))
+    console.print(table(title, ("singular vector", "product", "sum so far"), rows))
 
 
 def _shown(value: Any) -> str:

@@ -34,11 +34,8 @@ def progress(title: str, voice: Voice, total: int | None = None, first: str = "c
     if not on_terminal(sys.stderr):
         yield _lines(title)
         return
-    with bar(f"{first}; {title}" if first else title, total) as advance:
-        if advance is None:
-            yield None
-            return
-        yield lambda done, total, now=None, /: advance(done, total, now or title)
+    with bar(title, total, first) as advance:
+        yield advance
 
 
 def _lines(title: str) -> Advance:

@@ -28,8 +28,8 @@ def progressing(progress: Callable[[int, int], None] | bool | None, title: str) 
     elif not progress:
         yield None
     else:
-        with bar(f"compiling; {title}") as advance:
-            yield None if advance is None else lambda done, total: advance(done, total, title)
+        with bar(title, first="compiling") as advance:
+            yield advance
 
 
 def in_notebook() -> bool:
@@ -38,8 +38,13 @@ def in_notebook() -> bool:
 
 
 @contextmanager
-def bar(title: str, total: int | None = None) -> Iterator[Advance | None]:
-    """A bar with its title, counts and times; `None` where there is neither a terminal nor a notebook."""
+def bar(title: str, total: int | None = None, first: str = "") -> Iterator[Advance | None]:
+    """A bar with its title, counts and times; `None` where there is neither a terminal nor a notebook.
+
+    Args:
+        total: how much there is, where that is known.
+        first: what takes the time until something is done.
+    """
     if not on_terminal(sys.stderr) and not in_notebook():
         yield None
         return
@@ -58,7 +63,7 @@ def bar(title: str, total: int | None = None) -> Iterator[Advance | None]:
     says, counts = TextColumn("{task.description}", markup=False), MofNCompleteColumn()
     columns = (says, BarColumn(), counts, TimeElapsedColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console, transient=True) as shown:
-        task = shown.add_task(title, total=total)
+        task = shown.add_task(f"{first}; {title}" if first else title, total=total)
 
         def advance(done: int, total: int | None, now: str | None = None, /) -> None:
             shown.update(task, completed=done, total=total, description=now or title)

@@ -129,7 +129,7 @@ class Following:
 
 
 def follow(
-    prepared: Prepared, batch: Batch, observed: Observed, config: TraceConfig, roots: Sequence[Root] = ()
+    prepared: Prepared, batch: Batch, observed: Observed, config: TraceConfig, roots: Sequence[Root]
 ) -> Following:
     """Stage 2; waits for stage 1, then returns at once, the device computes on; or with many firings and few roots
     reads from the top what they reach.

@@ -76,7 +76,7 @@ def test_a_firing_that_is_asked_for_is_answered_first(
     assert answer["products"] == len(products)
     assert main(asked) == 0
     out = capsys.readouterr().out
-    assert f"reach its score of {products[0]['total']:.2f}" in out.split("where heads fire")[0]
+    assert f"all products sum to {products[0]['total']:.2f}" in out.split("where heads fire")[0]
     assert str(tmp_path / "one" / "firing_products.png") in out.replace("\n", "")
 
 

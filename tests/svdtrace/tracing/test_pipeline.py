@@ -77,7 +77,7 @@ def test_threads_find_what_one_finds(prepared: Prepared, monkeypatch: pytest.Mon
         for cores in (1, 3):
             monkeypatch.setattr(svdtrace.tracing.prepare, "usable_cores", lambda cores=cores: cores)
             assert exact.threads == cores
-            found.append(follow(exact, batch, watch(exact, batch, config), config).chunks)
+            found.append(follow(exact, batch, watch(exact, batch, config), config, roots=()).chunks)
     one, three = found
     assert len(one) > 2
     for mine, other in zip(one, three, strict=True):
@@ -94,7 +94,7 @@ def test_what_is_compiled_beforehand_is_what_is_called(prepared: Prepared, metho
     observed = watch(prepared, batch, config)
     warm(prepared, observed, config)
     compiled = collect._cache_size(), attribute._cache_size()
-    chunks = follow(prepared, batch, observed, config).chunks
+    chunks = follow(prepared, batch, observed, config, roots=()).chunks
     forward = observe._cache_size()
     watch(prepared, batch, config, observed)
     assert observe._cache_size() == forward

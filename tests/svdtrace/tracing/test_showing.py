@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from types import SimpleNamespace
 
 import jax
@@ -115,12 +113,22 @@ def test_progress_true_shows_a_bar_that_says_that_it_compiles(monkeypatch: pytes
     """In a notebook as in a terminal; a function that is given is called as it is."""
     told: list[tuple] = []
 
-    @contextmanager
-    def bar(title: str, total: int | None = None) -> Iterator:
-        told.append((title, total))
-        yield lambda *done: told.append(done)
+    class Shown:
+        def __init__(self, *_columns: object, **_settings: object) -> None: ...
 
-    monkeypatch.setattr(bars, "bar", bar)
+        def __enter__(self) -> Shown:
+            return self
+
+        def __exit__(self, *_: object) -> None: ...
+
+        def add_task(self, description: str, total: int | None) -> None:
+            told.append((description, total))
+
+        def update(self, _task: None, *, completed: int, total: int | None, description: str) -> None:
+            told.append((completed, total, description))
+
+    monkeypatch.setattr("rich.progress.Progress", Shown)
+    monkeypatch.setattr(bars, "on_terminal", lambda _stream: True)
     with bars.progressing(True, "tracing prompts") as advance:
         assert advance is not None
         advance(1, 4)

@@ -12,7 +12,8 @@ from matplotlib.colors import LinearSegmentedColormap, TwoSlopeNorm
 from matplotlib.figure import Figure
 
 from svdtrace.atlas.result import Atlas
-from svdtrace.pictures.style import BLUES, DEST, INK, PAPER, SOFT, SRC, STYLE, save
+from svdtrace.pictures.colours import DEST, INK, PAPER, SOFT, SRC
+from svdtrace.pictures.style import BLUES, STYLE, save
 
 BOTH_WAYS = LinearSegmentedColormap.from_list("svdtrace both ways", ["#7d3200", SRC, "#f5f3ef", DEST, "#0a3d63"])
 READ_WITH = ("query", "key", "value")

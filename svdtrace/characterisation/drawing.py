@@ -11,7 +11,8 @@ from matplotlib.axes import Axes
 from matplotlib.colors import Colormap
 from matplotlib.figure import Figure
 
-from svdtrace.pictures.style import BLUES, DEST, INK, PAPER, SRC
+from svdtrace.pictures.colours import DEST, INK, PAPER, SRC
+from svdtrace.pictures.style import BLUES
 
 COLOURS = (DEST, SRC)
 DASHES: tuple[Any, ...] = ("solid", (0, (4.5, 2.2)))

@@ -11,7 +11,8 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 
 from svdtrace.characterisation.drawing import COLOURS, DASHES, bar, column, heat_map, only, plain
-from svdtrace.pictures.style import INK, PALE, PAPER, SIDE_COLOURS, SOFT, nothing, written
+from svdtrace.pictures.colours import INK, PALE, PAPER, SIDE_COLOURS, SOFT
+from svdtrace.pictures.style import nothing, written
 
 Tables = Mapping[str, pa.Table]
 MOST_TOKENS = 30

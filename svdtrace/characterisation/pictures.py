@@ -18,7 +18,8 @@ from matplotlib.ticker import MaxNLocator
 
 from svdtrace.characterisation import head_pictures
 from svdtrace.characterisation.drawing import COLOURS, DASHES, bar, column, data_sets, heat_map, only, plain
-from svdtrace.pictures.style import PAPER, SIDE_COLOURS, SIDE_SHADES, SOFT, STYLE, nothing, save
+from svdtrace.pictures.colours import PAPER, SIDE_COLOURS, SOFT
+from svdtrace.pictures.style import SIDE_SHADES, STYLE, nothing, save
 
 Tables = Mapping[str, pa.Table]
 

@@ -11,7 +11,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from svdtrace.comparison.tables import ORDERS, SPELT, mean_removals
-from svdtrace.pictures.style import INK, SIDE_COLOURS, SOFT, STYLE, nothing, save
+from svdtrace.pictures.colours import INK, SIDE_COLOURS, SOFT
+from svdtrace.pictures.style import STYLE, nothing, save
 from svdtrace.tracing.rows import SIDES
 
 SHOWN = {"exact": "weight, exact (score)", "relative": "weight, relative (probability)"}

@@ -17,7 +17,8 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from svdtrace.faithfulness.curves import ATTRIBUTION, COMPLETE, FAITHFUL, KINDS, RANDOM, TRACED
 from svdtrace.faithfulness.editing import MEASURES, SUFFIXES
-from svdtrace.pictures.style import DEST, SOFT, SRC, STYLE, nothing, save
+from svdtrace.pictures.colours import DEST, SOFT, SRC
+from svdtrace.pictures.style import STYLE, nothing, save
 
 Tables = Mapping[str, pa.Table]
 """The tables of a `circuit` by name (`svdtrace.faithfulness.tables`)."""

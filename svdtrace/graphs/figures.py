@@ -17,9 +17,10 @@ from matplotlib.patches import Patch
 
 from svdtrace.graphs.layout import laid_out, role_columns
 from svdtrace.graphs.names import edges_of, in_our_form, is_published, node_name
+from svdtrace.pictures.colours import FILLS, INK, PAPER, SIDE_COLOURS, SIDE_DASHES, SOFT
 from svdtrace.pictures.layered_picture import ASIDE, Look, canvas, draw_bands, draw_legend, draw_link, draw_node
 from svdtrace.pictures.routing import Routing
-from svdtrace.pictures.style import FILLS, INK, PAPER, SIDE_COLOURS, SIDE_DASHES, SOFT, STYLE, nothing, save
+from svdtrace.pictures.style import STYLE, nothing, save
 from svdtrace.prompts.edge_names import OUTPUT
 
 MORE, LESS = "#009e73", "#cc79a7"

@@ -19,7 +19,7 @@ from svdtrace.errors import OutputError, TraceFolderError
 from svdtrace.graphs.layout import laid_out, role_columns
 from svdtrace.graphs.names import edges_of
 from svdtrace.output.characters import escaped, unescaped
-from svdtrace.pictures.style import FILLS, INK, PALE, SIDE_COLOURS, SOFT
+from svdtrace.pictures.colours import FILLS, INK, PALE, SIDE_COLOURS, SOFT
 from svdtrace.prompts.edge_names import OUTPUT
 from svdtrace.results.shown_graph import CircuitGraph
 from svdtrace.surroundings.paths import path_of

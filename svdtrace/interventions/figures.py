@@ -10,7 +10,8 @@ import pyarrow as pa
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from svdtrace.pictures.style import DEST, INK, SOFT, SRC, STYLE, nothing, save
+from svdtrace.pictures.colours import DEST, INK, SOFT, SRC
+from svdtrace.pictures.style import STYLE, nothing, save
 
 MOST = 30
 LONGEST = 46

@@ -11,7 +11,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from svdtrace.pictures.style import DEST, INK, SOFT, SRC, STYLE, nothing, save
+from svdtrace.pictures.colours import DEST, INK, SOFT, SRC
+from svdtrace.pictures.style import STYLE, nothing, save
 from svdtrace.pictures.traced import Traced, model_of
 
 

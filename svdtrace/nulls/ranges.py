@@ -10,7 +10,8 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from svdtrace.nulls.candidates import Candidates
-from svdtrace.pictures.style import INK, SIDE_COLOURS, nothing, written
+from svdtrace.pictures.colours import INK, SIDE_COLOURS
+from svdtrace.pictures.style import nothing, written
 from svdtrace.tracing.rows import SIDES
 
 NULLS = {"slices": "random slices", "bases": "random bases", "prompts": "shuffled prompts"}

@@ -12,7 +12,8 @@ from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 
-from svdtrace.pictures.style import DEST, INK, PAPER, SRC, STYLE, nothing, save, written
+from svdtrace.pictures.colours import DEST, INK, PAPER, SRC
+from svdtrace.pictures.style import STYLE, nothing, save, written
 
 SHADES = LinearSegmentedColormap.from_list("svdtrace both ways", [SRC, PAPER, DEST])
 MOST_LABELLED = 200

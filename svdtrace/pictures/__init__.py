@@ -1,6 +1,7 @@
 """How every picture is drawn: figures of a trace, and what they share with the page.
 
-style            colours, fonts, sizes; a figure into a file
+colours          the colours, by what they stand for
+style            shades, fonts, sizes; a figure into a file
 layers           where the nodes of a circuit stand: layers upwards, roles side by side
 layered_picture  a circuit drawn so
 connections      edges counted by (writer, reader, role, side)

@@ -19,23 +19,12 @@ from matplotlib.patches import FancyArrowPatch, Patch
 from matplotlib.path import Path as Way
 from matplotlib.ticker import MaxNLocator
 
+from svdtrace.pictures.colours import INK, PALE, PAPER, SIDE_COLOURS, SIDE_DASHES, SOFT, SRC
 from svdtrace.pictures.connections import SIDES, ConnectionCount, Connections, MoveCount, Moves
 from svdtrace.pictures.layered_picture import ASIDE, Look, canvas, draw_bands, draw_legend, draw_link, draw_node
 from svdtrace.pictures.layers import Layered, Node, layered
 from svdtrace.pictures.routing import Routing
-from svdtrace.pictures.style import (
-    BLUES,
-    INK,
-    PALE,
-    PAPER,
-    SIDE_COLOURS,
-    SIDE_DASHES,
-    SOFT,
-    SRC,
-    STYLE,
-    nothing,
-    save,
-)
+from svdtrace.pictures.style import BLUES, STYLE, nothing, save
 from svdtrace.pictures.token_roles import role_names
 from svdtrace.pictures.traced import Traced, model_of
 

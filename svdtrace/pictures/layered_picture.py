@@ -13,8 +13,9 @@ from matplotlib.patches import FancyArrowPatch, FancyBboxPatch
 from matplotlib.path import Path
 from matplotlib.text import Text
 
+from svdtrace.pictures.colours import BANDS, INK, PAPER, SOFT
 from svdtrace.pictures.layers import NODE_HEIGHT, Layered, Node
-from svdtrace.pictures.style import BANDS, INK, PAPER, SOFT, written
+from svdtrace.pictures.style import written
 
 ASIDE = {"dest": -7.0, "src": 7.0}
 """By how much a side's link arrives aside, so that two between the same nodes stand beside each other."""

@@ -1,10 +1,7 @@
-"""How every picture looks: colours, fonts, the form of its file.
+"""How every picture looks: shades, fonts, the form of its file.
 
-    with matplotlib.rc_context(STYLE):
-        save(figure, "sizes.svg")
-
-Colours are those of Okabe and Ito, which differ for every kind of colour vision; what they tell apart differs in its
-dashes or marks too, so that it survives a grey print.
+with matplotlib.rc_context(STYLE):
+    save(figure, "sizes.svg")
 """
 
 from __future__ import annotations
@@ -16,19 +13,13 @@ from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 
 from svdtrace.errors import OutputError
+from svdtrace.pictures.colours import INK, PAPER, SOFT
 from svdtrace.pictures.connections import SIDES
 from svdtrace.surroundings.paths import path_of
 
-DEST, SRC, PALE = "#0072b2", "#d55e00", "#7fb8d8"
-INK, SOFT, PAPER = "#1b1e23", "#5c6470", "#ffffff"
-FILLS = ("#cfeadf", "#fbf3c0", "#f6d9e8", "#dcd6ee", "#d9d9d9", "#cfe3f1", "#f9dcc4")
-"""Pale forms of Okabe and Ito's colours, for communities; those of the two sides come last."""
-BANDS = ("#f3f1ed", "#faf9f6")
 BLUES = LinearSegmentedColormap.from_list("svdtrace", ["#eaf1f6", "#9cc4de", "#2f86bd", "#0a4a78"])
 ORANGES = LinearSegmentedColormap.from_list("svdtrace oranges", ["#f8ede6", "#f2b48c", "#d96a1f", "#7d3200"])
 SIDE_SHADES: dict[str, LinearSegmentedColormap] = dict(zip(SIDES, (BLUES, ORANGES), strict=True))
-SIDE_COLOURS: dict[str, str] = dict(zip(SIDES, (DEST, SRC), strict=True))
-SIDE_DASHES: dict[str, Any] = {"dest": "solid", "src": (0, (4.5, 2.2))}
 STYLE: dict[Any, Any] = {
     "font.family": "DejaVu Sans",
     "font.size": 9,

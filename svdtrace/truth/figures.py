@@ -13,7 +13,8 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from svdtrace.config import TraceConfig
-from svdtrace.pictures.style import BANDS, DEST, INK, SOFT, SRC, STYLE, save
+from svdtrace.pictures.colours import BANDS, DEST, INK, SOFT, SRC
+from svdtrace.pictures.style import STYLE, save
 from svdtrace.truth.rivals import ATTRIBUTION, COMPOSITION, PATCHING
 
 LOOKS: dict[str, dict[str, Any]] = {

@@ -11,7 +11,8 @@ import pyarrow as pa
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from svdtrace.pictures.style import DEST, INK, PALE, SOFT, SRC, STYLE, save
+from svdtrace.pictures.colours import DEST, INK, PALE, SOFT, SRC
+from svdtrace.pictures.style import STYLE, save
 
 DRAWS: tuple[dict[str, Any], ...] = (
     {"color": PALE, "marker": "^", "linestyle": (0, (1, 1.5))},

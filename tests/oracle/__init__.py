@@ -6,9 +6,9 @@ those of a folded model. A config is a mapping with n_layers, n_heads, d_model, 
 it) and, where they differ from GPT-2's, scale_attn_weights and scale_attn_by_inverse_layer_idx.
 
 `model` is section 1, `heads` sections 2 to 4, `signals` sections 5, 6 and 11, `circuit` sections 7 and 8, `tracing`
-puts them together into the rows of the tables; `relative` is section 14. What METHOD.md leaves open is said in the
-docstrings of `choose_slice`,
-`turns`, `contribution_bound`, `coverage_cut`, `matches`, `graph` and `paper_graph`.
+puts them together into the rows of the tables; `relative` and `relative_roots` are section 14. What METHOD.md leaves
+open is said in the docstrings of `choose_slice`, `turns`, `contribution_bound`, `coverage_cut`, `matches`, `graph` and
+`paper_graph`.
 """
 
 from __future__ import annotations
@@ -43,19 +43,10 @@ from .heads import (
     whole_slice,
 )
 from .model import ACTIVATIONS, attn_scale, fold, forward, is_folded, random_model
-from .relative import (
-    RELATIVE,
-    Head,
-    logit_roots,
-    path_weights,
-    probability_roots,
-    relative_firings,
-    relative_trace,
-    threshold_at,
-    wanted_tokens,
-)
+from .relative import RELATIVE, Head, path_weights, relative_firings, relative_trace, threshold_at
 from .relative import candidates as relative_candidates
 from .relative import choose as relative_choice
+from .relative_roots import logit_roots, probability_roots, wanted_tokens
 from .signals import (
     Contribution,
     Cut,

@@ -70,6 +70,12 @@ def singular_gauge(params: Mapping[str, Any], config: Config, svd: Decomposition
     return p
 
 
+def softmax(scores: np.ndarray) -> np.ndarray:
+    """The pattern of a row of scores."""
+    power = np.exp(scores - scores.max())
+    return power / power.sum()
+
+
 def with_one(x: np.ndarray) -> np.ndarray:
     """x̃ = [x, 1]."""
     return np.append(x, 1.0)

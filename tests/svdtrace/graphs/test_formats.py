@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import xml.etree.ElementTree as ET
 from dataclasses import replace
+from functools import cache
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,7 @@ from svdtrace.graphs.difference import difference
 from svdtrace.graphs.figures import LESS, MORE, graph_picture
 from svdtrace.graphs.names import node_name
 from svdtrace.output.characters import escaped, unescaped
-from svdtrace.pictures.style import FILLS, SRC
+from svdtrace.pictures.colours import FILLS, SRC
 from svdtrace.pictures.token_roles import role_names
 from svdtrace.results import circuit_graph
 
@@ -42,6 +43,7 @@ HOSTILE = (
 """Names that some form cannot hold, or would read as its own."""
 
 
+@cache
 def graphs() -> dict[str, nx.DiGraph]:
     ours = circuit_graph.ours([PLAIN])
     awkward = circuit_graph.ours([AWKWARD])

@@ -38,7 +38,11 @@ from svdtrace.tracing.trace import check_prompts
 
 some = settings(max_examples=40, deadline=None, derandomize=True, database=None, phases=[Phase.generate])
 few = settings(some, max_examples=3)
-MODEL = random_model(0)
+
+
+@pytest.fixture(scope="module")
+def plain() -> Model:
+    return random_model(0)
 
 
 def test_every_kind_of_head_is_drawn() -> None:
@@ -88,17 +92,16 @@ def test_models_are_finite(model: Model) -> None:
 
 
 @pytest.mark.parametrize("kind", NORMS)
-def test_norms_are_changed(kind: str) -> None:
-    model = MODEL
-    other = with_norms(model, kind)
-    same = [np.array_equal(*pair) for pair in zip(*map(jax.tree.leaves, (model.params, other.params)), strict=True)]
+def test_norms_are_changed(plain: Model, kind: str) -> None:
+    other = with_norms(plain, kind)
+    same = [np.array_equal(*pair) for pair in zip(*map(jax.tree.leaves, (plain.params, other.params)), strict=True)]
     assert same.count(False) == {"plain": 0, "outliers": 1, "tiny": 1, "huge": 2}[kind]
 
 
 @some
 @given(prompts=prompt_batches(CONFIG))
-def test_prompts_are_such_as_the_model_reads(prompts: list[Prompt]) -> None:
-    assert check_prompts(MODEL, prompts) == prompts
+def test_prompts_are_such_as_the_model_reads(plain: Model, prompts: list[Prompt]) -> None:
+    assert check_prompts(plain, prompts) == prompts
     lengths = [len(each.tokens) for each in prompts]
     assert {1, CONFIG.n_ctx} <= set(lengths)
     assert any(len(set(each.tokens)) == 1 for each in prompts)

@@ -27,6 +27,7 @@ NUMERICS = [
 install_import_hook(["gpt2jax", *NUMERICS], "beartype.beartype")
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 
+from svdtrace.cli import terminal  # noqa: E402
 from svdtrace.errors import SettingError  # noqa: E402
 from svdtrace.surroundings.jax_settings import check_flags  # noqa: E402
 
@@ -34,6 +35,8 @@ UNOPTIMISED, COMPILED = "JAX_DISABLE_MOST_OPTIMIZATIONS", "JAX_COMPILATION_CACHE
 # The older of XLA's two ways to machine code, in one piece a program: a third of the time.
 QUICK_FLAGS = "--xla_cpu_use_fusion_emitters=false --xla_cpu_parallel_codegen_split_count=1"
 KEPT_GIB = 1.1
+# What a command prints does not hang on how busy the machine is.
+terminal.LINE_FIRST = 3600.0
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -29,6 +29,7 @@ from svdtrace.method.decomposition import singular_gauge
 from svdtrace.output.writing import replaced_folder, write_manifest
 from svdtrace.results.in_parts import InParts
 from svdtrace.results.versions import versions
+from svdtrace.surroundings.bars import progressing
 from svdtrace.tracing.clock import Clock
 from svdtrace.tracing.manifest import origin_facts
 
@@ -44,7 +45,7 @@ def write_atlas(
     *,
     trace: InParts | None = None,
     token_vectors: int = TOKEN_VECTORS,
-    progress: Progress | None = None,
+    progress: Progress | bool | None = None,
     mark: str | None = None,
 ) -> Atlas:
     """Read off the weights what every head can pass to every later one, and write it.
@@ -55,7 +56,7 @@ def write_atlas(
         folder: new, empty, or an earlier result, which is replaced.
         trace: of that model; how well the weights predict its edges is written too.
         token_vectors: of each head and matrix, whose tokens are listed.
-        progress: called with layers done and layers in all.
+        progress: called with layers done and layers in all. True shows a bar, in a terminal and in a notebook.
         mark: the fingerprint of the whole model, where this is a part of it; by default that of `model`.
 
     Raises:
@@ -72,9 +73,9 @@ def write_atlas(
     mark = fingerprint(model) if mark is None else mark
     _check(trace, mark)
     clock = Clock()
-    with replaced_folder(folder) as staging:
+    with replaced_folder(folder) as staging, progressing(progress, "layers") as told:
         ends = fold(_without_blocks(model))
-        found, tables, vectors = _survey(model, ends, token_vectors, staging, clock, progress)
+        found, tables, vectors = _survey(model, ends, token_vectors, staging, clock, told)
         with clock("tables"):
             pairs = tabulating.pairs_of(found)
             tables["composition"] = tabulating.composition_table(found, pairs)

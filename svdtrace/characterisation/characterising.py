@@ -24,6 +24,7 @@ from svdtrace.output.writing import replaced_folder, write_manifest
 from svdtrace.prompts.hashing import prompts_hash
 from svdtrace.prompts.prompt import Prompt
 from svdtrace.results.versions import versions
+from svdtrace.surroundings.bars import progressing
 from svdtrace.tracing.clock import Clock
 from svdtrace.tracing.devices import precision
 from svdtrace.tracing.manifest import device_facts, model_facts
@@ -32,7 +33,7 @@ from svdtrace.tracing.roots import parse_roots
 from svdtrace.tracing.trace import check_prompts, prepare_cached
 
 PROMPTS, CONTRAST = "prompts", "contrast"
-Progress = Callable[[str, int, int], None]
+Progress = Callable[[int, int, str], None]
 
 
 @dataclass(frozen=True)
@@ -67,7 +68,7 @@ def characterise(
     names: frozenset[int] | None = None,
     most_pairs: int = MOST_PAIRS,
     seed: int = 0,
-    progress: Progress | None = None,
+    progress: Progress | bool | None = None,
 ) -> Characterisation:
     """Say what every head does on prompts, beside what it does on others.
 
@@ -80,7 +81,8 @@ def characterise(
         names: tokens told apart from all others; by default names (`task_tokens.name_tokens`).
         most_pairs: pairs that do not fire, over all heads, looked at in each data set; a seeded sample beyond that.
         seed: of every draw.
-        progress: called with a stage, prompts done and prompts in all.
+        progress: called with prompts done, prompts in all, and what is done with them. True shows a bar, in a terminal
+            and in a notebook.
 
     Raises:
         SettingError, RootError, PromptError, ModelError: what was asked does not fit the model or the prompts.
@@ -95,19 +97,23 @@ def characterise(
     if names is None:
         names = name_tokens([prompt for each in data_sets.values() for prompt in each])
     clock = Clock()
-    with precision(config):
+    with precision(config), progressing(progress, "firings") as told:
         with clock("prepare"):
             prepared = prepare_cached(model, config)
         sets = {}
         for name, given in data_sets.items():
             with clock("firings"):
-                told = None if progress is None else partial(progress, f"firings of {name}")
-                sets[name] = usage_of(prepared, given, config, most_pairs=most_pairs, seed=seed, progress=told)
+                each = None if told is None else partial(_told, told, f"firings of {name}")
+                sets[name] = usage_of(prepared, given, config, most_pairs=most_pairs, seed=seed, progress=each)
         example = meaning_tables.example_firing(sets[PROMPTS], firing)
         tables = _tables(prepared, config, sets, names, clock) | _meaning(prepared, config, sets, example, seed, clock)
     draws = {"seed": seed, "most_pairs": most_pairs}
     manifest = _manifest(prepared, config, data_sets, sets, tables, draws)
     return Characterisation(tables, manifest | {"seconds": clock.rounded()})
+
+
+def _told(progress: Progress, now: str, done: int, total: int) -> None:
+    progress(done, total, now)
 
 
 def _tables(

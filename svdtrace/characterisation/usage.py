@@ -31,6 +31,7 @@ from svdtrace.method.firings import (
     thresholds,
 )
 from svdtrace.prompts.prompt import Prompt
+from svdtrace.surroundings.bars import progressing
 from svdtrace.tracing.batching import Batch, plan_for, planned_batches
 from svdtrace.tracing.devices import computing_device, precision
 from svdtrace.tracing.finite import not_finite, refuse_nothing_finite
@@ -146,7 +147,7 @@ def head_usage(
     *,
     most_pairs: int = 0,
     seed: int = 0,
-    progress: Progress | None = None,
+    progress: Progress | bool | None = None,
 ) -> HeadUsage:
     """Firings and slices of every head, and the sizes of slices where heads do not fire.
 
@@ -158,7 +159,7 @@ def head_usage(
             all heads, at most so many are looked at; a seeded sample where there are more, the same pairs of tokens for
             every head. 0: none.
         seed: of that sample.
-        progress: called with prompts done and prompts in all.
+        progress: called with prompts done and prompts in all. True shows a bar, in a terminal and in a notebook.
 
     Raises:
         SettingError, PromptError, ModelError: what was asked does not fit the model or the prompts, or the activations
@@ -166,9 +167,9 @@ def head_usage(
     """
     config = config or TraceConfig()
     prompts = check_prompts(model, prompts)
-    with precision(config):
+    with precision(config), progressing(progress, "firings") as told:
         prepared = prepare_cached(model, config)
-        return usage_of(prepared, prompts, config, most_pairs=most_pairs, seed=seed, progress=progress)
+        return usage_of(prepared, prompts, config, most_pairs=most_pairs, seed=seed, progress=told)
 
 
 def usage_of(

@@ -78,7 +78,7 @@ def run(options: Options) -> int:
             names=names,
             most_pairs=options.most_pairs,
             seed=options.prompts.seed,
-            progress=None if advance is None else lambda _, done, total: advance(done, total),
+            progress=advance,
         )
     found = _at_places(found, {PROMPTS: prompts} | ({} if contrast is None else {CONTRAST: contrast}))
     found.save(options.out)

@@ -7,11 +7,10 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from threading import Event, Thread
 from typing import TYPE_CHECKING
 
+from svdtrace.cli import terminal
 from svdtrace.cli.options import Voice
-from svdtrace.cli.terminal import LINE_EVERY
 from svdtrace.surroundings.streams import on_terminal
 
 if TYPE_CHECKING:
@@ -40,10 +39,6 @@ def speeds(progress: Progress) -> tuple[float, float]:
     done, earlier = progress.done, progress.earlier
     prompts = done.prompts + progress.underway - earlier.prompts
     return round(prompts / seconds, 1), round((done.firings - earlier.firings) / seconds, 1)
-
-
-def _done(progress: Progress) -> int:
-    return progress.done.prompts + progress.done.rejected + progress.underway
 
 
 def _found(start: Start, total: int | None) -> str:
@@ -79,7 +74,7 @@ def _bar(total: int | None) -> Iterator[Told]:
 
         def show(progress: Progress) -> None:
             prompts, firings = speeds(progress)
-            bar.update(task, completed=_done(progress), rates=f"{prompts:,.0f} prompts/s, {firings:,.0f} firings/s")
+            bar.update(task, completed=progress.prompts, rates=f"{prompts:,.0f} prompts/s, {firings:,.0f} firings/s")
 
         yield Told(started, show)
 
@@ -90,31 +85,23 @@ def _lines(title: str, total: int | None) -> Iterator[Told]:
     from svdtrace.sweeping.telling import Told
 
     latest: list[Progress] = []
-    ended = Event()
+    began = time.monotonic()
 
     def started(start: Start) -> None:
         print(_found(start, total) if start.parts else title, file=sys.stderr, flush=True)
 
-    def tell() -> None:
-        began = time.monotonic()
-        while not ended.wait(LINE_EVERY):
-            said = _line(latest[-1], total) if latest else f"getting ready since {time.monotonic() - began:,.0f} s"
-            print(said, file=sys.stderr, flush=True)
+    def said() -> str:
+        return _line(latest[-1], total) if latest else f"getting ready since {time.monotonic() - began:,.0f} s"
 
     def show(progress: Progress) -> None:
         latest[:] = [progress]
 
-    teller = Thread(target=tell, daemon=True)
-    teller.start()
-    try:
+    with terminal.lines(said, terminal.LINE_EVERY):
         yield Told(started, show)
-    finally:
-        ended.set()
-        teller.join()
 
 
 def _line(progress: Progress, total: int | None) -> str:
     prompts, firings = speeds(progress)
     of = f" of {total:,}" if total else ""
-    left = f", {(total - _done(progress)) / prompts:,.0f} s left" if total and prompts else ""
-    return f"{_done(progress):,}{of} prompts, {prompts:,.0f} prompts/s, {firings:,.0f} firings/s{left}"
+    left = f", {(total - progress.prompts) / prompts:,.0f} s left" if total and prompts else ""
+    return f"{progress.prompts:,}{of} prompts, {prompts:,.0f} prompts/s, {firings:,.0f} firings/s{left}"

@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 import shutil
 import sys
-import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from threading import Event, Thread
 from typing import Any
 
 from rich.console import Console
@@ -19,36 +19,50 @@ from svdtrace.surroundings.bars import Advance, bar
 from svdtrace.surroundings.streams import on_terminal, visible
 
 WIDTH_OF_A_FILE = 120
-LINE_FIRST, LINE_EVERY = 5.0, 60.0
+LINE_FIRST, LINE_EVERY = 2.0, 60.0
 """Seconds before the first line, and between lines, where standard error is no terminal."""
 
 
 @contextmanager
 def progress(title: str, voice: Voice, total: int | None = None, first: str = "compiling") -> Iterator[Advance | None]:
-    """A bar on standard error, or a line after some seconds and then a minute where that is no terminal; `None` with
+    """A bar on standard error, or lines after two seconds and then every minute where that is no terminal; `None` with
     `--quiet`. Until something is done the bar says what takes the time before it.
     """
     if voice.quiet:
         yield None
         return
-    if not on_terminal(sys.stderr):
-        yield _lines(title)
+    if on_terminal(sys.stderr):
+        with bar(title, total, first) as advance:
+            yield advance
         return
-    with bar(title, total, first) as advance:
-        yield advance
+    latest = f"{first}; {title}" if first else title
+
+    def say(done: int, total: int | None, now: str | None = None, /) -> None:
+        nonlocal latest
+        latest = f"{now or title}: {done:,}{'' if total is None else f' of {total:,}'}"
+
+    with lines(lambda: latest, LINE_FIRST):
+        yield say
 
 
-def _lines(title: str) -> Advance:
-    due = time.monotonic() + LINE_FIRST
+@contextmanager
+def lines(latest: Callable[[], str], first: float) -> Iterator[None]:
+    """What is latest, as a line on standard error after so many seconds and then every minute, whatever takes long."""
+    ended = Event()
 
-    def advance(done: int, total: int | None, now: str | None = None, /) -> None:
-        nonlocal due
-        if time.monotonic() >= due:
-            due = time.monotonic() + LINE_EVERY
-            of = "" if total is None else f" of {total:,}"
-            print(f"{now or title}: {done:,}{of}", file=sys.stderr, flush=True)
+    def tell() -> None:
+        wait = first
+        while not ended.wait(wait):
+            print(latest(), file=sys.stderr, flush=True)
+            wait = LINE_EVERY
 
-    return advance
+    teller = Thread(target=tell, daemon=True)
+    teller.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        teller.join()
 
 
 def invoked() -> str:

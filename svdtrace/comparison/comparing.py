@@ -18,6 +18,7 @@ from svdtrace.errors import SettingError
 from svdtrace.prompts.hashing import prompts_hash
 from svdtrace.prompts.prompt import Prompt
 from svdtrace.results.versions import versions
+from svdtrace.surroundings.bars import progressing
 from svdtrace.tracing.batching import Batch, plan_for, planned_batches
 from svdtrace.tracing.devices import computing_device, precision
 from svdtrace.tracing.finite import not_finite, refuse_nothing_finite
@@ -62,7 +63,7 @@ def compare(
     *,
     draws: int = DRAWS,
     seed: int = 0,
-    progress: Progress | None = None,
+    progress: Progress | bool | None = None,
 ) -> Comparison:
     """Take every writer out of every firing, and hold what that does against what methods say of it.
 
@@ -71,7 +72,7 @@ def compare(
         prompts: any lengths.
         config: threshold, tau, skip_first, processing, batch_size and dtype count; by default `TraceConfig()`.
         draws: random orders of writers to take them out in; seed: of these.
-        progress: called with prompts done and prompts in all.
+        progress: called with prompts done and prompts in all. True shows a bar, in a terminal and in a notebook.
 
     Raises:
         SettingError, PromptError, ModelError: what was asked does not fit the model or the prompts, or the activations
@@ -83,7 +84,7 @@ def compare(
     config = replace(config or TraceConfig(), method=RELATIVE, select="cover", keys="summed", roots="all")
     watched = replace(config, method="exact", writers="all")
     clock, prompts = Clock(), check_prompts(model, prompts)
-    with precision(config):
+    with precision(config), progressing(progress, "taking writers out") as told:
         with clock("prepare"):
             prepared = prepare_cached(model, watched)
         shape = prepared.model.config
@@ -91,7 +92,7 @@ def compare(
         kind = computing_device(config).platform
         plan = plan_for(lengths, config.batch_size, shape.n_heads, kind, prepared.devices)
         found, places, unusable = _taken_out(
-            prepared, _told(planned_batches(prompts, plan), len(prompts), progress), config, watched, clock, draws, seed
+            prepared, _told(planned_batches(prompts, plan), len(prompts), told), config, watched, clock, draws, seed
         )
     left_out = not_finite(prompts, unusable)
     refuse_nothing_finite(left_out, len(prompts))

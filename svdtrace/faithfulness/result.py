@@ -24,6 +24,7 @@ from svdtrace.faithfulness.measuring import attribution_scores
 from svdtrace.faithfulness.output_heads import head_ablations
 from svdtrace.faithfulness.summary import default_measure, heads_summary, summary
 from svdtrace.results.versions import versions
+from svdtrace.surroundings.bars import progressing
 from svdtrace.tracing.clock import Clock
 from svdtrace.tracing.devices import precision
 from svdtrace.tracing.finite import NAMED, prompt_name, refuse_nothing_finite
@@ -81,7 +82,7 @@ class Circuit:
 
 
 def circuit(
-    model: Model, trace: Trace, settings: Settings | None = None, *, progress: Progress | None = None
+    model: Model, trace: Trace, settings: Settings | None = None, *, progress: Progress | bool | None = None
 ) -> Circuit:
     """Measure how much of the logit difference a trace's circuit carries; `svdtrace.faithfulness` says what that means.
 
@@ -89,7 +90,7 @@ def circuit(
         model: the one that was traced.
         trace: on prompts of which some have answer and distractor.
         settings: how much is measured, by default `Settings()`.
-        progress: called with sets measured and sets in all.
+        progress: called with sets measured and sets in all. True shows a bar, in a terminal and in a notebook.
 
     Raises:
         ModelError: another model than the traced one, or the activations of no prompt are finite.
@@ -106,7 +107,7 @@ def circuit(
         )
     check_model(model, trace)
     source = given(trace.prompts, trace.firings, trace.edges)
-    with precision(config):
+    with precision(config), progressing(progress, "measuring sets of edges") as told:
         with clock("prepare"):
             prepared = prepare_cached(model, config)
             source, unusable = _finite(prepared, config, source, trace)
@@ -117,7 +118,7 @@ def circuit(
         with clock("attribution patching"):
             attribution = attribution_scores(bench, listed.places())
         with clock("edited runs"):
-            measured = measure(bench, listed, attribution, settings, progress)
+            measured = measure(bench, listed, attribution, settings, told)
         with clock("ablated heads"):
             ablated = head_ablations(bench)
     found = _results(listed, order, source, attribution, measured, direct, measured.ends[CLEAN] - ablated)

@@ -39,6 +39,7 @@ from svdtrace.prompts.prompt import Prompt
 from svdtrace.prompts.values import whole_number
 from svdtrace.results.decompositions import cached_decompose
 from svdtrace.results.versions import versions
+from svdtrace.surroundings.bars import progressing
 from svdtrace.tracing.batching import Batch, batches, bucket_edges
 from svdtrace.tracing.clock import Clock
 from svdtrace.tracing.devices import computing_device, precision
@@ -121,7 +122,7 @@ def intervene(
     config: InterventionConfig | None = None,
     *,
     tracing: TraceConfig | None = None,
-    progress: Progress | None = None,
+    progress: Progress | bool | None = None,
 ) -> Interventions:
     """Take signals between heads away, or add them once more, and see what becomes of the output (section 10).
 
@@ -134,7 +135,8 @@ def intervene(
             paper's way, without controls.
         tracing: threshold, tau, score_min and skip_first that say what a firing and its slice are; also dtype and
             batch_size. By default `TraceConfig()`.
-        progress: called with interventions done and in all, after every batch.
+        progress: called with interventions done and in all, after every batch. True shows a bar, in a terminal and
+            in a notebook.
 
     Returns:
         A row for every prompt and intervention; `edited` is false where no edge of it is there. Prompts whose
@@ -149,14 +151,14 @@ def intervene(
     clock = Clock()
     prompts = check_prompts(model, prompts)
     specs = parse_specs(several(edges, "edges", EdgeError), model.config, prompts)
-    with precision(tracing):
+    with precision(tracing), progressing(progress, "interventions") as told:
         with clock("prepare"):
             ready = make_ready(model, tracing)
             places = _finite_places(ready, prompts)
         unusable = not_finite(prompts, set(range(len(prompts))) - set(places))
         refuse_nothing_finite(unusable, len(prompts))
         kept = [prompts[place] for place in places]
-        found = intervene_ready(ready, kept, specs, config, clock=clock, progress=progress)
+        found = intervene_ready(ready, kept, specs, config, clock=clock, progress=told)
     said = {"prompts": found.manifest["prompts"] | {"sha256": prompts_hash(prompts)}, "not_finite": unusable}
     table, measures = (at_places(each, places) for each in (found.table, found.measures))
     return Interventions(table, measures, {**found.manifest, **said})

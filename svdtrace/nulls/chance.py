@@ -23,6 +23,7 @@ from svdtrace.nulls.summary import EVERY, nulls_for, summary_of
 from svdtrace.nulls.surviving import places_of, survivors, with_columns
 from svdtrace.prompts.prompt import Prompt
 from svdtrace.statistics import benjamini_hochberg
+from svdtrace.surroundings.bars import progressing
 from svdtrace.tracing.clock import Clock
 from svdtrace.tracing.devices import computing_device, precision
 from svdtrace.tracing.finite import not_finite, refuse_nothing_finite
@@ -107,7 +108,7 @@ def chance(
     fdr: float = 0.05,
     seed: int = 0,
     blocks: float | None = None,
-    progress: Progress | None = None,
+    progress: Progress | bool | None = None,
 ) -> Chance:
     """Hold every candidate edge against random slices, random bases and shuffled prompts (METHOD.md, section 12).
 
@@ -121,7 +122,8 @@ def chance(
         blocks: let singular vectors whose σ lie within this of a neighbour's, relatively (0.01: 1 %), come into a slice
             together or not at all, by the sum of their products: such vectors are as good as any others of their span.
             Random bases then have blocks of the same sizes. By default each vector stands alone, as in a trace.
-        progress: called with prompts done and prompts in all, first for what is observed, then for the nulls.
+        progress: called with prompts done and prompts in all, first for what is observed, then for the nulls. True
+            shows a bar, in a terminal and in a notebook.
 
     Raises:
         SettingError, PromptError, ModelError: what was asked does not fit.
@@ -131,21 +133,16 @@ def chance(
     check_linear(config, "chance")
     prompts = check_prompts(model, prompts)
     device, clock = computing_device(config), Clock()
-    with precision(config), clock("nulls"):
+    with precision(config), clock("nulls"), progressing(progress, "nulls") as told:
         asked = question(prepare_cached(model, config, device_mesh([device])), prompts, config, seed, blocks)
-        found = look(asked, prompts, device.platform, progress)
+        found = look(asked, prompts, device.platform, told)
         unusable = not_finite(prompts, found.not_finite)
         refuse_nothing_finite(unusable, len(prompts))
         count = found.count(config)
         many = enough(count, len(found)) if nulls is None else nulls
-        sums, size = draw(asked, found, many, prompts, device.platform, progress)
-    firings = np.maximum(1, found.of_reader(found.firings))
-    with_partner = np.maximum(1, found.of_reader(found.partnered))
-    divisor = {kind: with_partner if kind == "prompts" else firings for kind in asked.kinds}
-    observed = {kind: found.sums[kind] / divisor[kind] for kind in asked.kinds}
-    null = {kind: sums[kind] / divisor[kind][None] for kind in asked.kinds}
-    p = {kind: p_values(observed[kind], null[kind]) for kind in asked.kinds}
-    p["prompts"] = np.where(found.shuffled, p["prompts"], np.nan)
+        sums, size = draw(asked, found, many, prompts, device.platform, told)
+    observed, null = means(found, sums)
+    p = tested_alone(found, observed, null)
     tested = {**p, EVERY: largest(p)}
     q = {kind: q_values(each, count) for kind, each in tested.items()}
     counted = summary_of(found, tested, q, size, fdr)
@@ -163,6 +160,22 @@ def chance(
         "seconds": clock.rounded()["total"],
     }
     return Chance(found, observed["bases"], observed, null, p, q[EVERY], size, summary)
+
+
+def means(found: Candidates, sums: dict[str, np.ndarray]) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+    """The statistic by kind, as observed [candidate] and under each null [null candidate], over the same firings."""
+    with_partner = {"prompts": found.partnered}
+    divisor = {kind: np.maximum(1, found.of_reader(with_partner.get(kind, found.firings))) for kind in sums}
+    observed = {kind: found.sums[kind] / divisor[kind] for kind in sums}
+    return observed, {kind: sums[kind] / divisor[kind] for kind in sums}
+
+
+def tested_alone(
+    found: Candidates, observed: dict[str, np.ndarray], null: dict[str, np.ndarray]
+) -> dict[str, np.ndarray]:
+    """p-values [candidate] against each kind alone; NaN where shuffled prompts can say nothing of a writer."""
+    p = {kind: p_values(observed[kind], null[kind]) for kind in null}
+    return {**p, "prompts": np.where(found.shuffled, p["prompts"], np.nan)}
 
 
 def p_values(

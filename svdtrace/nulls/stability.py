@@ -22,6 +22,7 @@ from svdtrace.config import DYNAMIC, TraceConfig, check_seed
 from svdtrace.method.decomposition import Decomposition, decompose
 from svdtrace.nulls.draws import close_groups, random_rotations
 from svdtrace.prompts.prompt import Prompt
+from svdtrace.surroundings.bars import progressing
 from svdtrace.tracing.clock import Clock
 from svdtrace.tracing.devices import precision
 from svdtrace.tracing.prepare import Prepared, prepare
@@ -63,7 +64,7 @@ def reruns(config: TraceConfig) -> list[Rerun]:
 
 
 def stability(
-    model: Model, prompts: Iterable[Prompt], trace: Trace, *, seed: int = 0, progress: Progress | None = None
+    model: Model, prompts: Iterable[Prompt], trace: Trace, *, seed: int = 0, progress: Progress | bool | None = None
 ) -> Trace:
     """The trace with a further column of its edges, `stability`: the share of reruns in which each is there.
 
@@ -71,7 +72,8 @@ def stability(
         model, prompts: what the trace is of.
         trace: its manifest says with which settings it was made.
         seed: of the turning of nearly equal singular vectors.
-        progress: called with prompts done and to do, over all reruns.
+        progress: called with prompts done and to do, over all reruns. True shows a bar, in a terminal and in a
+            notebook.
 
     Raises:
         SettingError, PromptError, ModelError: see `svdtrace.trace`.
@@ -83,8 +85,8 @@ def stability(
     mine = edge_keys(trace.edges, order, model.config.n_ctx)
     there = np.zeros(len(mine))
     wanted, clock, shares = reruns(config), Clock(), {}
-    with clock("stability"):
-        for rerun, again in _rerun(model, prompts, wanted, seed, progress):
+    with clock("stability"), progressing(progress, "tracing again") as told:
+        for rerun, again in _rerun(model, prompts, wanted, seed, told):
             found = np.isin(mine, edge_keys(again.edges, order, model.config.n_ctx))
             shares[rerun.name] = round(float(found.mean()), 4) if len(mine) else None
             there += found

@@ -25,6 +25,7 @@ from svdtrace.patching.twins import paired
 from svdtrace.prompts.hashing import prompts_hash
 from svdtrace.prompts.prompt import Prompt
 from svdtrace.results.versions import versions
+from svdtrace.surroundings.bars import progressing
 from svdtrace.tracing.manifest import origin_facts
 
 HEADS, RESID = "attn.hook_z", "hook_resid_pre"
@@ -56,14 +57,15 @@ class Patched:
 
 
 def patch_prompts(
-    model: gpt2jax.Model, clean: Sequence[Prompt], corrupt: Sequence[Prompt], progress: Progress | None = None
+    model: gpt2jax.Model, clean: Sequence[Prompt], corrupt: Sequence[Prompt], progress: Progress | bool | None = None
 ) -> Patched:
     """Patch every head, and the residual at every role, from clean prompts into corrupted ones.
 
     Args:
         clean: with answer and distractor.
         corrupt: one for each, of the same length; see `svdtrace.patching.swapped`.
-        progress: is told how many prompts are done, and how many there are.
+        progress: is told how many prompts are done, and how many there are. True shows a bar, in a terminal and in a
+            notebook.
 
     Raises:
         PromptError: prompts that cannot be patched into each other.
@@ -74,10 +76,11 @@ def patch_prompts(
     # Compiled programs would tell tokenizers apart.
     slopes, roles = partial(_slopes, replace(model, tokenizer=None, layout=None)), _roles(clean)
     parts = []
-    for start in range(0, len(clean), BATCH):
-        parts.append(_batch(model, clean[start : start + BATCH], corrupt[start : start + BATCH], slopes, roles))
-        if progress is not None:
-            progress(min(start + BATCH, len(clean)), len(clean))
+    with progressing(progress, "patching prompts") as told:
+        for start in range(0, len(clean), BATCH):
+            parts.append(_batch(model, clean[start : start + BATCH], corrupt[start : start + BATCH], slopes, roles))
+            if told is not None:
+                told(min(start + BATCH, len(clean)), len(clean))
     found = {name: np.concatenate([part[name] for part in parts], axis=-1) for name in parts[0]}
     ends = {name: found[name] for name in ("clean", "corrupt")}
     everywhere = np.ones(len(clean), bool)

@@ -18,7 +18,7 @@ class Advance(Protocol):
 
 
 @contextmanager
-def progressing(progress: Callable[[int, int], None] | bool | None, title: str) -> Iterator[Callable[..., None] | None]:
+def progressing(progress: Callable[..., None] | bool | None, title: str) -> Iterator[Callable[..., None] | None]:
     """What a function that was given `progress` calls: that itself, or a bar of its own for True.
 
     Until the first call the bar says that programs are compiled: that is what takes long before it.

@@ -37,7 +37,7 @@ from svdtrace.sweeping.folder import (
 from svdtrace.sweeping.processes import Processes
 from svdtrace.sweeping.run import Run, Sweep
 from svdtrace.sweeping.sizes import PART_SIZE, part_tokens
-from svdtrace.sweeping.telling import Progress, Start, Told, silent
+from svdtrace.sweeping.telling import Progress, Start, Told, silent, telling
 from svdtrace.sweeping.windows import Cut, built, first_of, windows
 from svdtrace.tracing.batching import Plan, streaming_plan
 from svdtrace.tracing.devices import computing_device, computing_devices, precision
@@ -59,7 +59,7 @@ def sweep(
     bos: bool = False,
     seed: int = 0,
     started: Callable[[Start], None] | None = None,
-    progress: Callable[[Progress], None] | None = None,
+    progress: Callable[[Progress], None] | bool | None = None,
     mesh: Mesh | None = None,
 ) -> Sweep:
     """Trace a stream of prompts into a folder, part by part.
@@ -78,7 +78,8 @@ def sweep(
         strict: stop at the first prompt that cannot be used, instead of setting it aside in `rejected.parquet`.
         bos, seed: see `svdtrace.prompts.read`.
         started: called once, when all is checked.
-        progress: called after every batch and after every part; once, too, for the parts that are there.
+        progress: called after every batch and after every part; once, too, for the parts that are there. True shows a
+            bar, in a terminal and in a notebook.
         mesh: see `svdtrace.trace`.
 
     Returns:
@@ -96,7 +97,7 @@ def sweep(
     limits = Limits.of(model.tokenizer, model.config, bos)
     source = str(prompts) if isinstance(prompts, str | Path) else None
     stream = built(_placed(source, prompts, model, seed, limits.longest), limits, strict=strict)
-    with precision(config):
+    with precision(config), telling(progress) as show:
         target, manifest = _folder(folder, together)
         mark = fingerprint(model)
         if manifest is not None:
@@ -114,7 +115,7 @@ def sweep(
         cut = Cut(size, tokens, settled.plan)
         changed = partial(rounding, model=model, config=config, settled=settled, mesh=mesh)
         run = Run(target, prepared, config, settled, cut, source, together, changed, manifest)
-        told = Told(started or silent, progress or silent)
+        told = Told(started or silent, show)
         return (run.lead if together.leads else run.follow)(windows(chain(first, stream), cut, strict=strict), told)
 
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from svdtrace.surroundings.bars import progressing
 from svdtrace.sweeping import parts
 from svdtrace.sweeping.parts import Part, Tally
 
@@ -21,6 +23,11 @@ class Progress:
     earlier: Tally
     seconds: float
     underway: int = 0
+
+    @property
+    def prompts(self) -> int:
+        """How many are done with, traced or set aside."""
+        return self.done.prompts + self.done.rejected + self.underway
 
 
 @dataclass(frozen=True)
@@ -38,6 +45,18 @@ class Start:
 
 def silent(_told: Any) -> None:
     """Tell nothing."""
+
+
+@contextmanager
+def telling(progress: Callable[[Progress], None] | bool | None) -> Iterator[Callable[[Progress], None]]:
+    """Whom to tell: who was given, a bar for True, nobody."""
+    with progressing(progress, "sweeping prompts") as told:
+        if told is None:
+            yield silent
+        elif progress is True:
+            yield lambda now: told(now.prompts, None)
+        else:
+            yield told
 
 
 @dataclass(frozen=True)

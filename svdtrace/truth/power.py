@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from svdtrace.config import TraceConfig
-from svdtrace.nulls.chance import Chance, chance, largest, p_values, q_values
+from svdtrace.nulls.chance import Chance, chance, largest, q_values, tested_alone
 from svdtrace.nulls.draws import KINDS
 from svdtrace.nulls.summary import counts_of, nulls_for
 from svdtrace.prompts.prompt import Prompt
@@ -56,8 +56,7 @@ def true_candidates(found: Chance, truth: Truth) -> dict[tuple[str, str, str, st
 
 def counted(found: Chance, true: dict[tuple[str, str, str, str], int], nulls: int) -> dict[str, Any]:
     """What the first so many nulls say of the true edges, and of all others."""
-    p = {kind: p_values(found.observed[kind], found.null[kind][:nulls]) for kind in found.null}
-    p["prompts"] = np.where(found.candidates.shuffled, p["prompts"], np.nan)
+    p = tested_alone(found.candidates, found.observed, {kind: each[:nulls] for kind, each in found.null.items()})
     every, candidates = largest(p), found.summary["candidates"]
     q = q_values(every, candidates)
     places = np.asarray([at for at in true.values() if at >= 0], int)

@@ -6,6 +6,8 @@ import json
 import shutil
 import sys
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -13,9 +15,10 @@ from typing import Any
 import pytest
 from undescribed_columns import undescribed
 
-from svdtrace.cli import main, sweep_progress, terminal
+from svdtrace.cli import main, reading, sweep_progress, terminal
 from svdtrace.cli.options import Voice
 from svdtrace.graphs import formats
+from svdtrace.surroundings.bars import Advance
 from svdtrace.sweeping.parts import Tally
 from svdtrace.sweeping.telling import Progress, Start
 from svdtrace.tracing.rounding import sentence
@@ -163,29 +166,52 @@ def test_report_reads_a_sweep(swept: Path, tmp_path: Path):
 def test_reading_a_sweep_is_told_from_the_start(
     swept: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], name: str
 ):
-    monkeypatch.setattr(terminal, "LINE_FIRST", 0.0)
-    monkeypatch.setattr(terminal, "LINE_EVERY", 0.0)
+    told: list[str] = []
+
+    @contextmanager
+    def watched(*_: Any, **__: Any) -> Iterator[Advance]:
+        yield lambda done, total, now=None: told.append(f"{now}: {done} of {total}")
+
+    monkeypatch.setattr(reading, "progress", watched)
     assert main([name, str(swept), "--out", str(tmp_path / name)]) == 0
-    first, *lines = capsys.readouterr().err.splitlines()
-    assert first.startswith(f"reading 2 parts of {swept}, ")
-    assert lines[0].startswith("reading part 1 of 2")
-    assert lines[1].startswith("reading part 2 of 2")
+    assert capsys.readouterr().err.startswith(f"reading 2 parts of {swept}, ")
+    assert told[0].startswith("reading part 1 of 2")
+    assert told[1].startswith("reading part 2 of 2")
     if name == "report":
-        assert lines[-1] == "reading part 2 of 2, pass 7 of 7: 13 of 14"
+        assert told[-1] == "reading part 2 of 2, pass 7 of 7: 13 of 14"
+    monkeypatch.undo()
     assert main([name, str(swept), "--out", str(tmp_path / name), "--quiet"]) == 0
     assert capsys.readouterr().err == ""
 
 
-def test_the_first_line_comes_after_seconds_and_then_one_a_minute(
+def test_a_line_after_two_seconds_and_then_one_a_minute(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ):
-    now = 0.0
-    monkeypatch.setattr(terminal, "time", SimpleNamespace(monotonic=lambda: now))
+    """Whether anything is done or not: what takes so long may be a program that compiles."""
+    waited: list[float] = []
+
+    class Clock:
+        """Every wait is over at once, the fourth brings the end."""
+
+        def wait(self, seconds: float) -> bool:
+            waited.append(seconds)
+            if len(waited) == 3:
+                advance(10, 1000)
+            return len(waited) == 4
+
+        def set(self) -> None:
+            """The end comes by itself."""
+
+    def at_the_end(target: Callable[[], None], **_: Any) -> SimpleNamespace:
+        return SimpleNamespace(start=lambda: None, join=target)
+
+    monkeypatch.setattr(terminal, "LINE_FIRST", 2.0)
+    monkeypatch.setattr(terminal, "Event", Clock)
+    monkeypatch.setattr(terminal, "Thread", at_the_end)
     with terminal.progress("counting", Voice()) as advance:
         assert advance is not None
-        for now in (4.0, 10.0, 59.0, 69.0, 100.0, 122.0):
-            advance(int(now), 1000)
-    assert capsys.readouterr().err.splitlines() == ["counting: 10 of 1,000", "counting: 100 of 1,000"]
+    assert capsys.readouterr().err.splitlines() == ["compiling; counting"] * 2 + ["counting: 10 of 1,000"]
+    assert waited == [2.0, 60.0, 60.0, 60.0]
 
 
 def test_a_question(swept: Path, traced: Path, capsys: pytest.CaptureFixture[str]):
@@ -227,7 +253,7 @@ def progress(prompts: int, seconds: float, earlier: int = 0, underway: int = 0) 
 
 def test_lines_where_there_is_no_terminal(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
     """One when all is checked, and one at each interval, whatever is being waited for."""
-    monkeypatch.setattr(sweep_progress, "LINE_EVERY", 0.05)
+    monkeypatch.setattr(terminal, "LINE_EVERY", 0.05)
     monkeypatch.setattr(sys.stderr, "isatty", lambda: False, raising=False)
     seen: list[str] = []
 

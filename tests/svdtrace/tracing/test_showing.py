@@ -14,7 +14,6 @@ import svdtrace
 from svdtrace.errors import FrameError, ModelError, PromptError
 from svdtrace.explaining import frames
 from svdtrace.prompts import Prompt
-from svdtrace.surroundings import bars
 
 pytestmark = pytest.mark.whole
 
@@ -107,39 +106,3 @@ def test_frames_have_names_and_texts(traced: svdtrace.Trace, monkeypatch: pytest
     monkeypatch.setattr(frames, "find_spec", lambda _name: None)
     with pytest.raises(FrameError, match="pip install pandas, or polars"):
         traced.firings_frame()
-
-
-def test_progress_true_shows_a_bar_that_says_that_it_compiles(monkeypatch: pytest.MonkeyPatch):
-    """In a notebook as in a terminal; a function that is given is called as it is."""
-    told: list[tuple] = []
-
-    class Shown:
-        def __init__(self, *_columns: object, **_settings: object) -> None: ...
-
-        def __enter__(self) -> Shown:
-            return self
-
-        def __exit__(self, *_: object) -> None: ...
-
-        def add_task(self, description: str, total: int | None) -> None:
-            told.append((description, total))
-
-        def update(self, _task: None, *, completed: int, total: int | None, description: str) -> None:
-            told.append((completed, total, description))
-
-    monkeypatch.setattr("rich.progress.Progress", Shown)
-    monkeypatch.setattr(bars, "on_terminal", lambda _stream: True)
-    with bars.progressing(True, "tracing prompts") as advance:
-        assert advance is not None
-        advance(1, 4)
-    assert told == [("compiling; tracing prompts", None), (1, 4, "tracing prompts")]
-
-    def given(done: int, total: int) -> None:
-        told.append((done, total))
-
-    with bars.progressing(given, "tracing") as advance:
-        assert advance is given
-    with bars.progressing(False, "tracing") as advance:
-        assert advance is None
-    monkeypatch.setitem(sys.modules, "ipykernel", SimpleNamespace(kernelapp=None))
-    assert bars.in_notebook()

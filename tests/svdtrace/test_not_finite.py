@@ -85,7 +85,12 @@ ROOMS = {"trace": traced, "intervene": intervened, "chance": held_against_chance
 
 
 @pytest.mark.parametrize(
-    "room", ["trace", "intervene", *(pytest.param(name, marks=pytest.mark.full) for name in ("chance", "characterise"))]
+    "room",
+    [
+        "trace",
+        pytest.param("intervene", marks=pytest.mark.whole),
+        *(pytest.param(name, marks=pytest.mark.full) for name in ("chance", "characterise")),
+    ],
 )
 def test_they_are_named_and_in_no_table(model: gpt2jax.Model, room: str) -> None:
     """Catches NaN in a table, a row of such a prompt, prompts renumbered, and a batch spoilt by one of its prompts."""

@@ -44,6 +44,7 @@ def ours(model, few):
         return head_usage(model[2], few, CONFIG, most_pairs=10**6)
 
 
+@pytest.mark.whole
 def test_slices_are_the_oracles_where_heads_fire_and_where_they_do_not(ours, theirs):
     """Catches slices of the score, a least score, and path weights of another pair."""
     where = ours.firings.where

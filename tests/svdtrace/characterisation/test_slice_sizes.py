@@ -16,6 +16,7 @@ from svdtrace.characterisation.slice_sizes import slice_sizes
 PRODUCTS = arrays(np.float32, (5, 8), elements=st.integers(-6, 6).map(float))
 
 
+@pytest.mark.whole
 @settings(max_examples=60, deadline=None)
 @given(PRODUCTS, st.sampled_from([0.5, 0.75, 1.0]))
 def test_sizes_are_those_of_the_definition(products, tau):

@@ -118,6 +118,7 @@ def test_overlaps_are_mean_squared_cosines(found, model, pairs):
             assert row[side] == pytest.approx(truth.span_overlap(*columns), abs=1e-6)
 
 
+@pytest.mark.whole
 def test_tables_agree_with_each_other(found, usage):
     tables = {name: table.to_pylist() for name, table in found.tables.items()}
     for row in tables["heads"]:

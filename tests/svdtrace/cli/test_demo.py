@@ -118,6 +118,7 @@ def test_prompts_without_the_two_roles_are_refused():
         check_roles([Prompt(None, (1,), ("a",), {"IO": 0})])
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize("score_min", [0, 1e6])
 def test_the_demo_writes_everything_and_says_what_to_open(
     capsys: pytest.CaptureFixture[str], tmp_path: Path, model_folder: Path, prompt_file: Path, score_min: float

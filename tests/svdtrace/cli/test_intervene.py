@@ -222,6 +222,7 @@ def test_what_exceeds_is_corrected_over_the_edges_and_must_matter():
     assert found[41]["logit_difference"] < 0.01 * found[41]["clean"]
 
 
+@pytest.mark.whole
 def test_prompts_of_a_trace_keep_their_numbers(
     model_folder: Path, prompt_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):

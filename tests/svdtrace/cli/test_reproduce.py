@@ -17,6 +17,7 @@ from svdtrace.reproduction.published import read_published
 FILES = {"graph.graphml", "manifest.json", "reproduction.parquet"}
 
 
+@pytest.mark.whole
 def test_a_model_of_another_shape(
     capsys: pytest.CaptureFixture[str],
     tmp_path: Path,

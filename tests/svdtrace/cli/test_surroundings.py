@@ -80,6 +80,7 @@ def one_layer(model_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> P
     return write_folder(tmp_path_factory.mktemp("models") / "one-layer", tensors(config), config)
 
 
+@pytest.mark.whole
 def test_a_model_of_one_layer(one_layer: Path, prompt_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     given = ["--model", str(one_layer), "--prompts", str(prompt_file), "--threshold", "0.3"]
     for command in ("trace", "sweep"):

@@ -44,6 +44,7 @@ def edges(*weights: float, coverage: float = 0.7) -> tuple[list[int], float, boo
     return np.flatnonzero(found.chosen[0]).tolist(), float(found.total[0]), bool(found.near_tie[0])
 
 
+@pytest.mark.whole
 def test_a_head_without_weights(case: Case) -> None:
     layer, head = SHORT_HEAD
     assert not np.any(np.asarray(case.decomposition.S)[layer, head])

@@ -71,6 +71,7 @@ def hold(trace: svdtrace.Trace) -> None:
     assert not edges
 
 
+@pytest.mark.whole
 def test_parts_of_every_writer_sum_to_weights_on_raw_weights():
     """Catches a writer read at another token, scale, side or head, a bias left out, and a row of another key."""
     hold(traced(RAW))

@@ -107,6 +107,7 @@ def test_pairs_on_both_sides_of_the_threshold(
             assert mine.get(place, False) == (share < 1)
 
 
+@pytest.mark.whole
 def test_scores_near_the_least_one(prepared: Prepared, prompts: list[Prompt], seen: dict[str, np.ndarray]):
     """Catches scores that are held against the least one without their bound."""
     fires = (seen["pattern"] >= CONFIG.threshold) & (seen["attn_scores"] > 0.1)

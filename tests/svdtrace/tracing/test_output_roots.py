@@ -77,6 +77,7 @@ def test_probability_roots_are_the_oracles(model: gpt2jax.Model, watched: Any, t
     assert not attended[len(PROMPTS) :].any()
 
 
+@pytest.mark.whole
 def test_a_direction_split_by_what_was_attended(model: gpt2jax.Model, watched: Any) -> None:
     """Catches a part of another token, and the cut taken over whole heads."""
     prepared, batch, observed = watched

@@ -19,6 +19,7 @@ from svdtrace.truth.scoring import Settings, score_truth
 ROOT = ("2.0", "end", "B")
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize("family", FAMILIES)
 def test_without_a_background_all_of_every_family_is_found_and_nothing_else(family: str):
     planted = plant(family)

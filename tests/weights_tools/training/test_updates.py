@@ -26,6 +26,7 @@ def rows_of(seed: int, shape: tuple[int, int]) -> Rows:
     return packed_rows(partial(language.document, Random(seed), language.Words()), tokenizer(), shape)
 
 
+@pytest.mark.whole
 def test_a_few_updates_lower_the_loss_and_are_reported():
     losses = []
     model = train(replace(TINY, steps=25), lambda step, loss, model: losses.append((step, loss)))

@@ -22,6 +22,7 @@ def _little(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(running, "MEASUREMENTS", tuple(each for each in running.MEASUREMENTS if each[0] in inside))
 
 
+@pytest.mark.whole
 def test_one_object_alone(capsys: pytest.CaptureFixture[str], model_folder: Path, tmp_path: Path):
     out = tmp_path / "measured"
     assert main(["bench", "--model", str(model_folder), "--json", "--out", str(out)]) == 0

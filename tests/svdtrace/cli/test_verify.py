@@ -49,6 +49,7 @@ def test_one_object_names_every_law(
     assert {each["verdict"] for each in content["laws"]} == {"holds"}
 
 
+@pytest.mark.whole
 def test_nothing_is_written_without_a_folder(
     few_laws: list[str], model_folder: Path, prompt_file: Path, home: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -87,6 +88,7 @@ def test_a_law_that_fails_ends_with_1(
     assert json.loads((out / "manifest.json").read_text("utf-8"))["command"] == "verify"
 
 
+@pytest.mark.whole
 def test_heads_alone_get_the_laws_of_heads(heads_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["verify", "--model", str(heads_folder), "--json"]) == 0
     found = json.loads(capsys.readouterr().out)["laws"]

@@ -37,7 +37,7 @@ def given() -> tuple[gpt2jax.Model, list[Prompt], svdtrace.Trace]:
         )
         for start in (0, 3)
     ]
-    config = svdtrace.TraceConfig(threshold=0.2, score_min=-10.0)
+    config = svdtrace.TraceConfig(threshold=0.2)
     return model, prompts, svdtrace.trace(model, prompts, config)
 
 
@@ -92,7 +92,7 @@ def test_a_bar_says_that_programs_compile(monkeypatch: pytest.MonkeyPatch):
     assert bars.in_notebook()
 
 
-@pytest.mark.whole
+@pytest.mark.full
 @pytest.mark.parametrize("name", ASKED)
 def test_true_shows_a_bar(
     name: str,

@@ -64,6 +64,7 @@ def test_the_graphs_are_those_of_all_tables_at_once(folder: Path):
         assert found.number_of_edges()
 
 
+@pytest.mark.whole
 def test_the_graph_is_that_of_a_trace(model: Any, folder: Path):
     trace, swept = svdtrace.trace(model, PROMPTS, CONFIG).graph(), circuit_graph.ours(opened(folder).parts())
     assert set(trace.edges) == set(swept.edges)

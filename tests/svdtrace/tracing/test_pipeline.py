@@ -86,7 +86,9 @@ def test_threads_find_what_one_finds(prepared: Prepared, monkeypatch: pytest.Mon
         assert_equal(mine.result, other.result)
 
 
-@pytest.mark.parametrize("method", ["exact", pytest.param("paper", marks=pytest.mark.full)])
+@pytest.mark.parametrize(
+    "method", [pytest.param("exact", marks=pytest.mark.whole), pytest.param("paper", marks=pytest.mark.full)]
+)
 def test_what_is_compiled_beforehand_is_what_is_called(prepared: Prepared, method: str):
     """Catches programs compiled for other shapes, types or settings than firings come in."""
     config = replace(CONFIG, method=method, tau=0.9)
@@ -102,6 +104,7 @@ def test_what_is_compiled_beforehand_is_what_is_called(prepared: Prepared, metho
     assert (collect._cache_size(), attribute._cache_size()) == compiled
 
 
+@pytest.mark.whole
 def test_memory_is_let_go_before_a_batch_of_another_length(prepared: Prepared, monkeypatch: pytest.MonkeyPatch):
     """Catches two batches in memory where the second cannot take over the first one's."""
     passed = []

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import jax
 import numpy as np
+import pytest
 
 import gpt2jax
 from svdtrace.config import TraceConfig
 from svdtrace.tracing.prepare import prepare
 
 
+@pytest.mark.whole
 def test_every_layer_has_its_own_scale() -> None:
     """Catches the scale of one layer for all: products, which most tests compare, come before it."""
     config = gpt2jax.GPT2Config(

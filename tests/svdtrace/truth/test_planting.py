@@ -36,6 +36,7 @@ def test_heads_look_where_they_shall_and_the_answer_comes_out(planted: Planted):
             assert row[head, prompt.roles[wire.i], prompt.roles[wire.j]] > 0.98, wire
 
 
+@pytest.mark.whole
 def test_the_true_shares_are_those_of_the_signal_that_was_planted(planted: Planted):
     """Σ_w over the planted subspace alone, by float64 products of the model's own matrices: no singular vectors."""
     prompts, place = planted.circuit.prompts, np.arange(len(planted.circuit.prompts))

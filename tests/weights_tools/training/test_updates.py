@@ -43,6 +43,7 @@ def test_the_same_seed_gives_the_same_weights_and_another_one_others():
     assert not np.array_equal(first.params.W_E, other.params.W_E)
 
 
+@pytest.mark.whole
 def test_all_parameters_are_trained():
     before, after = start(TINY, tokenizer()), train(TINY)
     for (path, left), right in zip(

@@ -36,7 +36,7 @@ UNOPTIMISED, COMPILED = "JAX_DISABLE_MOST_OPTIMIZATIONS", "JAX_COMPILATION_CACHE
 QUICK_FLAGS = "--xla_cpu_use_fusion_emitters=false --xla_cpu_parallel_codegen_split_count=1"
 KEPT_GIB = 1.1
 # What a command prints does not hang on how busy the machine is.
-terminal.LINE_FIRST = 3600.0
+terminal.LINE_FIRST += 3600.0
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -181,6 +181,7 @@ def test_nothing_is_imported_in_a_circle():
             "import svdtrace.cli.parser as p; p.parse(['--version', '--help'])",
             "jax pyarrow networkx matplotlib gpt2jax",
         ),
+        ("import svdtrace.folders.writing, svdtrace.comparison.comparing", "matplotlib"),
         ("import svdtrace.prompts.language", "pyarrow networkx matplotlib tyro svdtrace.tracing.trace svdtrace.config"),
     ],
 )

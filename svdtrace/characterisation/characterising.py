@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +23,7 @@ from svdtrace.output.writing import replaced_folder, write_manifest
 from svdtrace.prompts.hashing import prompts_hash
 from svdtrace.prompts.prompt import Prompt
 from svdtrace.results.versions import versions
-from svdtrace.surroundings.bars import progressing
+from svdtrace.surroundings.bars import naming, progressing
 from svdtrace.tracing.clock import Clock
 from svdtrace.tracing.devices import precision
 from svdtrace.tracing.manifest import device_facts, model_facts
@@ -103,17 +102,13 @@ def characterise(
         sets = {}
         for name, given in data_sets.items():
             with clock("firings"):
-                each = None if told is None else partial(_told, told, f"firings of {name}")
-                sets[name] = usage_of(prepared, given, config, most_pairs=most_pairs, seed=seed, progress=each)
+                its = naming(told, f"firings of {name}")
+                sets[name] = usage_of(prepared, given, config, most_pairs=most_pairs, seed=seed, progress=its)
         example = meaning_tables.example_firing(sets[PROMPTS], firing)
         tables = _tables(prepared, config, sets, names, clock) | _meaning(prepared, config, sets, example, seed, clock)
     draws = {"seed": seed, "most_pairs": most_pairs}
     manifest = _manifest(prepared, config, data_sets, sets, tables, draws)
     return Characterisation(tables, manifest | {"seconds": clock.rounded()})
-
-
-def _told(progress: Progress, now: str, done: int, total: int) -> None:
-    progress(done, total, now)
 
 
 def _tables(

@@ -231,7 +231,6 @@ def _attribution(trace: InParts, options: Options) -> Mapping[str, Any]:
 
 def _write(circuit: nx.DiGraph, viewed: Mapping[str, Any], trace: InParts, out: Path, options: Options) -> list[Path]:
     from svdtrace.graphs import attribution, formats
-    from svdtrace.graphs.figures import graph_picture
     from svdtrace.output.writing import names_file, replaced_file, replaced_folder, write_manifest
     from svdtrace.pictures.token_roles import role_names
     from svdtrace.results.versions import versions
@@ -243,6 +242,9 @@ def _write(circuit: nx.DiGraph, viewed: Mapping[str, Any], trace: InParts, out: 
             elif out.suffix in formats.WRITERS:
                 formats.write(circuit, staging)
             else:
+                # Only a picture loads what draws.
+                from svdtrace.graphs.figures import graph_picture
+
                 graph_picture(circuit, staging, role_names(trace.parts()))
         return [out]
     with replaced_folder(out) as folder:

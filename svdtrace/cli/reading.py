@@ -25,10 +25,10 @@ class Watch(Protocol):
 
 @contextmanager
 def reading(voice: Voice) -> Iterator[Watch]:
-    """Progress on standard error while traces are read: a bar on a terminal; else, of a sweep, a line at the start and
-    one a minute; nothing with `--quiet`.
+    """Progress on standard error while traces are read: a bar on a terminal; else, of a sweep, a line at the start, and
+    of all a line after two seconds and then every minute; nothing with `--quiet`.
     """
-    with progress("reading", voice, first="") as advance:
+    with progress("reading the trace", voice, first="") as advance:
 
         def watch(trace: InParts, folder: Path, passes: int | None = None, /) -> InParts:
             if advance is None:

@@ -55,17 +55,13 @@ def run(options: Options) -> int:
     published = read_published()
     model = load_model(options.inputs, options.voice)
     prompts = _prompts(options, str(published.prompts) if published.applies_to(model.config) else OWN_PROMPTS, model)
-    with (
-        progress("tracing prompts", options.voice, len(prompts)) as tracing,
-        progress("taking edges away", options.voice) as intervening,
-    ):
+    with progress("tracing prompts", options.voice, len(prompts)) as advance:
         done = reproduce(
             model,
             prompts,
             published,
             find_roots=lambda trace: roots_of(name_moving_heads(trace)),
-            tracing=tracing,
-            intervening=intervening,
+            progress=advance,
         )
     write(done, options.out)
     seconds = count_seconds(options.out, began)

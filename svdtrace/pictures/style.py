@@ -1,7 +1,9 @@
 """How every picture looks: shades, fonts, the form of its file.
 
-with matplotlib.rc_context(STYLE):
-    save(figure, "sizes.svg")
+    with matplotlib.rc_context(STYLE):
+        save(figure, "sizes.svg")
+
+The colours are those of `svdtrace.pictures.colours`.
 """
 
 from __future__ import annotations

@@ -27,9 +27,10 @@ from svdtrace.reproduction.graph_numbers import edge_numbers, graph_numbers, str
 from svdtrace.reproduction.nearness import find_near
 from svdtrace.reproduction.published import Published, read_published
 from svdtrace.results.columns import column
+from svdtrace.surroundings.bars import naming, progressing
 from svdtrace.tracing.trace import Trace, check_prompts, prepare_cached, trace_prepared
 
-Progress = Callable[[int, int], None]
+Progress = Callable[[int, int, str], None]
 ROOTS_TAKEN, EDGES_TAKEN, STRONGEST = 3, 8, 12
 """Where nothing is published: of how many roots the strongest edges are taken away, how many of each; edges listed."""
 
@@ -63,8 +64,7 @@ def reproduce(
     published: Published | None = None,
     *,
     find_roots: Callable[[Trace], str],
-    tracing: Progress | None = None,
-    intervening: Progress | None = None,
+    progress: Progress | bool | None = None,
 ) -> Reproduction:
     """Run the paper's protocol on a model.
 
@@ -73,7 +73,8 @@ def reproduce(
         prompts: the published 256, or any with the roles that the roots name.
         published: what to compare with, by default what comes with the package.
         find_roots: where to start in a model of another shape, from its trace of all firings; "" for nowhere.
-        tracing, intervening: called with what is done and what there is to do.
+        progress: called with what is done, what there is to do, and what that is. True shows a bar, in a terminal and
+            in a notebook.
 
     Raises:
         PromptError, ModelError, EdgeError: what was given does not go together.
@@ -86,13 +87,14 @@ def reproduce(
     chosen = {name: settings[name] for name in ("threshold", "tau", "coverage", "skip_first")}
     config = TraceConfig(method="paper", roots="all", **chosen)
     prepared = prepare_cached(model, config)
-    trace = trace_prepared(prepared, prompts, config, progress=tracing)
-    firings = Firings(trace, find_near(prepared, prompts, config))
-    roots = settings["roots"] if shaped else find_roots(trace)
-    graph = published_form(trace, roots=roots) if roots else nx.DiGraph()
-    asked = asked_by(published.numbers) if shaped else asked_of(firings, graph, roots)
-    sets = named_sets(asked.sets, published.graph if shaped else graph)
-    effects = _effects(model, prompts, sets, config, intervening) if sets else None
+    with progressing(progress, "reproducing") as told:
+        trace = trace_prepared(prepared, prompts, config, progress=naming(told, "tracing prompts"))
+        firings = Firings(trace, find_near(prepared, prompts, config))
+        roots = settings["roots"] if shaped else find_roots(trace)
+        graph = published_form(trace, roots=roots) if roots else nx.DiGraph()
+        asked = asked_by(published.numbers) if shaped else asked_of(firings, graph, roots)
+        sets = named_sets(asked.sets, published.graph if shaped else graph)
+        effects = _effects(model, prompts, sets, config, naming(told, "taking edges away")) if sets else None
     measured = {
         **_prompt_numbers(trace),
         **firing_numbers(firings, asked),
@@ -141,7 +143,7 @@ def _effects(
     prompts: Sequence[Prompt],
     sets: Mapping[str, Sequence[str]],
     config: TraceConfig,
-    progress: Progress | None,
+    progress: Callable[[int, int], None] | None,
 ) -> pa.Table:
     """Take every set away, globally and locally; the column `edges` gets the sets' descriptions."""
     from svdtrace.interventions.intervening import intervene

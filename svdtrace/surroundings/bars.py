@@ -32,6 +32,11 @@ def progressing(progress: Callable[..., None] | bool | None, title: str) -> Iter
             yield advance
 
 
+def naming(progress: Callable[[int, int, str], None] | None, now: str) -> Callable[[int, int], None] | None:
+    """Tell of one of several things that are done: what is done of it, all of it, and what it is."""
+    return None if progress is None else lambda done, total: progress(done, total, now)
+
+
 def in_notebook() -> bool:
     """Whether a notebook's kernel runs this."""
     return "ipykernel" in sys.modules and hasattr(sys.modules["ipykernel"], "kernelapp")

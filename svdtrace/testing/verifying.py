@@ -12,6 +12,7 @@ from gpt2jax.params import Model
 from svdtrace.method.decomposition import decompose
 from svdtrace.method.ratios import Ratio
 from svdtrace.prompts.prompt import Prompt
+from svdtrace.surroundings.bars import progressing
 from svdtrace.testing.cases import Case
 from svdtrace.testing.listing import LAWS, of_case, of_heads, of_seed
 from svdtrace.tracing.trace import check_prompts
@@ -27,7 +28,7 @@ def verify(
     prompts: Sequence[Prompt] | None = None,
     *,
     seed: int = 0,
-    progress: Callable[[int, int, str], None] | None = None,
+    progress: Callable[[int, int, str], None] | bool | None = None,
 ) -> list[Ratio]:
     """Try every law that applies to a model, folded, in float32.
 
@@ -35,7 +36,8 @@ def verify(
         model: raw or folded. Where it holds heads alone, only laws of their decomposition apply.
         prompts: the first 8 of them; by default random tokens.
         seed: of what laws draw.
-        progress: called before every law with laws done, laws in all, and the law's name, and once at the end.
+        progress: called before every law with laws done, laws in all, and the law's name, and once at the end. True
+            shows a bar, in a terminal and in a notebook.
 
     Returns:
         Ratios in the order of `svdtrace.testing.LAWS`.
@@ -51,15 +53,16 @@ def verify(
     parts = None if heads is None else decompose(heads)
     laws = [law for law in LAWS if whole or not law.needs_prompts]
     found = []
-    for done, law in enumerate(laws):
-        if progress is not None:
-            progress(done, len(laws), law.name)
-        if heads is None:
-            found.append(of_case(law, case))
-        else:
-            found.append(of_heads(law, heads, parts) if law.needs == "decomposition" else of_seed(law, seed))
-    if progress is not None:
-        progress(len(laws), len(laws), "done")
+    with progressing(progress, "trying laws") as told:
+        for done, law in enumerate(laws):
+            if told is not None:
+                told(done, len(laws), law.name)
+            if heads is None:
+                found.append(of_case(law, case))
+            else:
+                found.append(of_heads(law, heads, parts) if law.needs == "decomposition" else of_seed(law, seed))
+        if told is not None:
+            told(len(laws), len(laws), "done")
     return found
 
 

@@ -16,6 +16,7 @@ from svdtrace.config import Method, TraceConfig
 from svdtrace.errors import SettingError, TruthError
 from svdtrace.prompts.prompt import Prompt
 from svdtrace.results.versions import versions
+from svdtrace.surroundings.bars import progressing
 from svdtrace.tracing.clock import Clock
 from svdtrace.tracing.devices import precision
 from svdtrace.tracing.manifest import device_facts, model_facts
@@ -91,7 +92,7 @@ def score_truth(
     prompts: Sequence[Prompt],
     truth: Truth,
     settings: Settings | None = None,
-    progress: Progress | None = None,
+    progress: Progress | bool | None = None,
 ) -> Scored:
     """Hold what every method finds in a planted model against what is true of it.
 
@@ -102,7 +103,7 @@ def score_truth(
         prompts: with all roles that the true edges name.
         truth: what is true of it.
         settings: methods, coverages, strengths.
-        progress: called with models done and models in all.
+        progress: called with models done and models in all. True shows a bar, in a terminal and in a notebook.
 
     Raises:
         SettingError, RootError, PromptError, ModelError: see `svdtrace.trace`.
@@ -111,7 +112,7 @@ def score_truth(
     settings, clock = settings or Settings(), Clock()
     prompts = check_prompts(model, prompts)
     _check(truth, prompts, model)
-    with precision(TraceConfig()):
+    with precision(TraceConfig()), progressing(progress, "scoring models") as told:
         with clock("prepare"):
             own = prepare_cached(model, TraceConfig())
         models = dict(_models(own, truth, settings))
@@ -123,8 +124,8 @@ def score_truth(
             if settings.nulls is not None:
                 with clock("nulls"):
                     powers += power(prepared, prompts, truth, strength, settings.nulls)
-            if progress is not None:
-                progress(done + 1, len(models))
+            if told is not None:
+                told(done + 1, len(models))
     manifest = {
         **versions(),
         "command": "score-truth",

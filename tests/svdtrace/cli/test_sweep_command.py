@@ -172,14 +172,14 @@ def test_reading_a_sweep_is_told_from_the_start(
     def watched(*_: Any, **__: Any) -> Iterator[Advance]:
         yield lambda done, total, now=None: told.append(f"{now}: {done} of {total}")
 
-    monkeypatch.setattr(reading, "progress", watched)
-    assert main([name, str(swept), "--out", str(tmp_path / name)]) == 0
+    with monkeypatch.context() as patched:
+        patched.setattr(reading, "progress", watched)
+        assert main([name, str(swept), "--out", str(tmp_path / name)]) == 0
     assert capsys.readouterr().err.startswith(f"reading 2 parts of {swept}, ")
     assert told[0].startswith("reading part 1 of 2")
     assert told[1].startswith("reading part 2 of 2")
     if name == "report":
         assert told[-1] == "reading part 2 of 2, pass 7 of 7: 13 of 14"
-    monkeypatch.undo()
     assert main([name, str(swept), "--out", str(tmp_path / name), "--quiet"]) == 0
     assert capsys.readouterr().err == ""
 
@@ -205,7 +205,8 @@ def test_a_line_after_two_seconds_and_then_one_a_minute(
     def at_the_end(target: Callable[[], None], **_: Any) -> SimpleNamespace:
         return SimpleNamespace(start=lambda: None, join=target)
 
-    monkeypatch.setattr(terminal, "LINE_FIRST", 2.0)
+    # All tests wait an hour more.
+    monkeypatch.setattr(terminal, "LINE_FIRST", terminal.LINE_FIRST - 3600)
     monkeypatch.setattr(terminal, "Event", Clock)
     monkeypatch.setattr(terminal, "Thread", at_the_end)
     with terminal.progress("counting", Voice()) as advance:

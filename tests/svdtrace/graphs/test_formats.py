@@ -43,6 +43,9 @@ HOSTILE = (
 """Names that some form cannot hold, or would read as its own."""
 
 
+NAMES = ("ours", "communities", "difference", "awkward", "published", "empty")
+
+
 @cache
 def graphs() -> dict[str, nx.DiGraph]:
     ours = circuit_graph.ours([PLAIN])
@@ -61,6 +64,10 @@ def graphs() -> dict[str, nx.DiGraph]:
     }
 
 
+def test_every_graph_has_its_name():
+    assert tuple(graphs()) == NAMES
+
+
 def published() -> nx.DiGraph:
     """A graph in the published form, whose edges have no keys."""
     made = nx.DiGraph()
@@ -73,7 +80,7 @@ def content(of: nx.DiGraph) -> tuple[dict[str, Any], dict[tuple[str, ...], Any]]
     return dict(of.nodes(data=True)), {ends: of.edges[ends] for ends in of.edges}
 
 
-@pytest.mark.parametrize("name", graphs())
+@pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("ending", [".json", ".graphml"])
 def test_nothing_is_lost(tmp_path: Path, name: str, ending: str):
     made = graphs()[name]
@@ -123,7 +130,7 @@ def read_dot(path: Path) -> tuple[dict[str, dict[str, str]], list[tuple[str, str
     return nodes, edges
 
 
-@pytest.mark.parametrize("name", graphs())
+@pytest.mark.parametrize("name", NAMES)
 def test_dot_holds_everything(tmp_path: Path, name: str):
     made = graphs()[name]
     formats.write(made, tmp_path / "graph.dot")
@@ -141,7 +148,7 @@ def test_dot_holds_everything(tmp_path: Path, name: str):
         assert widths[totals.index(max(totals))] == 4.5
 
 
-@pytest.mark.parametrize("name", graphs())
+@pytest.mark.parametrize("name", NAMES)
 def test_graphml_declares_each_attribute_once(tmp_path: Path, name: str):
     """Gephi and Cytoscape make a column of every key: two of one name, or one without a type, are refused or lost."""
     formats.write(graphs()[name], tmp_path / "graph.graphml")

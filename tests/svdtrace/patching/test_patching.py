@@ -84,7 +84,6 @@ def test_a_fall_that_may_be_chance_divides_nothing() -> None:
     assert divisor_of(np.asarray([3.0, -2.0, 1.0, -1.0])) is None
 
 
-@pytest.mark.whole
 def test_the_first_residual_at_the_swapped_role_gives_all_back(model, prompts, found) -> None:
     """Catches a role's token taken from another prompt, or another layer's residual."""
     rows = found.table.to_pylist()

@@ -149,13 +149,18 @@
     return words.flatMap(([one, box], i) => words.slice(i + 1).filter(([, other]) => meet(box, other)).map(([two]) => `${one} over ${two}`));
   }
 
-  // Points of a path of cubic curves: reading its numbers is a hundred times faster than asking for points at lengths.
+  // Points of a path of cubic curves, five pixels apart or less: reading its numbers is a hundred times faster than asking
+  // for points at lengths.
   function cubics(path) {
-    if (!/^[MC\d\s.,-]+$/.test(path)) throw new Error(`not of cubic curves alone: ${path}`);
+    if (!/^M[^MC]+(C[\d\s.,-]+)+$/.test(path)) throw new Error(`not of cubic curves alone: ${path}`);
     const [x, y] = [0, 1].map((axis) => path.match(/-?[\d.]+/g).map(Number).filter((_, i) => i % 2 === axis));
     const at = (of, i, t) => (1 - t) ** 3 * of[i] + 3 * (1 - t) ** 2 * t * of[i + 1] + 3 * (1 - t) * t * t * of[i + 2] + t ** 3 * of[i + 3];
     const points = [];
-    for (let i = 0; i + 3 < x.length; i += 3) for (let k = 0; k <= 24; k += 1) points.push({ x: at(x, i, k / 24), y: at(y, i, k / 24) });
+    for (let i = 0; i + 3 < x.length; i += 3) {
+      // A cubic moves no faster than three times the longest side of its polygon.
+      const many = Math.ceil((3 * Math.max(...[0, 1, 2].map((k) => Math.hypot(x[i + k + 1] - x[i + k], y[i + k + 1] - y[i + k])))) / 5) || 1;
+      for (let k = 0; k <= many; k += 1) points.push({ x: at(x, i, k / many), y: at(y, i, k / many) });
+    }
     return points;
   }
 

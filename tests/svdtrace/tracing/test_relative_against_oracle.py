@@ -127,7 +127,6 @@ def ours() -> svdtrace.Trace:
     return svdtrace.trace(small_model(), small_prompts(6, seed=4), svdtrace.TraceConfig(method="relative"))
 
 
-@pytest.mark.whole
 def test_the_graph_says_what_edges_go_through(ours: svdtrace.Trace) -> None:
     """Catches roles of another prompt, of the readers' tokens, and lists taken for one value."""
     roles = {row["prompt"]: {place: name for name, place in row["roles"]} for row in ours.prompts.to_pylist()}

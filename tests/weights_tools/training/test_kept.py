@@ -41,7 +41,6 @@ def test_it_goes_on_to_the_same_weights_bit_for_bit(interrupted):
         np.testing.assert_array_equal(left, right)
 
 
-@pytest.mark.whole
 def test_nothing_else_is_left_beside_what_is_kept(interrupted):
     place = interrupted[0]
     assert [each.name for each in place.parent.iterdir()] == ["model.unfinished.safetensors"]

@@ -137,7 +137,7 @@ def run_on_a_mesh() -> None:
 
 
 def run_nulls() -> None:
-    for chosen in ({}, {"method": "paper"}):
+    for chosen in ({}, {"method": "paper"}, {"method": "relative"}):
         svdtrace.chance(model(), prompts(), settings(**chosen), nulls=2)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zipfile
+import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,8 @@ from gpt2jax.weight_files import WeightFiles, find_weight_files
 
 ARCHIVE, TENSORS = ".npz", ".safetensors"
 _NAMES = {dtype: name for name, dtype in STORED.items()}
+# A damaged, truncated or encrypted archive, each as Python says it.
+_UNREADABLE = (zipfile.BadZipFile, zlib.error, ValueError, OSError, EOFError, RuntimeError)
 _HEADERS = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}
 
 
@@ -72,7 +75,7 @@ def _of_archive(path: Path) -> dict[str, StoredArray]:
         with zipfile.ZipFile(path) as archive:
             names = [each.filename for each in archive.infolist()]
             return {each.name: each for each in (_of_entry(path, archive, name) for name in names)}
-    except (zipfile.BadZipFile, ValueError, OSError, NotImplementedError) as failure:
+    except _UNREADABLE as failure:
         reason = " ".join(str(failure).split())
         raise CheckpointError(f"{path}: not a complete {ARCHIVE} archive of arrays ({reason}); make it again") from None
 
@@ -96,6 +99,6 @@ def _read_entry(path: Path, entry: str, dtype: np.dtype) -> np.ndarray:
     try:
         with zipfile.ZipFile(path) as archive, archive.open(entry) as file:
             return npy.read_array(file, allow_pickle=False).astype(dtype, copy=False)
-    except (zipfile.BadZipFile, ValueError, OSError, EOFError) as failure:
+    except _UNREADABLE as failure:
         reason = " ".join(str(failure).split())
         raise CheckpointError(f"{path}: {entry} cannot be read ({reason}); make it again") from None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -267,6 +268,31 @@ def test_an_archive_that_ends_early(tmp_path, capsys):
     source.write_bytes(content)
     assert main(["convert", str(source), str(tmp_path / "out"), "--from", "openai-npz"]) == 2
     refused(capsys, "weights.npz: ", tmp_path / "out")
+
+
+@pytest.mark.parametrize("place", ["beginning", "middle", "locked"])
+def test_a_compressed_archive_that_is_damaged_or_locked(tmp_path, capsys, place):
+    """Catches what only decompressing says, of an array's beginning and of its numbers, and what a password says."""
+    folder = saved(tmp_path / "in" / "weights.npz", openai(tensors())).parent
+    np.savez_compressed(folder / "weights.npz", **openai(tensors()))
+    content = bytearray((folder / "weights.npz").read_bytes())
+    with zipfile.ZipFile(folder / "weights.npz") as archive:
+        largest = max(archive.infolist(), key=lambda each: each.compress_size)
+    start = (
+        largest.header_offset
+        + 30
+        + len(largest.filename)
+        + int.from_bytes(content[largest.header_offset + 28 : largest.header_offset + 30], "little")
+    )
+    if place == "locked":
+        content[largest.header_offset + 6] |= 1
+        content[content.rindex(largest.filename.encode()) - 46 + 8] |= 1
+    else:
+        damaged = start + (0 if place == "beginning" else largest.compress_size // 2)
+        content[damaged : damaged + 30] = bytes(30)
+    (folder / "weights.npz").write_bytes(content)
+    assert main(["convert", str(folder / "weights.npz"), str(tmp_path / "out"), "--from", "openai-npz"]) == 2
+    refused(capsys, "make it again", tmp_path / "out")
 
 
 @pytest.mark.parametrize(

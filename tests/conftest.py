@@ -42,7 +42,8 @@ terminal.LINE_FIRST += 3600.0
 def pytest_configure(config: pytest.Config) -> None:
     """Let the quick tests compile quickly, and each program once: compiling was most of their time.
 
-    The full tests compile as users do, and the quick ones where `JAX_DISABLE_MOST_OPTIMIZATIONS=0` asks for it.
+    The full tests compile as users do, those marked `whole` or `unoptimised` aside, and the quick ones where
+    `JAX_DISABLE_MOST_OPTIMIZATIONS=0` asks for it.
     """
     if config.option.markexpr in ("not full", "whole", "not full or whole"):
         unoptimised = os.environ.setdefault(UNOPTIMISED, "1") == "1"
@@ -60,6 +61,21 @@ def pytest_configure(config: pytest.Config) -> None:
         jax.config.update("jax_compilation_cache_dir", folder)
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
         config.add_cleanup(lambda: shutil.rmtree(folder, ignore_errors=True))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item):
+    """Among the full tests, let those compile quickly that say nothing about what optimising does."""
+    marked = item.get_closest_marker("whole") or item.get_closest_marker("unoptimised")
+    if not marked or UNOPTIMISED in os.environ:
+        return (yield)
+    os.environ[UNOPTIMISED] = "1"
+    jax.config.update("jax_disable_most_optimizations", True)
+    try:
+        return (yield)
+    finally:
+        del os.environ[UNOPTIMISED]
+        jax.config.update("jax_disable_most_optimizations", False)
 
 
 @pytest.fixture(autouse=True, scope="module")

@@ -14,7 +14,7 @@ from svdtrace.method.ratios import Ratio
 from svdtrace.prompts.prompt import Prompt
 from svdtrace.surroundings.bars import progressing
 from svdtrace.testing.cases import Case
-from svdtrace.testing.listing import LAWS, of_case, of_heads, of_seed
+from svdtrace.testing.listing import LAWS, law, of_case, of_heads, of_seed
 from svdtrace.tracing.trace import check_prompts
 
 LENGTHS = (12, 7, 9, 5, 12, 10)
@@ -27,6 +27,7 @@ def verify(
     model: Model,
     prompts: Sequence[Prompt] | None = None,
     *,
+    laws: Sequence[str] | None = None,
     seed: int = 0,
     progress: Callable[[int, int, str], None] | bool | None = None,
 ) -> list[Ratio]:
@@ -35,6 +36,7 @@ def verify(
     Args:
         model: raw or folded. Where it holds heads alone, only laws of their decomposition apply.
         prompts: the first 8 of them; by default random tokens.
+        laws: names of those to try; by default all of them.
         seed: of what laws draw.
         progress: called before every law with laws done, laws in all, and the law's name, and once at the end. True
             shows a bar, in a terminal and in a notebook.
@@ -44,25 +46,27 @@ def verify(
 
     Raises:
         PromptError, ModelError: prompts that do not fit the model, or a model without heads.
+        KeyError: there is no law of a name.
     """
+    wanted = LAWS if laws is None else [law(name) for name in laws]
     whole = is_whole(model)
     case = Case(
         model, tuple(check_prompts(model, prompts or drawn_prompts(model.config, seed))[:MOST_PROMPTS]), seed=seed
     )
     heads = None if whole else fold(model)
     parts = None if heads is None else decompose(heads)
-    laws = [law for law in LAWS if whole or not law.needs_prompts]
+    tried = [each for each in wanted if whole or not each.needs_prompts]
     found = []
     with progressing(progress, "trying laws") as told:
-        for done, law in enumerate(laws):
+        for done, each in enumerate(tried):
             if told is not None:
-                told(done, len(laws), law.name)
+                told(done, len(tried), each.name)
             if heads is None:
-                found.append(of_case(law, case))
+                found.append(of_case(each, case))
             else:
-                found.append(of_heads(law, heads, parts) if law.needs == "decomposition" else of_seed(law, seed))
+                found.append(of_heads(each, heads, parts) if each.needs == "decomposition" else of_seed(each, seed))
         if told is not None:
-            told(len(laws), len(laws), "done")
+            told(len(tried), len(tried), "done")
     return found
 
 

@@ -24,7 +24,7 @@ from svdtrace.testing.comparing import firing_name
 from svdtrace.testing.listing import of_case
 from svdtrace.tracing.trace import Trace
 
-pytestmark = pytest.mark.whole
+pytestmark = pytest.mark.unoptimised
 
 Damage = Callable[[str, Case, pytest.MonkeyPatch, float], Ratio]
 START, TIMES = 1e-2, 10
@@ -240,23 +240,27 @@ DAMAGES: dict[str, Damage] = {
 
 # What compiles or computes for long; that comparing sees damage is shown by those left.
 SLOW = {
-    *(
-        "double_precision",
-        "raw_and_folded",
-        "sweep_is_trace",
-        "uncompiled",
-        "gauge_gradient",
-        "hook_gradient",
-        "mapped",
-    ),
-    *("mapped", "p_values_uniform", "later_tokens", "identity_hooks", "batches_cut", "padding_left_out"),
+    "double_precision",
+    "raw_and_folded",
+    "sweep_is_trace",
+    "uncompiled",
+    "gauge_gradient",
+    "hook_gradient",
+    "mapped",
+    "p_values_uniform",
+    "later_tokens",
+    "identity_hooks",
+    "batches_cut",
+    "padding_left_out",
     "equal_values_turned",
 }
 
 
-@pytest.mark.parametrize(
-    "name", [pytest.param(each.name, marks=[pytest.mark.full] if each.name in SLOW else []) for each in LAWS]
-)
+def marked(name: str) -> Any:
+    return pytest.param(name, marks=pytest.mark.full if name in SLOW else pytest.mark.whole)
+
+
+@pytest.mark.parametrize("name", [marked(each.name) for each in LAWS])
 def test_a_law_fails_at_ten_times_its_threshold(name: str, case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
     def tried(t: float) -> Ratio:
         with monkeypatch.context() as patch:
@@ -278,6 +282,7 @@ def test_every_law_has_its_damage() -> None:
     assert list(DAMAGES) == [each.name for each in LAWS]
 
 
+@pytest.mark.whole
 def test_a_firing_in_one_alone_is_no_rounding(case: Case) -> None:
     """Catches comparisons of what is in both alone."""
     firings = case.trace.firings

@@ -106,7 +106,15 @@ def test_progress_is_told(few_laws: list[str], model_folder: Path) -> None:
     assert told == [*((done, 4, name) for done, name in enumerate(few_laws)), (4, 4, "done")]
 
 
+def test_those_named_alone_are_tried(model_folder: Path) -> None:
+    model = gpt2jax.load(model_folder)
+    assert [each.law for each in verify(model, laws=["ordered", "rebuilt"])] == ["ordered", "rebuilt"]
+    with pytest.raises(KeyError, match="tidy"):
+        verify(model, laws=["tidy"])
+
+
 @pytest.mark.full
+@pytest.mark.unoptimised  # the cookbook's recipe is run as users compile
 def test_every_law_holds_of_the_bundled_model() -> None:
     model = svdtrace.bundled_model()
     assert [each.law for each in verify(model) if not each.holds] == []
@@ -115,6 +123,7 @@ def test_every_law_holds_of_the_bundled_model() -> None:
 
 
 @pytest.mark.full
+@pytest.mark.unoptimised
 @pytest.mark.parametrize("name", ["capp_gpt", "nano_sort", "sort1head"])
 def test_every_law_holds_of_models_that_strangers_trained(shared: Path, name: str) -> None:
     found = verify(gpt2jax.load(shared / "models" / name))

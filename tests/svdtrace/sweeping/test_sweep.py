@@ -323,7 +323,7 @@ def test_a_damaged_part_is_named(model: Any, tmp_path: Path):
 @pytest.mark.timeout(900)
 def test_killed_at_20_random_moments_it_ends_the_same(tmp_path: Path):
     command = [sys.executable, "-c", "from svdtrace.cli import main; raise SystemExit(main())", "sweep"]
-    options = ["--prompts", "ioi:600", "--part-size", "24", "--quiet", "--out"]
+    options = ["--prompts", "ioi:240", "--part-size", "12", "--quiet", "--out"]
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "SVDTRACE_CACHE": str(tmp_path / "cache")}
     subprocess.run([*command, *options, str(tmp_path / "whole")], check=True, env=environment)
     start = time.monotonic()

@@ -40,6 +40,7 @@ from svdtrace.tracing.prepare import prepare
 from weights_tools.training.recipe import Recipe
 from weights_tools.training.updates import train
 
+pytestmark = pytest.mark.unoptimised  # what is lowered is what JAX hands to any compiler
 PLATFORMS = ("tpu", "cuda")
 # What a platform's own compiler or libraries provide; anything else would need code of ours, or the host.
 ALLOWED = {

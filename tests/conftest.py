@@ -34,6 +34,8 @@ from svdtrace.surroundings.jax_settings import check_flags  # noqa: E402
 UNOPTIMISED, COMPILED = "JAX_DISABLE_MOST_OPTIMIZATIONS", "JAX_COMPILATION_CACHE_DIR"
 # The older of XLA's two ways to machine code, in one piece a program: a third of the time.
 QUICK_FLAGS = "--xla_cpu_use_fusion_emitters=false --xla_cpu_parallel_codegen_split_count=1"
+QUICKLY = pytest.StashKey[bool | None]()
+"""How programs are compiled now; `None` where all tests compile in one way."""
 KEPT_GIB = 1.1
 # What a command prints does not hang on how busy the machine is.
 terminal.LINE_FIRST += 3600.0
@@ -54,6 +56,7 @@ def pytest_configure(config: pytest.Config) -> None:
                 check_flags()
             except SettingError:  # of a release that has other flags
                 del os.environ["XLA_FLAGS"]
+    config.stash[QUICKLY] = None if UNOPTIMISED in os.environ else False
     if COMPILED not in os.environ:
         # Workers and the commands that tests start inherit it.
         folder = tempfile.mkdtemp(prefix="svdtrace-tests-")
@@ -66,16 +69,18 @@ def pytest_configure(config: pytest.Config) -> None:
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_protocol(item: pytest.Item):
     """Among the full tests, let those compile quickly that say nothing about what optimising does."""
-    marked = item.get_closest_marker("whole") or item.get_closest_marker("unoptimised")
-    if not marked or UNOPTIMISED in os.environ:
-        return (yield)
-    os.environ[UNOPTIMISED] = "1"
-    jax.config.update("jax_disable_most_optimizations", True)
-    try:
-        return (yield)
-    finally:
-        del os.environ[UNOPTIMISED]
-        jax.config.update("jax_disable_most_optimizations", False)
+    quickly = _compiles_quickly(item)
+    if item.config.stash[QUICKLY] not in (None, quickly):
+        # Else a program compiled in one way would serve in the other.
+        jax.clear_caches()
+        jax.config.update("jax_disable_most_optimizations", quickly)
+        os.environ[UNOPTIMISED] = str(int(quickly))
+        item.config.stash[QUICKLY] = quickly
+    return (yield)
+
+
+def _compiles_quickly(item: pytest.Item) -> bool:
+    return any(item.get_closest_marker(name) for name in ("whole", "unoptimised"))
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -90,11 +95,21 @@ def _few_programs_at_once():
 
 
 @pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """What runs from end to end is left out where the full tests are."""
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """What runs from end to end is left out where the full tests are.
+
+    There, what may take longest is begun first, and what compiles quickly comes last, all together.
+    """
     for item in items:
         if item.get_closest_marker("whole"):
             item.add_marker("full")
+    if config.stash[QUICKLY] is not None:
+        items.sort(key=lambda item: (_compiles_quickly(item), -_longest(item)))
+
+
+def _longest(item: pytest.Item) -> float:
+    mark = item.get_closest_marker("timeout")
+    return float(mark.args[0]) if mark else 0.0
 
 
 def pytest_collection_finish() -> None:

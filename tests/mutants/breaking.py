@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from mutants.mutant import ROOT, Mutant
+from mutants.verifying import ALL
 
 PACKAGES = ("gpt2jax", "svdtrace", "weights_tools")
 COPIED = (*PACKAGES, "tests", "docs", "pyproject.toml", "README.md")
@@ -54,24 +55,24 @@ class Workshop:
                 self.copy.mkdir(parents=True, exist_ok=True)
                 shutil.copy(source, target)
 
-    def found(self, mutant: Mutant, law: str = "", test: str = "") -> Found:
+    def found(self, mutant: Mutant, laws: str = ALL, test: str = "") -> Found:
         """Make a mutant, see who notices, and put the source back.
 
         Args:
-            law: the only one that is tried; by default all are.
+            laws: the only one that is tried, or `NONE`; by default all are.
             test: the only one that runs; by default those that the mutant names.
         """
         path = self.copy / mutant.file
         whole = path.read_text("utf-8")
         try:
             _written(path, mutant.applied(whole))
-            return self._tried("raw" if mutant.raw else "folded", law, test or mutant.test)
+            return self._tried("raw" if mutant.raw else "folded", laws, test or mutant.test)
         finally:
             _written(path, whole)
 
     def sound(self) -> Found:
         """The same of the source as it is, which nothing may notice."""
-        return self._tried("raw", "")
+        return self._tried("raw", ALL)
 
     def _tried(self, *arguments: str) -> Found:
         done = self._run(["-m", "mutants.verifying", *arguments])

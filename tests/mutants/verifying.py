@@ -1,6 +1,6 @@
 """What `svdtrace.testing.verify` says of a small random model, and then what one test says, in a process whose source
-is a mutant's: `python -m mutants.verifying folded|raw LAW TEST`, LAW empty for all laws. Prints the laws that fail as
-a line of JSON, then pytest's own lines.
+is a mutant's: `python -m mutants.verifying folded|raw all|none|LAW TEST`. Prints the laws that fail as a line of JSON,
+then pytest's own lines.
 
 Both in one process, since importing and starting JAX is a third of what each of them costs.
 """
@@ -25,6 +25,7 @@ CONFIG = gpt2jax.GPT2Config(
     n_layers=3, n_heads=2, d_model=8, d_mlp=16, n_ctx=16, d_vocab=24, scale_attn_by_inverse_layer_idx=True
 )
 SEED = 3
+ALL, NONE = "all", "none"
 OF_RAW = ("writers_sum", "everything_explained")
 """Laws that raw weights, read through γ and β, could break."""
 
@@ -35,7 +36,7 @@ def drawn_model() -> gpt2jax.Model:
     return with_head(model, "short", seed=SEED)
 
 
-def failing(*, raw: bool, only: str) -> dict[str, Any]:
+def failing(*, raw: bool, asked: str) -> dict[str, Any]:
     """Names of the laws that fail, those of raw weights apart, and the law at which a program stopped, if it did."""
     model, at = drawn_model(), ""
 
@@ -44,7 +45,7 @@ def failing(*, raw: bool, only: str) -> dict[str, Any]:
         at = name
 
     try:
-        found = verify(model, laws=[only] if only else None, progress=told)
+        found = verify(model, laws={ALL: None, NONE: []}.get(asked, [asked]), progress=told)
         case = Case(model, tuple(drawn_prompts(CONFIG, 0)), TraceConfig(writers="all", processing="raw"))
         of_raw = [of_case(law(name), case) for name in OF_RAW] if raw else []
     except Exception as error:  # a mutant may do anything
@@ -56,9 +57,9 @@ def failing(*, raw: bool, only: str) -> dict[str, Any]:
     }
 
 
-def main(weights: str, law: str, *tests: str) -> int:
+def main(weights: str, laws: str, *tests: str) -> int:
     """Verify, then run the tests; pytest's exit status."""
-    sys.stdout.write(json.dumps(failing(raw=weights == "raw", only=law)) + "\n")
+    sys.stdout.write(json.dumps(failing(raw=weights == "raw", asked=laws)) + "\n")
     sys.stdout.flush()
     # What verifying has imported pytest cannot rewrite any more, and says so of each plugin.
     quietly = ("-W", "ignore::pytest.PytestAssertRewriteWarning")

@@ -180,11 +180,14 @@ def opening(chromium: Page, folder: Path) -> Callable[..., Page]:
 
 
 @pytest.fixture
-def opened(chromium: Page, tmp_path: Path) -> Callable[..., Page]:
-    return opening(chromium, tmp_path)
+def opened(chromium: Page, tmp_path: Path) -> Iterator[Callable[..., Page]]:
+    yield opening(chromium, tmp_path)
+    # A page that stays open draws on while other tests run.
+    chromium.open("about:blank")
 
 
 @pytest.fixture(scope="module")
-def opened_once(chromium: Page, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Page]:
+def opened_once(chromium: Page, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Page]]:
     """The same for a page that several tests of a module look at."""
-    return opening(chromium, tmp_path_factory.mktemp("page"))
+    yield opening(chromium, tmp_path_factory.mktemp("page"))
+    chromium.open("about:blank")

@@ -59,7 +59,7 @@ ASKED: Mapping[str, Callable[[Any, list[Prompt], svdtrace.Trace, Path], object]]
     "score_truth": lambda *_: score_truth(
         (its := plant("induction")).model, its.circuit.prompts, its.truth, progress=True
     ),
-    "verify": lambda model, prompts, *_: verify(model, prompts, progress=True),
+    "verify": lambda model, prompts, *_: verify(model, prompts, laws=["rebuilt", "ordered"], progress=True),
     "write_atlas": lambda model, _, __, folder: write_atlas(model, folder, progress=True),
 }
 

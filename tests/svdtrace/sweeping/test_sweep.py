@@ -19,6 +19,8 @@ import numpy as np
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
+from checkpoints.folders import CONFIG as SHAPE
+from checkpoints.folders import tensors, write_folder
 from equal_tables import Differences, compare
 from sweep_prompts import prompt
 from swept_folders import CONFIG, PART, PROMPTS, content, state
@@ -322,10 +324,16 @@ def test_a_damaged_part_is_named(model: Any, tmp_path: Path):
 @pytest.mark.full
 @pytest.mark.timeout(900)
 def test_killed_at_20_random_moments_it_ends_the_same(tmp_path: Path):
+    shape = {**SHAPE, "vocab_size": 19, "bos_token_id": 18}
+    write_folder(tmp_path / "model", tensors(shape), shape)
+    rows = [{"tokens": np.roll(prompt(number).tokens, number // 10).tolist()} for number in range(400)]
+    (tmp_path / "prompts.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     command = [sys.executable, "-c", "from svdtrace.cli import main; raise SystemExit(main())", "sweep"]
-    options = ["--prompts", "ioi:240", "--part-size", "12", "--quiet", "--out"]
+    options = ["--model", str(tmp_path / "model"), "--prompts", str(tmp_path / "prompts.jsonl"), "--threshold", "0.3"]
+    options += ["--part-size", "8", "--quiet", "--out"]
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "SVDTRACE_CACHE": str(tmp_path / "cache")}
     subprocess.run([*command, *options, str(tmp_path / "whole")], check=True, env=environment)
+    assert svdtrace.read(tmp_path / "whole").edges.num_rows > 400
     start = time.monotonic()
     subprocess.run([*command, *options, str(tmp_path / "timed")], check=True, env=environment)
     longest = time.monotonic() - start

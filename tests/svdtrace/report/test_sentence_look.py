@@ -108,15 +108,6 @@ def test_a_drag_moves_the_drawing_and_picks_nothing(page):
     assert after[1] == before[1]
 
 
-def test_many_lines_are_thinned_with_a_word_about_it(opened):
-    page = looked(opened, "#lines=500")
-    thin, shown = page.run(
-        "[document.querySelectorAll('.way.thin').length, document.getElementById('sentence-shown').textContent]"
-    )
-    assert thin > 50
-    assert f"the {thin} weakest are thin" in shown
-
-
 def test_search_finds_heads_tokens_and_singular_vectors(page):
     def found(query: str) -> list[str]:
         page.run(
@@ -136,3 +127,12 @@ def test_search_finds_heads_tokens_and_singular_vectors(page):
     page.settle()
     assert page.run("location.hash").find("see=7.3%4014") > 0
     assert page.run("document.getElementById('sentence-found').hidden")
+
+
+def test_many_lines_are_thinned_with_a_word_about_it(opened):
+    page = looked(opened, "#lines=500")
+    thin, shown = page.run(
+        "[document.querySelectorAll('.way.thin').length, document.getElementById('sentence-shown').textContent]"
+    )
+    assert thin > 50
+    assert f"the {thin} weakest are thin" in shown

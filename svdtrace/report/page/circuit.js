@@ -140,6 +140,8 @@ const Circuit = (() => {
       cy.elements().remove();
       if (shown.length) cy.add(elements(shown));
     });
+    // So many lines drawn anew in every frame would lag behind the pointer: while it drags, they move as one picture.
+    cy.renderer().textureOnViewport = shown.length > BOLD;
     nameAxes();
     byId("stage-empty").hidden = shown.length > 0;
     const thin = shown.length > BOLD ? `; the ${count(shown.length - BOLD)} weakest are thin` : "";

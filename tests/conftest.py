@@ -98,7 +98,7 @@ def _few_programs_at_once():
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """What runs from end to end is left out where the full tests are.
 
-    There, what may take longest is begun first, and what compiles quickly comes last, all together.
+    There, each process begins with what may take longest, and comes to what compiles quickly at its end.
     """
     for item in items:
         if item.get_closest_marker("whole"):

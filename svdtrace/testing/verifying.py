@@ -9,12 +9,13 @@ import numpy as np
 from gpt2jax.config import GPT2Config
 from gpt2jax.fold import fold
 from gpt2jax.params import Model
+from svdtrace.errors import SettingError
 from svdtrace.method.decomposition import decompose
 from svdtrace.method.ratios import Ratio
 from svdtrace.prompts.prompt import Prompt
 from svdtrace.surroundings.bars import progressing
 from svdtrace.testing.cases import Case
-from svdtrace.testing.listing import LAWS, law, of_case, of_heads, of_seed
+from svdtrace.testing.listing import LAWS, Law, of_case, of_heads, of_seed
 from svdtrace.tracing.trace import check_prompts
 
 LENGTHS = (12, 7, 9, 5, 12, 10)
@@ -46,16 +47,16 @@ def verify(
 
     Raises:
         PromptError, ModelError: prompts that do not fit the model, or a model without heads.
-        KeyError: there is no law of a name.
+        SettingError: a name is no law's, or the law needs prompts and a whole model, where there are heads alone.
     """
-    wanted = LAWS if laws is None else [law(name) for name in laws]
     whole = is_whole(model)
+    wanted = [each for each in LAWS if whole or not each.needs_prompts]
     case = Case(
         model, tuple(check_prompts(model, prompts or drawn_prompts(model.config, seed))[:MOST_PROMPTS]), seed=seed
     )
     heads = None if whole else fold(model)
     parts = None if heads is None else decompose(heads)
-    tried = [each for each in wanted if whole or not each.needs_prompts]
+    tried = wanted if laws is None else _named(laws, wanted)
     found = []
     with progressing(progress, "trying laws") as told:
         for done, each in enumerate(tried):
@@ -68,6 +69,15 @@ def verify(
         if told is not None:
             told(len(tried), len(tried), "done")
     return found
+
+
+def _named(names: Sequence[str], laws: Sequence[Law]) -> list[Law]:
+    known = {each.name: each for each in laws}
+    if unknown := [name for name in names if name not in known]:
+        raise SettingError(
+            f"laws: {', '.join(unknown)} cannot be tried of this model; those that can: {', '.join(known)}"
+        )
+    return [known[name] for name in names]
 
 
 def is_whole(model: Model) -> bool:

@@ -238,7 +238,7 @@ DAMAGES: dict[str, Damage] = {
 }
 
 
-# What compiles or computes for long; that comparing sees damage is shown by those left.
+# What compiles or computes for long: shown by the full tests alone.
 SLOW = {
     "double_precision",
     "raw_and_folded",

@@ -182,7 +182,8 @@ def opening(chromium: Page, folder: Path) -> Callable[..., Page]:
 @pytest.fixture
 def opened(chromium: Page, tmp_path: Path) -> Iterator[Callable[..., Page]]:
     yield opening(chromium, tmp_path)
-    # A page that stays open draws on while other tests run.
+    # A page that stays open draws on while other tests run. There is one browser: of a module, tests that share a page
+    # of `opened_once` stand before those that open one of their own.
     chromium.open("about:blank")
 
 

@@ -140,7 +140,8 @@ const Circuit = (() => {
       cy.elements().remove();
       if (shown.length) cy.add(elements(shown));
     });
-    // So many lines drawn anew in every frame would lag behind the pointer: while it drags, they move as one picture.
+    // So many lines drawn anew in every frame would lag behind the pointer: while it drags or zooms, they move as one
+    // picture. The option of the start cannot follow how many there are.
     cy.renderer().textureOnViewport = shown.length > BOLD;
     nameAxes();
     byId("stage-empty").hidden = shown.length > 0;

@@ -12,6 +12,7 @@ from laws.examples import CONFIG
 import gpt2jax
 import svdtrace
 from svdtrace.cli import main
+from svdtrace.errors import SettingError
 from svdtrace.prompts import Prompt
 from svdtrace.testing import LAWS, verifying
 from svdtrace.testing.listing import Law
@@ -109,8 +110,14 @@ def test_progress_is_told(few_laws: list[str], model_folder: Path) -> None:
 def test_those_named_alone_are_tried(model_folder: Path) -> None:
     model = gpt2jax.load(model_folder)
     assert [each.law for each in verify(model, laws=["ordered", "rebuilt"])] == ["ordered", "rebuilt"]
-    with pytest.raises(KeyError, match="tidy"):
-        verify(model, laws=["tidy"])
+    with pytest.raises(SettingError, match="laws: tidy cannot be tried of this model; those that can: rebuilt, "):
+        verify(model, laws=["rebuilt", "tidy"])
+
+
+def test_a_law_that_needs_prompts_is_not_left_out_of_heads_alone(heads_folder: Path) -> None:
+    """Catches laws that were asked for, not tried, and so seem to hold."""
+    with pytest.raises(SettingError, match="products_add_up cannot be tried"):
+        verify(gpt2jax.load(heads_folder, parts="heads"), laws=["products_add_up"])
 
 
 @pytest.mark.full

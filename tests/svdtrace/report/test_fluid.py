@@ -61,6 +61,7 @@ def test_five_hundred_connections_follow_the_pointer(opened):
     page = opened(large(), "#at=circuit&n=500&moves=no")
     graph = "document.getElementById('stage')._cyreg.cy"
     assert page.run(f"{graph}.edges().length") == 500
+    assert page.run(f"{graph}.renderer().textureOnViewport")
     before = page.run(f"{graph}.pan()")
     assert cost(page, DRAG) < MILLISECONDS
     after = page.run(f"{graph}.pan()")

@@ -22,6 +22,19 @@ N_TOKENS = 12
 LENGTHS = (12, 7, 9, 5, 12, 10)
 SHORT_HEAD = (1, 2)
 """The head of a drawn model whose query weights have a smaller rank."""
+LONG = {
+    "double_precision",
+    "raw_and_folded",
+    "sweep_is_trace",
+    "uncompiled",
+    "gauge_gradient",
+    "hook_gradient",
+    "mapped",
+    "p_values_uniform",
+    "equal_values_turned",
+    "identity_hooks",
+}
+"""Laws that compile or compute for long, whatever they are tried on."""
 
 # What is drawn are seeds: there is nothing to shrink.
 few = settings(max_examples=5, deadline=None, derandomize=True, database=None, phases=[Phase.generate])

@@ -15,7 +15,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from laws.examples import SHORT_HEAD, random_model, random_prompts, shortened
+from laws.examples import LONG, SHORT_HEAD, random_model, random_prompts, shortened
 from svdtrace.method.decomposition import query_key_factors
 from svdtrace.method.ratios import EXACT, Ratio
 from svdtrace.testing import LAWS, Case, explanations, law, precisions, probabilities
@@ -239,21 +239,7 @@ DAMAGES: dict[str, Damage] = {
 
 
 # What compiles or computes for long: shown by the full tests alone.
-SLOW = {
-    "double_precision",
-    "raw_and_folded",
-    "sweep_is_trace",
-    "uncompiled",
-    "gauge_gradient",
-    "hook_gradient",
-    "mapped",
-    "p_values_uniform",
-    "later_tokens",
-    "identity_hooks",
-    "batches_cut",
-    "padding_left_out",
-    "equal_values_turned",
-}
+SLOW = {*LONG, "later_tokens", "batches_cut", "padding_left_out"}
 
 
 def marked(name: str) -> Any:

@@ -11,7 +11,7 @@ from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
 import gpt2jax
-from laws.examples import CONFIG, Drawn, few, models, random_model, random_prompts, seeds
+from laws.examples import CONFIG, LONG, Drawn, few, models, random_model, random_prompts, seeds
 from svdtrace.config import TraceConfig
 from svdtrace.method.decomposition import decompose, query_key_factors
 from svdtrace.prompts import Prompt
@@ -23,16 +23,8 @@ from svdtrace.testing.strategies import aim, heads, prompt_batches, with_head
 
 # What compiles or computes for long is tried by the full tests.
 SLOW = {
-    *(
-        "double_precision",
-        "raw_and_folded",
-        "sweep_is_trace",
-        "uncompiled",
-        "gauge_gradient",
-        "hook_gradient",
-        "mapped",
-    ),
-    *("mapped", "p_values_uniform", "equal_values_turned", "saved_and_read", "identity_hooks"),
+    *LONG,
+    "saved_and_read",
     *(each.name for each in LAWS if each.function.__module__ == probabilities.__name__),
 }
 twice = settings(few, max_examples=2)

@@ -23,6 +23,7 @@ from svdtrace.method.firings import fired
 from svdtrace.prompts.prompt import Prompt
 from svdtrace.tracing.batching import Batch, plan_for, planned_batches
 from svdtrace.tracing.observe import Observed
+from svdtrace.tracing.pairs import pairs_of
 from svdtrace.tracing.pipeline import follow, sides_of, watch
 from svdtrace.tracing.prepare import Prepared, prepare
 
@@ -94,7 +95,7 @@ def attribution(
         for batch in batches:
             observed = jax.block_until_ready(watch(prepared, batch, config))
             taken[-1] += seconds(partial(_followed, prepared, batch, observed, config), 1)[0]
-            found = fired(observed.candidates, config)
+            found = fired(pairs_of(prepared, observed, config), config)
             firings.append(np.zeros((shape.n_layers, shape.n_heads), int))
             np.add.at(firings[-1], (found.layer, found.head), 1)
     return taken[1:], firings, batches

@@ -9,13 +9,14 @@ import jax
 import numpy as np
 
 from svdtrace.characterisation.concentration import MEASURES, Compared, compare_contributions
-from svdtrace.characterisation.usage import at_least, observed_batches
+from svdtrace.characterisation.usage import observed_batches
 from svdtrace.config import TraceConfig
 from svdtrace.method.firings import FiringList, fired
 from svdtrace.prompts.prompt import Prompt
 from svdtrace.tracing.attribute import Blocks, Collected, collect, in_blocks
 from svdtrace.tracing.observe import Observed
 from svdtrace.tracing.over_keys import collect_over_keys, over_keys
+from svdtrace.tracing.pairs import pairs_of
 from svdtrace.tracing.pipeline import is_relative
 from svdtrace.tracing.prepare import Prepared, writer_layers
 from svdtrace.tracing.rows import SIDES
@@ -73,7 +74,7 @@ def filtering_of(
     edges: list[HeadEdges] = []
     shown = None
     for batch, observed in observed_batches(prepared, prompts, config):
-        found = fired(at_least(observed.candidates, config), config)
+        found = fired(pairs_of(prepared, observed, config), config)
         calls = [
             call
             for layer in range(1, prepared.model.config.n_layers)

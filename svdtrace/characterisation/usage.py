@@ -14,7 +14,6 @@ from functools import partial
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from gpt2jax.params import Model
@@ -22,12 +21,10 @@ from svdtrace.characterisation.slice_sizes import count_sizes, pairs_per_block, 
 from svdtrace.config import TraceConfig
 from svdtrace.errors import SettingError
 from svdtrace.method.firings import (
-    Candidates,
     FiringList,
     candidates_per_destination,
     fired,
-    least_score,
-    list_firings,
+    reaching,
     thresholds,
 )
 from svdtrace.prompts.prompt import Prompt
@@ -36,6 +33,7 @@ from svdtrace.tracing.batching import Batch, plan_for, planned_batches
 from svdtrace.tracing.devices import computing_device, precision
 from svdtrace.tracing.finite import not_finite, refuse_nothing_finite
 from svdtrace.tracing.observe import Observed, observe
+from svdtrace.tracing.pairs import pairs_of
 from svdtrace.tracing.pipeline import is_relative
 from svdtrace.tracing.prepare import Prepared
 from svdtrace.tracing.roots import named_roots, parse_roots
@@ -83,9 +81,8 @@ class HeadFirings:
 
     def take(self, rows: np.ndarray) -> HeadFirings:
         """Some firings, by index or mask."""
-        where = FiringList(*(getattr(self.where, each.name)[rows] for each in fields(FiringList)))
         rest = (getattr(self, each.name)[rows] for each in fields(self) if each.name != "where")
-        return HeadFirings(where, *rest)
+        return HeadFirings(self.where.take(rows), *rest)
 
     def of_head(self, layer: int, head: int) -> HeadFirings:
         """The firings of one head."""
@@ -191,11 +188,11 @@ def usage_of(
     parts, done, finite = [], 0, np.ones(len(prompts), bool)
     for batch, observed in observed_batches(prepared, prompts, config):
         finite[batch.place[: len(batch.prompts)]] = np.asarray(observed.finite)[: len(batch.prompts)]
-        every = thresholds(config, batch.tokens.shape[1])
-        found = list_firings(observed.candidates, every, -np.inf, first_layer=0)
-        np.add.at(any_score, (found.layer, found.head), 1)
-        firing = at_least(observed.candidates, config)
-        parts.append(_sliced(observed, fired(firing, config, first_layer=0), batch, config, scales))
+        pairs = pairs_of(prepared, observed, config)
+        at = reaching(pairs, config)
+        np.add.at(any_score, (pairs.layer[at], pairs.head[at]), 1)
+        firing = fired(pairs, config, first_layer=0)
+        parts.append(_sliced(observed, firing, batch, config, scales))
         if most_pairs:
             sizes += _idle_sizes(observed, firing, drawn.pairs(batch), config, scales)
         done += len(batch.prompts)
@@ -213,7 +210,7 @@ def usage_of(
 def observed_batches(
     prepared: Prepared, prompts: Sequence[Prompt], config: TraceConfig
 ) -> Iterator[tuple[Batch, Observed]]:
-    """Batches of prompts and what the forward pass says of them; candidates of any score (see `at_least`)."""
+    """Batches of prompts and what the forward pass says of them."""
     shape = prepared.model.config
     lengths = [len(prompt.tokens) for prompt in prompts]
     plan = plan_for(lengths, config.batch_size, shape.n_heads, computing_device(config).platform)
@@ -232,17 +229,6 @@ def observed_batches(
                 all_writers=False,
             ),
         )
-
-
-def at_least(candidates: Candidates, config: TraceConfig) -> Candidates:
-    """The candidates that fire; pattern and source are -1 for the others."""
-    least = jnp.asarray(thresholds(config, candidates.pattern.shape[-2]), candidates.pattern.dtype)
-    fires = (candidates.score >= least_score(config)) & (
-        candidates.pattern >= jnp.broadcast_to(least[:, None], candidates.pattern.shape)
-    )
-    return replace(
-        candidates, src=jnp.where(fires, candidates.src, -1), pattern=jnp.where(fires, candidates.pattern, -1)
-    )
 
 
 def _sliced(
@@ -272,26 +258,38 @@ def _sliced(
 
 def _joined(parts: Sequence[HeadFirings]) -> HeadFirings:
     """The batches' firings as one list, sorted by (prompt, layer, head, dest, src)."""
-    where = FiringList(
-        *(np.concatenate([getattr(part.where, each.name) for part in parts]) for each in fields(FiringList))
-    )
+    where = FiringList.joined(part.where for part in parts)
     names = [each.name for each in fields(HeadFirings) if each.name != "where"]
     whole = HeadFirings(where, *(np.concatenate([getattr(part, name) for part in parts]) for name in names))
-    return whole.take(np.lexsort((where.src, where.dest, where.head, where.layer, where.prompt)))
+    return whole.take(where.order)
 
 
 def _idle_sizes(
-    observed: Observed, firing: Candidates, pairs: np.ndarray, config: TraceConfig, scales: jax.Array | None
+    observed: Observed, firing: FiringList, pairs: np.ndarray, config: TraceConfig, scales: jax.Array | None
 ) -> np.ndarray:
     n_layers, _, n_tokens, n_heads, d_head = observed.q.shape
     block = pairs_per_block(n_layers, n_heads, d_head, 1 if scales is None else n_tokens)
     step = block * BLOCKS_PER_CALL
     padded = np.full((-(-len(pairs) // step) * step, 3), -1, np.int32)
     padded[: len(pairs)] = pairs
-    count = partial(count_sizes, observed.q, observed.k, firing.src, block=block)
+    count = partial(count_sizes, observed.q, observed.k, _sources(firing, observed), block=block)
     found = [count(each, np.asarray(config.tau, observed.q.dtype), scales) for each in padded.reshape(-1, step, 3)]
     empty = np.zeros((n_layers, n_heads, d_head + 1), np.int64)
     return np.sum([empty, *(np.asarray(each) for each in found)], axis=0)
+
+
+def _sources(firing: FiringList, observed: Observed) -> np.ndarray:
+    """At which sources each destination's firings stand, [layer prompt head dest firing], -1 for none."""
+    n_layers, n_prompts, n_tokens, n_heads, _ = observed.q.shape
+    shape = (n_layers, n_prompts, n_heads, n_tokens)
+    row = np.ravel_multi_index((firing.layer, firing.prompt, firing.head, firing.dest), shape)
+    order = np.argsort(row, kind="stable")
+    _, start, count = np.unique(row[order], return_index=True, return_counts=True)
+    # A power of two, so that few programs are compiled.
+    width = 1 << int(max(count, default=1) - 1).bit_length()
+    found = np.full((np.prod(shape), width), -1, np.int32)
+    found[row[order], np.arange(len(row)) - np.repeat(start, count)] = firing.src[order]
+    return found.reshape(*shape, width)
 
 
 class _PairDraw:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 
 import jax
 import jax.numpy as jnp
@@ -14,6 +14,7 @@ from svdtrace.comparison.removing import Groups, Side, taken_out
 from svdtrace.config import TraceConfig
 from svdtrace.method.firings import FiringList, fired, thresholds
 from svdtrace.tracing.observe import Observed
+from svdtrace.tracing.pairs import pairs_of
 from svdtrace.tracing.prepare import Prepared, writer_layers
 from svdtrace.tracing.rows import WriterOrder
 
@@ -43,12 +44,12 @@ def measured(
         draws: random orders of writers.
     """
     shape = prepared.model.config
-    found = fired(observed.candidates, config)
-    found = _take(found, np.flatnonzero(found.score >= 0))
+    found = fired(pairs_of(prepared, observed, config), config)
+    found = found.take(found.score >= 0)
     every = thresholds(config, observed.scale.shape[-1])
     order = WriterOrder.of(shape.n_layers, shape.n_heads)
     for layer in range(1, shape.n_layers):
-        mine = _take(found, np.flatnonzero(found.layer == layer))
+        mine = found.take(found.layer == layer)
         if not len(mine):
             continue
         sides = _of_layer(prepared, observed, mine, layer, config, (draws, rng))
@@ -56,10 +57,6 @@ def measured(
         below = np.isin(gathered, order.codes_below(layer))
         dest, src = (replace(each, weights=each.weights[..., below], falls=each.falls[..., below]) for each in sides)
         yield Measured(mine, every[mine.dest], gathered[below], (dest, src))
-
-
-def _take(firings: FiringList, rows: np.ndarray) -> FiringList:
-    return FiringList(*(getattr(firings, field.name)[rows] for field in fields(firings)))
 
 
 def _of_layer(

@@ -1,9 +1,12 @@
-"""Where heads fire (METHOD.md, section 3): found inside each layer, so that no T × T pattern outlives it."""
+"""Where heads fire (METHOD.md, section 3): the strongest sources of every destination, found inside each layer while
+they are few (`Candidates`), and pairs of tokens as lists on the host.
+"""
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, fields
 from typing import Any
 
 import jax
@@ -16,7 +19,7 @@ from svdtrace.config import DYNAMIC, RELATIVE, TraceConfig
 from svdtrace.method.decomposition import FLOAT32_EPS
 
 MOST_MAXIMA = 8
-"""So many candidates are found by repeated maxima, more by a sort."""
+"""So many candidates are kept by the pass; where more sources can fire at once, few do, and a list is shorter."""
 
 
 @struct.dataclass
@@ -32,11 +35,14 @@ class Candidates:
 
 def thresholds(config: TraceConfig, n_tokens: int) -> Float[np.ndarray, " dest"]:
     """θ_i of every destination; under `relative` the first one, which has nothing to choose from, never fires."""
-    dest = np.arange(n_tokens)
+    return _threshold_at(config, np.arange(n_tokens))
+
+
+def _threshold_at(config: TraceConfig, dest: Int[np.ndarray, "*axes"]) -> Float[np.ndarray, "*axes"]:
     if config.threshold == DYNAMIC:
         found = np.minimum(1.0, 2.5 / (dest + 1))
     else:
-        found = np.full(n_tokens, float(config.threshold))
+        found = np.full(dest.shape, float(config.threshold))
     return np.where(dest == 0, np.inf, found) if config.method == RELATIVE else found
 
 
@@ -87,12 +93,9 @@ def find_candidates(
 ) -> Candidates:
     """The `count` largest eligible patterns of every destination; scores are held against nothing here.
 
-    Repeated maxima instead of a sort where there are few: `count` is ⌊1/threshold⌋, two at the paper's threshold.
+    Repeated maxima instead of a sort: `count` is ⌊1/threshold⌋, two at the paper's threshold.
     """
     left = jnp.where(eligible, pattern, -1.0)
-    if count > MOST_MAXIMA:
-        best, src = jax.lax.top_k(left, count)
-        return Candidates(src.astype(jnp.int32), best, jnp.take_along_axis(score, src, axis=-1))
     token = jnp.arange(pattern.shape[-1])[None, None, None]
 
     def take(left: Array, _: None) -> tuple[Array, tuple[Array, Array, Array]]:
@@ -108,7 +111,9 @@ def find_candidates(
 
 @dataclass(frozen=True)
 class FiringList:
-    """Firings as host arrays, one entry each, sorted by (prompt, layer, head, dest, src)."""
+    """Firings, or pairs of tokens that may be firings, as host arrays; one entry each, sorted by (prompt, layer, head,
+    dest, src).
+    """
 
     prompt: np.ndarray
     layer: np.ndarray
@@ -121,36 +126,63 @@ class FiringList:
     def __len__(self) -> int:
         return len(self.prompt)
 
+    def take(self, rows: np.ndarray) -> FiringList:
+        """Some of them, by index or mask."""
+        return FiringList(*(getattr(self, each.name)[rows] for each in fields(self)))
 
-def fired(candidates: Candidates, config: TraceConfig, first_layer: int = 1) -> FiringList:
-    """`list_firings` by the settings' own rule."""
-    every = thresholds(config, candidates.pattern.shape[-2])
-    return list_firings(candidates, every, least_score(config), first_layer)
+    @property
+    def order(self) -> np.ndarray:
+        """The rows as they are to be sorted."""
+        return np.lexsort((self.src, self.dest, self.head, self.layer, self.prompt))
+
+    @classmethod
+    def joined(cls, parts: Iterable[FiringList]) -> FiringList:
+        """Several end to end."""
+        columns = zip(*([getattr(part, each.name) for each in fields(cls)] for part in parts), strict=True)
+        return cls(*map(np.concatenate, columns))
+
+
+def fired(pairs: FiringList, config: TraceConfig, first_layer: int = 1) -> FiringList:
+    """Which of some pairs are firings, by the settings' own rule.
+
+    Args:
+        pairs: of all layers and any score, all of those among them that reach the threshold.
+        first_layer: rows below it are left out; tracing needs l ≥ 1, since a head of layer 0 has no earlier heads.
+    """
+    fires = reaching(pairs, config) & (pairs.score >= pairs.score.dtype.type(least_score(config)))
+    return pairs.take(fires & (pairs.layer >= first_layer))
+
+
+def reaching(pairs: FiringList, config: TraceConfig) -> Bool[np.ndarray, " pair"]:
+    """Which of some pairs reach the threshold, whatever their score."""
+    return reaches(pairs.pattern, _threshold_at(config, pairs.dest))
 
 
 def reaches(
-    pattern: Float[np.ndarray, "*axes dest candidate"], threshold: float | Float[np.ndarray, " dest"]
-) -> Bool[np.ndarray, "*axes dest candidate"]:
-    """Which candidates' patterns reach the threshold; compared in the model's own precision."""
-    return pattern >= np.asarray(threshold, pattern.dtype).reshape(-1, 1)
+    pattern: Float[np.ndarray, "*axes"], threshold: float | Float[np.ndarray, "*#axes"]
+) -> Bool[np.ndarray, "*axes"]:
+    """Which patterns reach their threshold; compared in the model's own precision."""
+    return pattern >= np.asarray(threshold, pattern.dtype)
 
 
-def list_firings(
-    candidates: Candidates, threshold: float | Float[np.ndarray, " dest"], score_min: float, first_layer: int = 1
-) -> FiringList:
-    """The candidates that reach the threshold and the least score, as a sorted list.
-
-    Args:
-        candidates: of all layers, leading axis layer.
-        first_layer: rows below it are left out; tracing needs l ≥ 1, since a head of layer 0 has no earlier heads.
-    """
-    pattern, score = np.asarray(candidates.pattern), np.asarray(candidates.score)
-    found = np.nonzero(reaches(pattern, threshold) & (score >= score.dtype.type(score_min)))
+def list_candidates(candidates: Candidates, least: float | Float[np.ndarray, " dest"]) -> FiringList:
+    """The candidates of all layers, leading axis layer, whose pattern reaches `least`."""
+    pattern = np.asarray(candidates.pattern)
+    found = np.nonzero(reaches(pattern, np.reshape(least, (-1, 1))))
+    src, score = np.asarray(candidates.src)[found], np.asarray(candidates.score)[found]
     layer, prompt, head, dest, _ = found
-    src, score = np.asarray(candidates.src)[found], score[found]
-    order = np.lexsort((src, dest, head, layer, prompt))
-    order = order[layer[order] >= first_layer]
     columns = (prompt, layer, head, dest, src)
-    return FiringList(
-        *(column[order].astype(np.int32) for column in columns), pattern=pattern[found][order], score=score[order]
-    )
+    listed = FiringList(*(column.astype(np.int32) for column in columns), pattern=pattern[found], score=score)
+    return listed.take(listed.order)
+
+
+def list_pairs(
+    layer: int,
+    pattern: Float[np.ndarray, "prompt head dest src"],
+    score: Float[np.ndarray, "prompt head dest src"],
+    least: float | Float[np.ndarray, " dest"],
+) -> FiringList:
+    """The pairs of one layer whose pattern reaches `least`."""
+    found = np.nonzero(reaches(pattern, np.reshape(least, (-1, 1))))
+    prompt, *columns = (column.astype(np.int32) for column in found)
+    return FiringList(prompt, np.full_like(prompt, layer), *columns, pattern=pattern[found], score=score[found])

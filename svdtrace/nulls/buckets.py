@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -16,6 +16,7 @@ from svdtrace.method.firings import FiringList, fired
 from svdtrace.prompts.prompt import Prompt
 from svdtrace.tracing.batching import Batch, plan_for, planned_batches
 from svdtrace.tracing.observe import Observed
+from svdtrace.tracing.pairs import pairs_of
 from svdtrace.tracing.pipeline import watch
 from svdtrace.tracing.prepare import Prepared
 
@@ -67,19 +68,30 @@ def buckets(
     for batch in planned_batches(prompts, plan):
         parts.setdefault(batch.tokens.shape[1], []).append(batch)
     for its in parts.values():
-        observed = _joined([watch(prepared, batch, config) for batch in its])
+        passes = [watch(prepared, batch, config) for batch in its]
+        observed = _joined(passes)
         finite = np.asarray(observed.finite)
         length = np.where(finite, np.concatenate([batch.length for batch in its]), 0)
         place = np.concatenate([batch.place for batch in its])
         yield Bucket(
             observed=observed,
-            firings=fired(observed.candidates, config),
+            firings=_firings(prepared, passes, config),
             length=length,
             place=place,
             not_finite=place[~finite],
             role=np.concatenate([role_numbers(batch.prompts, names, batch.tokens.shape) for batch in its]),
             partnered=np.bincount(length)[length] > 1,
         )
+
+
+def _firings(prepared: Prepared, passes: Sequence[Observed], config: TraceConfig) -> FiringList:
+    """Those of all passes, prompts counted on."""
+    found, before = [], 0
+    for observed in passes:
+        its = fired(pairs_of(prepared, observed, config), config)
+        found.append(replace(its, prompt=its.prompt + before))
+        before += len(observed.finite)
+    return FiringList.joined(found)
 
 
 def _joined(parts: Sequence[Observed]) -> Observed:
@@ -89,9 +101,9 @@ def _joined(parts: Sequence[Observed]) -> Observed:
         join = partial(_end_to_end, axis)
         return {name: jax.tree.map(join, *(getattr(each, name) for each in parts)) for name in names}
 
-    by_layer = along(1, "candidates", "sizes", "q", "k", "z", "scale", "read", "written", "mlp_out")
-    by_prompt = along(0, "embed", "pos", "first_q", "first_k", "final_read", "final_scale", "finite")
-    return Observed(**by_layer, **by_prompt)
+    by_layer = along(1, "sizes", "q", "k", "z", "scale", "read", "written", "mlp_out")
+    by_prompt = along(0, "embed", "pos", "first_q", "first_k", "final_read", "final_scale", "finite", "length", "last")
+    return Observed(candidates=None, **by_layer, **by_prompt)
 
 
 def _end_to_end(axis: int, *parts: jax.Array) -> jax.Array:

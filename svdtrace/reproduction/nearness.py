@@ -8,11 +8,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from svdtrace.config import TraceConfig
-from svdtrace.method.firings import FiringList, candidates_per_destination, list_firings
+from svdtrace.method.firings import FiringList, candidates_per_destination, reaching
 from svdtrace.prompts.prompt import Prompt
 from svdtrace.tracing.batching import plan_for, planned_batches
 from svdtrace.tracing.devices import computing_device
 from svdtrace.tracing.observe import observe
+from svdtrace.tracing.pairs import pairs_of
 from svdtrace.tracing.prepare import Prepared
 
 NEAR = 1e-3
@@ -51,8 +52,8 @@ def find_near(prepared: Prepared, prompts: Sequence[Prompt], config: TraceConfig
             skip_first=config.skip_first,
             all_writers=False,
         )
-        found = list_firings(observed.candidates, least, -np.inf, first_layer=0)
-        reach = found.pattern >= found.pattern.dtype.type(config.threshold)
+        found = pairs_of(prepared, observed, config, least)
+        reach = reaching(found, config)
         np.add.at(per_head, (found.layer[reach], found.head[reach]), 1)
         close = np.abs(found.pattern - config.threshold) <= near
         np.add.at(close_ones, (found.layer[close], found.head[close]), 1)

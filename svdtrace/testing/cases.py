@@ -23,6 +23,7 @@ from svdtrace.tracing.batching import Batch, batches
 from svdtrace.tracing.devices import precision
 from svdtrace.tracing.near_ties import undecided_pairs
 from svdtrace.tracing.observe import Observed
+from svdtrace.tracing.pairs import pairs_of
 from svdtrace.tracing.pipeline import attributed, watch
 from svdtrace.tracing.prepare import Prepared, in_gauge, processed
 from svdtrace.tracing.trace import Trace, trace_prepared
@@ -155,7 +156,8 @@ class Case:
     def undecided(self) -> list[dict[str, int]]:
         """Pairs that fire or not according to rounding."""
         seen = self.observed
-        pairs = undecided_pairs(self.prepared, seen.candidates, seen.sizes, self.batch.place, self.config)
+        near = pairs_of(self.prepared, seen, self.config)
+        pairs = undecided_pairs(self.prepared, near, seen.sizes, self.batch.place, self.config)
         names = ("prompt", "layer", "head", "dest", "src")
         columns = [getattr(pairs, name).tolist() for name in names]
         return [dict(zip(names, row, strict=True)) for row in zip(*columns, strict=True)]
@@ -170,7 +172,7 @@ class Case:
     def attribution(self) -> Attribution:
         """All firings, attributed."""
         with precision(self.config):
-            firings = fired(self.observed.candidates, self.config)
+            firings = fired(pairs_of(self.prepared, self.observed, self.config), self.config)
             layers = range(1, self.model.config.n_layers)
             calls = [
                 each

@@ -16,6 +16,7 @@ from svdtrace.method.firings import fired
 from svdtrace.tracing.attended import with_through
 from svdtrace.tracing.batching import Batch
 from svdtrace.tracing.observe import Observed
+from svdtrace.tracing.pairs import pairs_of
 from svdtrace.tracing.pipeline import attributed, watch
 from svdtrace.tracing.prepare import Prepared
 from svdtrace.tracing.rows import SIDES, Chunk, Rows, WriterOrder, gather_rows
@@ -98,7 +99,7 @@ def try_relative(prepared: Prepared, batch: Batch, config: TraceConfig) -> Tried
     """Attribute a batch's firings, edges by `until`, and look at some of them."""
     config = replace(config, method=RELATIVE, select="until", keys="summed", writers="all", sides="both")
     observed = watch(prepared, batch, config)
-    firings, shape = fired(observed.candidates, config), prepared.model.config
+    firings, shape = fired(pairs_of(prepared, observed, config), config), prepared.model.config
     order = WriterOrder.of(shape.n_layers, shape.n_heads)
     layers = range(1, shape.n_layers)
     calls = [(layer, each) for layer in layers for each in attributed(prepared, observed, firings, layer, config)]

@@ -5,7 +5,8 @@ attribute  slices, contributions, edges of the firings      rows       what came
 batching   prompts in batches of few shapes                 sharding   several devices
 roots      where a trace starts                             paths      how many ways lead from there
 over_keys  what relative attention reads, as the others do  descending what roots reach, from the top
-near_ties  decisions within rounding                        rounding   what bfloat16 changes
+pairs      which pairs fire, or all but fire                near_ties  decisions within rounding
+rounding   what bfloat16 changes                            devices    where it is computed
 tables     the three tables                                 manifest   how they came about
 pipeline   the stages of one batch                          trace      a whole trace
 """

@@ -16,7 +16,7 @@ import pyarrow as pa
 
 from svdtrace.config import TraceConfig
 from svdtrace.method.bounds import pattern_bounds, score_bounds
-from svdtrace.method.firings import Candidates, least_score, near_threshold, thresholds
+from svdtrace.method.firings import FiringList, least_score, near_threshold, thresholds
 from svdtrace.tracing.observe import Sizes
 from svdtrace.tracing.prepare import Prepared
 
@@ -45,7 +45,7 @@ class UndecidedPairs:
 
 
 def undecided_pairs(
-    prepared: Prepared, candidates: Candidates, sizes: Sizes, place: np.ndarray, config: TraceConfig
+    prepared: Prepared, pairs: FiringList, sizes: Sizes, place: np.ndarray, config: TraceConfig
 ) -> UndecidedPairs:
     """Pairs of layers ≥ 1 that fire or not according to rounding: a pattern within its bound of the threshold, or a
     score within its bound of the least one, the other condition being met or as near.
@@ -53,16 +53,13 @@ def undecided_pairs(
     A bound is taken to be `near_threshold` at most: what is further from the threshold has not been kept.
 
     Args:
-        candidates: of any score.
+        pairs: of all layers and any score, those whose pattern is no further below the threshold.
         place: of the batch's prompts in the input, [prompt].
     """
-    strength = np.asarray(candidates.pattern)
-    every = thresholds(config, strength.shape[-2])
-    found = np.nonzero(strength[1:] >= (every - near_threshold(every))[:, None])
-    layer, prompt, head, dest, rank = (found[0] + 1, *found[1:])
-    at = (layer, prompt, head, dest, rank)
-    src, score, pattern = np.asarray(candidates.src)[at], np.asarray(candidates.score)[at], strength[at]
+    traced = pairs.take(pairs.layer >= 1)
+    prompt, layer, head, dest, src = traced.prompt, traced.layer, traced.head, traced.dest, traced.src
     q, k = np.asarray(sizes.q), np.asarray(sizes.k)
+    every = thresholds(config, q.shape[2])
     # The largest key up to each token, which is all that it attends to.
     largest = np.maximum.accumulate(k, axis=2)
     root = np.sqrt(np.asarray(prepared.decomposition.S)[layer, head, 0])
@@ -71,8 +68,8 @@ def undecided_pairs(
     of_score = score_bounds(query, k[layer, prompt, src, head], root, scale)
     of_row = score_bounds(query, largest[layer, prompt, dest, head], root, scale)
     # A destination attends to what stands up to it, however far its prompt was padded.
-    of_pattern = np.minimum(pattern_bounds(pattern, of_row, dest + 1), near_threshold(every[dest]))
-    above = [pattern - every[dest], score - least_score(config)]
+    of_pattern = np.minimum(pattern_bounds(traced.pattern, of_row, dest + 1), near_threshold(every[dest]))
+    above = [traced.pattern - every[dest], traced.score - least_score(config)]
     bounds = [of_pattern, of_score]
     may = np.all([each >= -bound for each, bound in zip(above, bounds, strict=True)], axis=0)
     near = [np.abs(each) <= bound for each, bound in zip(above, bounds, strict=True)]

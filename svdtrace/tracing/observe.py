@@ -22,7 +22,7 @@ from gpt2jax.numerics import compute_dtype
 from gpt2jax.params import Params
 from gpt2jax.sites import Passage
 from svdtrace.method.contributions import written_norms
-from svdtrace.method.firings import Candidates, eligible_pairs, find_candidates
+from svdtrace.method.firings import MOST_MAXIMA, Candidates, eligible_pairs, find_candidates
 from svdtrace.tracing.finite import finite_in_all, finite_layer
 
 # Where a block gives what `Room` keeps of it.
@@ -41,17 +41,18 @@ class Sizes:
 class Observed:
     """What one pass over a batch leaves behind.
 
-    `candidates` and `sizes` of all layers; `q`, `k` in the singular gauge and `z`, [layer prompt tok head d_head];
+    `candidates` of all layers, none where a destination may have more than `MOST_MAXIMA` (`svdtrace.tracing.pairs`
+    lists them either way), and `sizes`; `q`, `k` in the singular gauge and `z`, [layer prompt tok head d_head];
     `scale` s of ln1, [layer prompt tok]; for the bounds of contributions, where they are asked for, `read` ‖x̃‖ of what
     ln1 gives and `written` ‖γ ⊙ (y C)‖ of what each head wrote, with the γ of every reading layer (folded: one for
     all); `mlp_out` [layer prompt tok d_model], `embed`, `pos` [prompt tok d_model], kept for `writers = all` alone;
     `v`, kept where writers are followed through what they attended (METHOD.md, section 14.5);
     `first_q`, `first_k` those of head 0.0, [prompt tok d_head];
     `final_read` what the unembedding reads at the last traced token, [prompt d_model], and `final_scale` s_f there,
-    [prompt]; `finite`, see `svdtrace.tracing.finite`: the others have no candidates.
+    [prompt]; `finite`, see `svdtrace.tracing.finite`: the others have no candidates; `length` and `last` as given.
     """
 
-    candidates: Candidates
+    candidates: Candidates | None
     sizes: Sizes
     q: Float[Array, "layer prompt tok head d_head"]
     k: Float[Array, "layer prompt tok head d_head"]
@@ -67,6 +68,8 @@ class Observed:
     final_read: Float[Array, "prompt d_model"]
     final_scale: Float[Array, " prompt"]
     finite: Bool[Array, " prompt"]
+    length: Int[Array, " prompt"]
+    last: Int[Array, " prompt"]
     v: Float[Array, "layer prompt tok head d_head"] | None = None
 
 
@@ -129,8 +132,7 @@ def observe(
     final_scale = stem.seen["ln_final.hook_scale"][:, 0, 0]
     finite = finite_in_all(seen.pop("finite"), last, final_scale, read)
     return Observed(
-        candidates=_of_finite(seen.pop("candidates"), finite),
-        **seen,
+        **seen | {"candidates": _of_finite(seen["candidates"], finite)},
         **{each.name: getattr(room, each.name) for each in fields(Room)},
         embed=stem.seen["hook_embed"] if all_writers else None,
         pos=stem.seen["hook_pos_embed"] if all_writers else None,
@@ -139,6 +141,8 @@ def observe(
         final_read=read,
         final_scale=final_scale,
         finite=finite,
+        length=length,
+        last=last,
     )
 
 
@@ -157,8 +161,9 @@ def _seen(
         bounded: whether contributions' bounds are asked for.
     """
     sizes = Sizes(q=_norm(seen["attn.hook_q"]), k=_norm(seen["attn.hook_k"]))
+    attended = seen["attn.hook_pattern"], seen["attn.hook_attn_scores"]
     return {
-        "candidates": find_candidates(seen["attn.hook_pattern"], seen["attn.hook_attn_scores"], eligible, count),
+        "candidates": find_candidates(*attended, eligible, count) if count <= MOST_MAXIMA else None,
         "sizes": sizes,
         "scale": seen["ln1.hook_scale"][..., 0],
         # Of [x, 1].
@@ -202,8 +207,10 @@ def new_room(
     )
 
 
-def _of_finite(candidates: Candidates, finite: Bool[Array, " prompt"]) -> Candidates:
+def _of_finite(candidates: Candidates | None, finite: Bool[Array, " prompt"]) -> Candidates | None:
     """The same without those of prompts that are not finite."""
+    if candidates is None:
+        return None
     kept = finite[None, :, None, None, None]
     return replace(
         candidates, pattern=jnp.where(kept, candidates.pattern, -1), score=jnp.where(kept, candidates.score, 0)

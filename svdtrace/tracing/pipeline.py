@@ -19,13 +19,10 @@ from jaxtyping import Array
 from gpt2jax.tokenizer import Tokenizer
 from svdtrace.config import RELATIVE, TraceConfig
 from svdtrace.method.firings import (
-    Candidates,
     FiringList,
     candidates_per_destination,
     fired,
-    least_score,
     near_threshold,
-    reaches,
     thresholds,
 )
 from svdtrace.tracing import descending, tables
@@ -36,6 +33,7 @@ from svdtrace.tracing.devices import precision
 from svdtrace.tracing.near_ties import UndecidedPairs, undecided_pairs
 from svdtrace.tracing.observe import Observed, Room, Sizes, new_room, observe
 from svdtrace.tracing.output_roots import parse_targets, probability_roots, split_root_heads
+from svdtrace.tracing.pairs import pairs_of
 from svdtrace.tracing.paths import count_paths, saturated
 from svdtrace.tracing.prepare import Prepared, writer_layers
 from svdtrace.tracing.relative import RelativeFound, attribute_relative
@@ -113,13 +111,14 @@ def watch(prepared: Prepared, batch: Batch, config: TraceConfig, before: Observe
 class Following:
     """A batch whose firings are being attributed: all calls are dispatched, their results still to come.
 
-    `candidates` and `sizes` say which pairs rounding decides; `rows` are made already where edges are followed through
-    what their writers attended, which the forward pass knows; `root_heads` are there for roots from the output alone.
+    `pairs` that fire or all but fire, and `sizes`, say which ones rounding decides; `rows` are made already where edges
+    are followed through what their writers attended, which the forward pass knows; `root_heads` are there for roots
+    from the output alone.
     """
 
     batch: Batch
     firings: FiringList
-    candidates: Candidates
+    pairs: FiringList
     sizes: Sizes
     chunks: list[Chunk]
     rows: Rows | None
@@ -137,7 +136,8 @@ def follow(
     Args:
         roots: those named.
     """
-    firings, shape = fired(observed.candidates, config), prepared.model.config
+    pairs, shape = pairs_of(prepared, observed, config), prepared.model.config
+    firings = fired(pairs, config)
     heads, order = _written_roots(prepared, batch, observed, config), WriterOrder.of(shape.n_layers, shape.n_heads)
 
     def gather(chunks: Sequence[Chunk]) -> Rows:
@@ -154,9 +154,7 @@ def follow(
     params, asked = prepared.model.params, (batch.answer, batch.distractor)
     # A body without a head has no logits at all.
     difference = logit_difference(params, observed.final_read, *asked) if params.has_unembedding else None
-    return Following(
-        batch, firings, observed.candidates, observed.sizes, chunks, rows, observed.finite, difference, heads
-    )
+    return Following(batch, firings, pairs, observed.sizes, chunks, rows, observed.finite, difference, heads)
 
 
 def _written_roots(prepared: Prepared, batch: Batch, observed: Observed, config: TraceConfig) -> RootHeads | None:
@@ -184,7 +182,7 @@ def finish(
         rows = replace(rows, edges=rows.edges.take(np.flatnonzero(keep(batch, rows))))
     start = _root_firings(firings, batch, following.root_heads, config, roots)
     paths, n_saturated = saturated(count_paths(firings, rows.edges, start, order))
-    undecided = undecided_pairs(prepared, following.candidates, following.sizes, batch.place, config)
+    undecided = undecided_pairs(prepared, following.pairs, following.sizes, batch.place, config)
     per_head = np.zeros((shape.n_layers, shape.n_heads), np.int64)
     np.add.at(per_head, (firings.layer, firings.head), 1)
     count = len(batch.prompts)
@@ -192,7 +190,8 @@ def finish(
     difference = np.nan if following.logit_difference is None else np.asarray(following.logit_difference)
     counts = BatchCounts(
         firings_per_head=per_head,
-        of_layer_0=_of_layer_0(following.candidates, config),
+        # So that an empty trace can say whether nothing fired or nothing above.
+        of_layer_0=int(np.count_nonzero(fired(following.pairs, config, first_layer=0).layer == 0)),
         paths_saturated=n_saturated,
         undecided=undecided,
         not_finite=batch.place[:count][~finite],
@@ -207,13 +206,6 @@ def finish(
         root_heads=following.root_heads,
         counts=counts,
     )
-
-
-def _of_layer_0(candidates: Candidates, config: TraceConfig) -> int:
-    """How many heads of layer 0 fire, so that an empty trace can say whether nothing fired or nothing above."""
-    pattern, score = np.asarray(candidates.pattern)[0], np.asarray(candidates.score)[0]
-    fires = reaches(pattern, thresholds(config, pattern.shape[-2])) & (score >= score.dtype.type(least_score(config)))
-    return int(np.count_nonzero(fires))
 
 
 def batch_tables(

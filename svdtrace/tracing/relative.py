@@ -18,7 +18,10 @@ from svdtrace.method.relative_bounds import products_bounds, score_bound, turnin
 from svdtrace.method.slices import Slices, choose_slices
 from svdtrace.tracing.attribute import Blocks, present_writers
 from svdtrace.tracing.observe import Observed
-from svdtrace.tracing.relative_sides import Firings, Groups, Heads, Rule, SideFound, destination, source
+from svdtrace.tracing.relative_sides import Firings, Groups, Heads, Rule, SideFound, destination, keys_of, source
+
+KEYS_AT_ONCE = 2**16
+"""All keys of so many firings are held at once, as there are so many keys of them: 16 MiB where d_head is 64."""
 
 
 @struct.dataclass
@@ -37,12 +40,11 @@ class RelativeFound:
 
 @struct.dataclass
 class Sliced:
-    """Firings' queries q̂, all keys k̂, rows, P_k, slices (nothing in empty slots), and the bounds' factors of METHOD.md,
+    """Firings' queries q̂, rows, P_k, slices (nothing in empty slots), and the bounds' factors of METHOD.md,
     section 14.4: `root` √σ_k, `error` e, `moved` δ/4.
     """
 
     q: Float[Array, "block slot sv"]
-    keys: Float[Array, "block slot tok sv"]
     row: Row
     products: Float[Array, "block slot sv"]
     slices: Slices
@@ -91,10 +93,9 @@ def attribute_relative(
     heads = Heads(reader, cores, head, filled, b_O, layer, present, n_layers, all_writers)
     traced = []
     for side in sides:
-        firings = Firings(row, dest, pattern, coefficients[side], found.root, found.error, found.moved)
+        firings = Firings(row, dest, pattern, members, coefficients[side], found.root, found.error, found.moved)
         if side == "dest":
-            inside = attn_scale * jnp.where(members[..., None, :], found.keys, 0)
-            traced.append(destination(observed, blocks, heads, firings, rule, inside))
+            traced.append(destination(observed, blocks, heads, firings, rule, attn_scale))
         else:
             traced.append(source(observed, groups, heads, firings, rule))
     return RelativeFound(
@@ -118,14 +119,21 @@ def _sliced(
 ) -> Sliced:
     prompt, dest, src, head = (jnp.asarray(each) for each in (blocks.prompt, blocks.dest, blocks.src, blocks.head))
     q = jax.lax.dynamic_index_in_dim(observed.q, layer, keepdims=False)[prompt, dest, head[:, None]]
-    keys = jax.lax.dynamic_index_in_dim(observed.k, layer, keepdims=False)[prompt, :, head[:, None]]
-    row = row_of(q, keys, dest, src, attn_scale)
-    products = q * row.kappa
     scale = reader.scale
     root, turn, nearness = (
         jnp.broadcast_to(each[head][:, None], q.shape) for each in (scale.root, scale.turn, scale.nearness)
     )
+
+    def read(block: tuple[Array, ...]) -> tuple[Row, Array]:
+        prompt, dest, src, head, q, root = block
+        keys = keys_of(observed, layer, prompt, head[None])
+        row = row_of(q, keys, dest, src, attn_scale)
+        return row, score_bound(q, keys, row, root, attn_scale) / 4
+
+    n_tokens, (n_blocks, n_slots) = observed.scale.shape[-1], q.shape[:2]
+    at_once = min(n_blocks, max(1, KEYS_AT_ONCE // (n_slots * n_tokens)))
+    row, moved = jax.lax.map(read, (prompt, dest, src, head, q, root), batch_size=at_once)
+    products = q * row.kappa
     slices = choose_slices(products, products_bounds(q, row, root, turn), tau)
     slices = replace(slices, members=slices.members & filled[..., None])
-    moved = score_bound(q, keys, row, root, attn_scale) / 4
-    return Sliced(q, keys, row, products, slices, root, turning_error(nearness, slices.members), moved)
+    return Sliced(q, row, products, slices, root, turning_error(nearness, slices.members), moved)

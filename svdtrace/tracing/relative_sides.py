@@ -71,13 +71,14 @@ class Rule:
 
 @struct.dataclass
 class Firings:
-    """What both sides need of firings: rows, p_j, the vectors of S, and the bounds' factors `error` e and `moved` δ/4
-    of METHOD.md, section 14.4.
+    """What both sides need of firings: rows, p_j, which vectors S has and what they are weighed with, and the bounds'
+    factors `error` e and `moved` δ/4 of METHOD.md, section 14.4.
     """
 
     row: Row
     dest: Int[Array, "*firing"]
     pattern: Float[Array, "*firing"]
+    members: Bool[Array, "*firing sv"]
     coefficient: Float[Array, "*firing sv"]
     root: Float[Array, "*firing sv"]
     error: Float[Array, "*firing"]
@@ -154,23 +155,21 @@ def destination(
     heads: Heads,
     firings: Firings,
     rule: Rule,
-    keys_in: Float[Array, "block slot tok sv"],
+    attn_scale: Float[Array, ""],
 ) -> SideFound:
-    """The destination's side.
-
-    Args:
-        keys_in: a k̂_t within S.
-    """
+    """The destination's side."""
     written = collect(observed, blocks, heads.layer, n_layers=heads.n_layers, sides=("dest",)).written[0]
     present = heads.present[:, None]
 
     def weigh(own: HeadReader, part: Any) -> SideFound:
-        (firings, written, keys_in), threshold = part
+        (firings, written), (prompt, head), threshold = part
         terms, row = writer_terms(written, own, heads.b_O, method="exact", all_writers=heads.all_writers), firings.row
-        inside = (firings.coefficient != 0).astype(terms.dtype)
+        inside = firings.members.astype(terms.dtype)
         weight = _of_present(jnp.sum(terms * firings.coefficient[:, None], axis=-1), heads.present)
         each = jnp.sum(jnp.abs(terms) * (inside * row.spread)[:, None], axis=-1)
-        rows = jnp.where(present, einsum("gwfk,gftk->gfwt", terms, keys_in), 0)
+        # Looked up here, since those of all blocks would take more room than all else.
+        keys = attn_scale * inside[..., None, :] * keys_of(observed, heads.layer, prompt, head[:, None])
+        rows = jnp.where(present, einsum("gwfk,gftk->gfwt", terms, keys), 0)
         bound = contribution_bound(
             jnp.max(jnp.where(present, each, 0), axis=-2), rows, row.allowed, firings.error, firings.moved
         )
@@ -179,7 +178,15 @@ def destination(
         after = after_rows(row.scores, rows, falling(weight), row.src, row.allowed)
         return SideFound(weight, take_until(weight, after, firings.pattern, threshold, bound), None)
 
-    return heads.of_filled(heads.block_by_block("dest", weigh, ((firings, written, keys_in), rule.threshold)))
+    place = jnp.asarray(blocks.prompt), heads.head
+    return heads.of_filled(heads.block_by_block("dest", weigh, ((firings, written), place, rule.threshold)))
+
+
+def keys_of(
+    observed: Observed, layer: Int[Array, ""], prompt: Int[Array, "*firing"], head: Int[Array, "*#firing"]
+) -> Float[Array, "*firing tok sv"]:
+    """k̂ of every token, for firings of one layer."""
+    return jax.lax.dynamic_index_in_dim(observed.k, layer, keepdims=False)[prompt, :, head]
 
 
 def source(observed: Observed, groups: Groups, heads: Heads, firings: Firings, rule: Rule) -> SideFound:
@@ -286,7 +293,7 @@ def choose_sources(
     by_key = row.weights[..., None, :] * beyond
     summed, own = jnp.sum(by_key, axis=-1), at_key(by_key, row.src)
     # By Cauchy and Schwarz; the vectors of S are orthonormal.
-    asked = jnp.linalg.norm(jnp.where(firings.coefficient != 0, firings.root * firings.coefficient, 0), axis=-1)
+    asked = jnp.linalg.norm(jnp.where(firings.members, firings.root * firings.coefficient, 0), axis=-1)
     read = einsum("ft,wt->fw", jnp.abs(row.weights), jnp.where(there, sizes, 0))
     bound = contribution_bound(asked * jnp.max(read, axis=-1), beyond, row.allowed, firings.error, firings.moved)
     if rule.keys == "all":

@@ -38,7 +38,7 @@ _MODEL_AXES = {
 }
 # Where what has not one axis in front of its prompts has them.
 _PROMPT_AXES: dict[str, int] = dict.fromkeys(
-    ("embed", "pos", "first_q", "first_k", "final_read", "final_scale", "finite"), 0
+    ("embed", "pos", "first_q", "first_k", "final_read", "final_scale", "finite", "length", "last"), 0
 )
 
 

@@ -97,8 +97,8 @@ MUTANTS = (
     Mutant(
         "firings: sources and destinations are exchanged in the list",
         FIRINGS,
-        "columns = (prompt, layer, head, dest, src)\n    return FiringList(",
-        "columns = (prompt, layer, head, src, dest)\n    return FiringList(",
+        "columns = (prompt, layer, head, dest, src)\n    listed = FiringList(",
+        "columns = (prompt, layer, head, src, dest)\n    listed = FiringList(",
         tests_of("firings"),
     ),
     Mutant(

@@ -18,8 +18,9 @@ from svdtrace.config import TraceConfig
 from svdtrace.method.bounds import Read, rounding_scale
 from svdtrace.method.contributions import contribute_bounded
 from svdtrace.method.decomposition import FLOAT32_EPS, Decomposition
-from svdtrace.method.firings import list_firings
+from svdtrace.method.firings import fired
 from svdtrace.tracing.attribute import SIDES
+from svdtrace.tracing.pairs import pairs_of
 from svdtrace.tracing.pipeline import attributed, watch
 from svdtrace.tracing.prepare import prepare
 from svdtrace.tracing.rows import WriterOrder
@@ -61,7 +62,7 @@ def held_to_the_truth(model: gpt2jax.Model, settings: Mapping[str, Any]) -> Wors
     prepared = prepare(model, config)
     truth = oracle.trace(*oracle_model(model), prompts, {**settings, "threshold": 0.3}).details
     observed = watch(prepared, one_batch(prompts), config)
-    firings = list_firings(observed.candidates, config.threshold, config.score_min)
+    firings = fired(pairs_of(prepared, observed, config), config)
     worst, scale = Worst(), np.asarray(rounding_scale(prepared.decomposition).turn)
     for layer in range(1, CONFIG.n_layers):
         for chunk in attributed(prepared, observed, firings, layer, config):

@@ -7,12 +7,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from svdtrace.config import TraceConfig
 from svdtrace.method.firings import (
     Candidates,
     candidates_per_destination,
     eligible_pairs,
     find_candidates,
-    list_firings,
+    fired,
+    list_candidates,
 )
 
 LENGTH, LAST, TOKENS, HEADS = np.asarray([6, 4, 5, 0]), np.asarray([5, 3, 2, -1]), 6, 2
@@ -37,7 +39,8 @@ def test_equals_a_loop(skip_first: bool, threshold: float, score_min: float) -> 
     eligible = eligible_pairs(jnp.asarray(LENGTH), jnp.asarray(LAST), TOKENS, skip_first)
     count = candidates_per_destination(threshold, TOKENS)
     found = find_candidates(jnp.asarray(pattern), jnp.asarray(score), eligible, count)
-    firings = list_firings(jax.tree.map(lambda each: each[None], found), threshold, score_min, first_layer=0)
+    pairs = list_candidates(jax.tree.map(lambda each: each[None], found), threshold / 2)
+    firings = fired(pairs, TraceConfig(threshold=threshold, score_min=score_min), first_layer=0)
     mine = list(zip(firings.prompt, firings.head, firings.dest, firings.src, strict=True))
     expected = [
         (prompt, head, dest, src)
@@ -77,7 +80,7 @@ def test_the_threshold_is_included_and_rows_are_sorted() -> None:
     ]:
         pattern[layer, prompt, 0, dest, candidate] = strength
         src[layer, prompt, 0, dest, candidate] = at
-    found = list_firings(Candidates(*map(jnp.asarray, (src, pattern, pattern))), 0.5, 0.0)
+    found = fired(list_candidates(Candidates(*map(jnp.asarray, (src, pattern, pattern))), 0.1), TraceConfig())
     rows = list(zip(found.prompt, found.layer, found.head, found.dest, found.src, strict=True))
     assert rows == [(0, 2, 0, 1, 0), (0, 2, 0, 1, 1), (1, 1, 0, 0, 0)]
     assert found.pattern.tolist() == [0.5, 0.5, np.float32(0.7)]

@@ -112,6 +112,10 @@ def run_relative() -> None:
         {"select": "until", "keys": "all", "roots": "probability", "targets": "top-p 0.5"},
     ):
         svdtrace.trace(model(), prompts(), settings(method="relative", **chosen))
+    rows = random_tokens(2, 2 * N_TOKENS, {"d_vocab": model().config.d_vocab})
+    more = [Prompt(None, tuple(row), tuple(map(str, row)), {}) for row in rows.tolist()]
+    # More sources can reach it at once than the pass keeps.
+    svdtrace.trace(model(), more, replace(settings(method="relative"), threshold=0.05))
     svdtrace.relative_weights([1.0, 0.0, 2.0], 1)
 
 

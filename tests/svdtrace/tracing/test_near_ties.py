@@ -20,6 +20,7 @@ from svdtrace.method.firings import candidates_per_destination, near_threshold
 from svdtrace.prompts import Prompt
 from svdtrace.tracing.batching import batches
 from svdtrace.tracing.near_ties import NAMED, UndecidedPairs, near_ties, renumbered, undecided_pairs
+from svdtrace.tracing.pairs import pairs_of
 from svdtrace.tracing.pipeline import watch
 from svdtrace.tracing.prepare import Prepared, prepare
 from svdtrace.tracing.trace import trace_prepared
@@ -78,7 +79,7 @@ def expected(prepared: Prepared, seen: dict[str, np.ndarray], config: TraceConfi
 def listed(prepared: Prepared, prompts: list[Prompt], config: TraceConfig) -> dict[tuple[int, ...], bool]:
     (batch,) = batches(prompts, (N_TOKENS,), "auto", prepared.model.config.n_heads, "cpu")
     observed = watch(prepared, batch, config)
-    pairs = undecided_pairs(prepared, observed.candidates, observed.sizes, batch.place, config)
+    pairs = undecided_pairs(prepared, pairs_of(prepared, observed, config), observed.sizes, batch.place, config)
     columns = (getattr(pairs, name).tolist() for name in FIRING)
     return dict(zip(zip(*columns, strict=True), pairs.by_pattern.tolist(), strict=True))
 

@@ -123,7 +123,7 @@ def slice_sizes(products: Float[Array, "*pair sv"], tau: Float[Array, ""]) -> In
 def count_sizes(
     q: Float[Array, "layer prompt tok head sv"],
     k: Float[Array, "layer prompt tok head sv"],
-    fired_src: Int[Array, "layer prompt head dest candidate"],
+    fired_src: Int[Array, "layer prompt head dest firing"],
     pairs: Int[Array, "pair 3"],
     tau: Float[Array, ""],
     attn_scale: Float[Array, " layer"] | None = None,

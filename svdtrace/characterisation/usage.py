@@ -14,6 +14,7 @@ from functools import partial
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from gpt2jax.params import Model
@@ -22,10 +23,9 @@ from svdtrace.config import TraceConfig
 from svdtrace.errors import SettingError
 from svdtrace.method.firings import (
     FiringList,
-    candidates_per_destination,
+    candidates_kept,
     fired,
     reaching,
-    thresholds,
 )
 from svdtrace.prompts.prompt import Prompt
 from svdtrace.surroundings.bars import progressing
@@ -44,6 +44,7 @@ TAUS = tuple(round(0.5 + 0.05 * step, 2) for step in range(11))
 MOST_PAIRS = 50_000_000
 FIRINGS_PER_CALL = 1024
 BLOCKS_PER_CALL = 8
+LEAST_WIDTH = 2
 
 
 @dataclass(frozen=True)
@@ -215,7 +216,6 @@ def observed_batches(
     lengths = [len(prompt.tokens) for prompt in prompts]
     plan = plan_for(lengths, config.batch_size, shape.n_heads, computing_device(config).platform)
     for batch in planned_batches(prompts, plan):
-        n_tokens = batch.tokens.shape[1]
         yield (
             batch,
             observe(
@@ -224,7 +224,7 @@ def observed_batches(
                 batch.tokens,
                 batch.length,
                 batch.last,
-                count=candidates_per_destination(thresholds(config, n_tokens), n_tokens),
+                count=candidates_kept(config, batch.tokens.shape[1]),
                 skip_first=config.skip_first,
                 all_writers=False,
             ),
@@ -272,7 +272,7 @@ def _idle_sizes(
     step = block * BLOCKS_PER_CALL
     padded = np.full((-(-len(pairs) // step) * step, 3), -1, np.int32)
     padded[: len(pairs)] = pairs
-    count = partial(count_sizes, observed.q, observed.k, _sources(firing, observed), block=block)
+    count = partial(count_sizes, observed.q, observed.k, jnp.asarray(_sources(firing, observed)), block=block)
     found = [count(each, np.asarray(config.tau, observed.q.dtype), scales) for each in padded.reshape(-1, step, 3)]
     empty = np.zeros((n_layers, n_heads, d_head + 1), np.int64)
     return np.sum([empty, *(np.asarray(each) for each in found)], axis=0)
@@ -285,8 +285,8 @@ def _sources(firing: FiringList, observed: Observed) -> np.ndarray:
     row = np.ravel_multi_index((firing.layer, firing.prompt, firing.head, firing.dest), shape)
     order = np.argsort(row, kind="stable")
     _, start, count = np.unique(row[order], return_index=True, return_counts=True)
-    # A power of two, so that few programs are compiled.
-    width = 1 << int(max(count, default=1) - 1).bit_length()
+    # A power of two, and hardly ever another one, so that few programs are compiled.
+    width = 1 << int(count.max(initial=LEAST_WIDTH) - 1).bit_length()
     found = np.full((np.prod(shape), width), -1, np.int32)
     found[row[order], np.arange(len(row)) - np.repeat(start, count)] = firing.src[order]
     return found.reshape(*shape, width)

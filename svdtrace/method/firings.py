@@ -19,7 +19,7 @@ from svdtrace.config import DYNAMIC, RELATIVE, TraceConfig
 from svdtrace.method.decomposition import FLOAT32_EPS
 
 MOST_MAXIMA = 8
-"""So many candidates are kept by the pass; where more sources can fire at once, few do, and a list is shorter."""
+"""At most so many candidates are kept by the pass; where more sources can fire at once, few do: a list is shorter."""
 
 
 @struct.dataclass
@@ -62,6 +62,15 @@ def _at_once(threshold: float, n_tokens: int) -> int:
     if threshold * n_tokens <= 1:
         return n_tokens
     return min(n_tokens, math.floor((1 + n_tokens * FLOAT32_EPS) / threshold))
+
+
+def candidates_kept(config: TraceConfig, n_tokens: int) -> int:
+    """How many candidates of every destination a pass keeps, so that `near_threshold` of the settings is met; above
+    `MOST_MAXIMA` none.
+    """
+    every = thresholds(config, n_tokens)
+    # One number for all that keep none, so that one program is compiled.
+    return min(candidates_per_destination(every - near_threshold(every), n_tokens), MOST_MAXIMA + 1)
 
 
 def near_threshold(threshold: Any) -> Any:
@@ -112,7 +121,7 @@ def find_candidates(
 @dataclass(frozen=True)
 class FiringList:
     """Firings, or pairs of tokens that may be firings, as host arrays; one entry each, sorted by (prompt, layer, head,
-    dest, src).
+    dest, src) unless something else is said.
     """
 
     prompt: np.ndarray
@@ -132,12 +141,12 @@ class FiringList:
 
     @property
     def order(self) -> np.ndarray:
-        """The rows as they are to be sorted."""
+        """The rows' indices in the order in which they are sorted."""
         return np.lexsort((self.src, self.dest, self.head, self.layer, self.prompt))
 
     @classmethod
     def joined(cls, parts: Iterable[FiringList]) -> FiringList:
-        """Several end to end."""
+        """One list or more end to end, not sorted."""
         columns = zip(*([getattr(part, each.name) for each in fields(cls)] for part in parts), strict=True)
         return cls(*map(np.concatenate, columns))
 
@@ -146,7 +155,7 @@ def fired(pairs: FiringList, config: TraceConfig, first_layer: int = 1) -> Firin
     """Which of some pairs are firings, by the settings' own rule.
 
     Args:
-        pairs: of all layers and any score, all of those among them that reach the threshold.
+        pairs: of any score; at least all that reach the threshold.
         first_layer: rows below it are left out; tracing needs l ≥ 1, since a head of layer 0 has no earlier heads.
     """
     fires = reaching(pairs, config) & (pairs.score >= pairs.score.dtype.type(least_score(config)))

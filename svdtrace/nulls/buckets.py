@@ -68,20 +68,24 @@ def buckets(
     for batch in planned_batches(prompts, plan):
         parts.setdefault(batch.tokens.shape[1], []).append(batch)
     for its in parts.values():
-        passes = [watch(prepared, batch, config) for batch in its]
-        observed = _joined(passes)
-        finite = np.asarray(observed.finite)
-        length = np.where(finite, np.concatenate([batch.length for batch in its]), 0)
-        place = np.concatenate([batch.place for batch in its])
-        yield Bucket(
-            observed=observed,
-            firings=_firings(prepared, passes, config),
-            length=length,
-            place=place,
-            not_finite=place[~finite],
-            role=np.concatenate([role_numbers(batch.prompts, names, batch.tokens.shape) for batch in its]),
-            partnered=np.bincount(length)[length] > 1,
-        )
+        yield _bucket(prepared, its, config, names)
+
+
+def _bucket(prepared: Prepared, its: Sequence[Batch], config: TraceConfig, names: Sequence[str]) -> Bucket:
+    passes = [watch(prepared, batch, config) for batch in its]
+    observed = _joined(passes)
+    finite = np.asarray(observed.finite)
+    length = np.where(finite, np.concatenate([batch.length for batch in its]), 0)
+    place = np.concatenate([batch.place for batch in its])
+    return Bucket(
+        observed=observed,
+        firings=_firings(prepared, passes, config),
+        length=length,
+        place=place,
+        not_finite=place[~finite],
+        role=np.concatenate([role_numbers(batch.prompts, names, batch.tokens.shape) for batch in its]),
+        partnered=np.bincount(length)[length] > 1,
+    )
 
 
 def _firings(prepared: Prepared, passes: Sequence[Observed], config: TraceConfig) -> FiringList:

@@ -156,7 +156,8 @@ class Case:
     def undecided(self) -> list[dict[str, int]]:
         """Pairs that fire or not according to rounding."""
         seen = self.observed
-        near = pairs_of(self.prepared, seen, self.config)
+        with precision(self.config):
+            near = pairs_of(self.prepared, seen, self.config)
         pairs = undecided_pairs(self.prepared, near, seen.sizes, self.batch.place, self.config)
         names = ("prompt", "layer", "head", "dest", "src")
         columns = [getattr(pairs, name).tolist() for name in names]

@@ -50,7 +50,7 @@ def undecided_pairs(
     """Pairs of layers ≥ 1 that fire or not according to rounding: a pattern within its bound of the threshold, or a
     score within its bound of the least one, the other condition being met or as near.
 
-    A bound is taken to be `near_threshold` at most: what is further from the threshold has not been kept.
+    A bound is taken to be `near_threshold` at most: what is further from the threshold has not been listed.
 
     Args:
         pairs: of all layers and any score, those whose pattern is no further below the threshold.

@@ -41,8 +41,9 @@ class Sizes:
 class Observed:
     """What one pass over a batch leaves behind.
 
-    `candidates` of all layers, none where a destination may have more than `MOST_MAXIMA` (`svdtrace.tracing.pairs`
-    lists them either way), and `sizes`; `q`, `k` in the singular gauge and `z`, [layer prompt tok head d_head];
+    `candidates` of all layers, none where a destination may have more than `MOST_MAXIMA` and none of several passes put
+    together (`svdtrace.tracing.pairs` lists them anyhow), and `sizes`; `q`, `k` in the singular gauge and `z`, [layer
+    prompt tok head d_head];
     `scale` s of ln1, [layer prompt tok]; for the bounds of contributions, where they are asked for, `read` ‖x̃‖ of what
     ln1 gives and `written` ‖γ ⊙ (y C)‖ of what each head wrote, with the γ of every reading layer (folded: one for
     all); `mlp_out` [layer prompt tok d_model], `embed`, `pos` [prompt tok d_model], kept for `writers = all` alone;
@@ -111,7 +112,8 @@ def observe(
         params: with queries and keys in the singular gauge (`svdtrace.method.decomposition.gauged`).
         room: of an earlier batch of the same shape and with the same writers, by default new.
         grams: `svdtrace.method.contributions.writing_grams`, for the bounds of contributions.
-        count: candidates per destination, see `svdtrace.method.firings.candidates_per_destination`.
+        count: candidates per destination, see `svdtrace.method.firings.candidates_kept`; above `MOST_MAXIMA` none are
+            kept.
         values: whether v is kept.
     """
     n_tokens = tokens.shape[1]

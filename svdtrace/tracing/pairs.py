@@ -38,14 +38,13 @@ def pairs_of(
         observed: of a pass that kept the candidates that reach `least`, or none.
         least: by default a little below the threshold, so that those are there that rounding alone keeps from firing.
     """
-    if least is None:
-        every = thresholds(config, observed.scale.shape[-1])
-        return pairs_of(prepared, observed, config, every - near_threshold(every))
+    every = thresholds(config, observed.scale.shape[-1])
+    limit = every - near_threshold(every) if least is None else least
     if observed.candidates is not None:
-        return list_candidates(observed.candidates, least)
+        return list_candidates(observed.candidates, limit)
     attended = partial(_attended, observed, prepared.score_scale, skip_first=config.skip_first)
     layers = range(prepared.model.config.n_layers)
-    parts = (list_pairs(layer, *map(np.asarray, attended(np.int32(layer))), least=least) for layer in layers)
+    parts = (list_pairs(layer, *map(np.asarray, attended(np.int32(layer))), least=limit) for layer in layers)
     listed = FiringList.joined(parts)
     return listed.take(listed.order)
 

@@ -1,7 +1,7 @@
 """From a batch of prompts to its rows: the stages of METHOD.md, sections 2 to 7, one after another.
 
-1 `watch`: forward pass in the singular gauge, firings found in each layer (`observe`)
-2 `follow`: slices, contributions and edges, a layer's firings in blocks of one head (`attribute`)
+1 `watch`: forward pass in the singular gauge, candidates for firings found in each layer (`observe`)
+2 `follow`: firings (`pairs`), slices, contributions and edges, a layer's firings in blocks of one head (`attribute`)
 3 `finish`: back into one order, ways from the roots counted, what no root reaches left out (`rows`, `paths`, `roots`)
 """
 
@@ -20,9 +20,8 @@ from gpt2jax.tokenizer import Tokenizer
 from svdtrace.config import RELATIVE, TraceConfig
 from svdtrace.method.firings import (
     FiringList,
-    candidates_per_destination,
+    candidates_kept,
     fired,
-    near_threshold,
     thresholds,
 )
 from svdtrace.tracing import descending, tables
@@ -93,14 +92,13 @@ def watch(prepared: Prepared, batch: Batch, config: TraceConfig, before: Observe
         shape, writers, n_gains = batch.tokens.shape, keeps_all(config), prepared.grams.shape[1]
         new = partial(new_room, prepared.model.config, prepared.dtype, shape, writers, n_gains, keeps_values(config))
         room = new() if prepared.mesh is None else None
-    every = thresholds(config, batch.tokens.shape[1])
     return observe(
         prepared.model.config,
         prepared.model.params,
         *(by_prompt(each, prepared.mesh) for each in (batch.tokens, batch.length, batch.last)),
         room=room,
         grams=prepared.grams,
-        count=candidates_per_destination(every - near_threshold(every), batch.tokens.shape[1]),
+        count=candidates_kept(config, batch.tokens.shape[1]),
         skip_first=config.skip_first,
         all_writers=keeps_all(config),
         values=keeps_values(config),

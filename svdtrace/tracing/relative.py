@@ -21,7 +21,7 @@ from svdtrace.tracing.observe import Observed
 from svdtrace.tracing.relative_sides import Firings, Groups, Heads, Rule, SideFound, destination, keys_of, source
 
 KEYS_AT_ONCE = 2**16
-"""All keys of so many firings are held at once, as there are so many keys of them: 16 MiB where d_head is 64."""
+"""So many keys of firings are read at once, but at least a block's: an array of 16 MiB where d_head is 64."""
 
 
 @struct.dataclass
@@ -131,7 +131,9 @@ def _sliced(
         return row, score_bound(q, keys, row, root, attn_scale) / 4
 
     n_tokens, (n_blocks, n_slots) = observed.scale.shape[-1], q.shape[:2]
-    at_once = min(n_blocks, max(1, KEYS_AT_ONCE // (n_slots * n_tokens)))
+    # A power of two, which leaves no rest that would be a program of its own.
+    fitting = max(1, KEYS_AT_ONCE // (n_slots * n_tokens))
+    at_once = min(n_blocks, 1 << (fitting.bit_length() - 1))
     row, moved = jax.lax.map(read, (prompt, dest, src, head, q, root), batch_size=at_once)
     products = q * row.kappa
     slices = choose_slices(products, products_bounds(q, row, root, turn), tau)

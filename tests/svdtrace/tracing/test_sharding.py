@@ -32,9 +32,9 @@ import sys, gpt2jax, svdtrace
 from svdtrace.tracing.sharding import device_mesh
 model = gpt2jax.load(sys.argv[1])
 prompts = svdtrace.prompts.read(sys.argv[2], None, config=model.config)
-asked = ((1, {"writers": "heads"}), (2, {"writers": "all"}), (1, {"method": "relative"}))
+asked = ((1, {"writers": "heads"}), (2, {"writers": "all"}), (1, {"method": "relative", "threshold": 0.1}))
 for (model_axis, chosen), out in zip(asked, sys.argv[3:], strict=True):
-    config = svdtrace.TraceConfig(threshold=0.3, batch_size=8, **chosen)
+    config = svdtrace.TraceConfig(**{"threshold": 0.3, "batch_size": 8, **chosen})
     mesh = device_mesh(model_axis=model_axis)
     assert mesh.size == 8
     svdtrace.trace(model, prompts, config, mesh=mesh).save(out)
@@ -66,7 +66,7 @@ def traced(model_folder: Path, prompt_file: Path, **chosen: Any) -> svdtrace.Tra
 
     model = gpt2jax.load(model_folder)
     prompts = svdtrace.prompts.read(str(prompt_file), None, config=model.config)
-    return svdtrace.trace(model, prompts, svdtrace.TraceConfig(threshold=THRESHOLD, **chosen))
+    return svdtrace.trace(model, prompts, svdtrace.TraceConfig(**{"threshold": THRESHOLD, **chosen}))
 
 
 @pytest.mark.full
@@ -77,11 +77,13 @@ def test_eight_devices_give_the_tables_of_one(model_folder: Path, prompt_file: P
     run = subprocess.run(arguments, env=flags, capture_output=True, text=True, timeout=250)
     assert run.returncode == 0, run.stderr
     assert "donated" not in run.stderr
-    for out, chosen in zip(outs, ({"writers": "heads"}, {"writers": "all"}, {"method": "relative"}), strict=True):
+    # Under the last one more sources can fire at once than a pass keeps.
+    asked = ({"writers": "heads"}, {"writers": "all"}, {"method": "relative", "threshold": 0.1})
+    for out, chosen in zip(outs, asked, strict=True):
         spread, alone = svdtrace.read(out), traced(model_folder, prompt_file, **chosen)
         assert alone.firings.num_rows > 50
         assert spread.manifest["device"]["count"] == 8
-        found = compare(alone, spread, THRESHOLD)
+        found = compare(alone, spread, chosen.get("threshold", THRESHOLD))
         near = alone.manifest["near_ties"]
         assert found.pairs <= near["pairs"]
         assert found.firings <= near["firings"]

@@ -7,12 +7,13 @@ but of long prompts, where nearly every token of every head fires, roots reach f
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import numpy as np
 
 from svdtrace.method.firings import FiringList
 from svdtrace.tracing.paths import reached
-from svdtrace.tracing.rows import Chunk, Rows, WriterOrder, in_one
+from svdtrace.tracing.rows import Chunk, EdgeRows, Rows, WriterOrder, gather_slices
 
 AT_ONCE = 2**14
 """Firings of a batch up to which all are read, so that no layer waits for another."""
@@ -23,24 +24,32 @@ def read_reached(
     start: np.ndarray,
     order: WriterOrder,
     read: Callable[[int, np.ndarray], list[Chunk]],
-    gather: Callable[[Sequence[Chunk]], Rows],
+    gather: Callable[[Sequence[Chunk]], EdgeRows],
 ) -> tuple[list[Chunk], Rows]:
     """Read firings, the highest layer's first.
 
     Args:
         start: marks the firings that are roots.
         read: what comes of a layer's rows of `firings`.
-        gather: the rows of what was read, edges with all that says where they lead.
+        gather: the edges of what was read, with all that says where they lead.
 
     Returns:
-        The calls' results and their rows; what no root reaches has no edges and an empty slice.
+        The calls' results and their rows, of those firings alone that some root reaches: they may be few of millions.
     """
-    wanted, chunks, parts = start.copy(), [], []
+    wanted, chunks, parts = start.copy(), [], [gather([])]
     for layer in range(order.n_layers - 1, 0, -1):
         found = read(layer, np.flatnonzero(wanted & (firings.layer == layer)))
         if found:
-            rows = gather(found)
-            wanted[reached(firings, rows.edges, order)[1]] = True
+            parts.append(gather(found))
+            wanted[reached(firings, parts[-1], order)[1]] = True
             chunks += found
-            parts.append(rows)
-    return chunks, in_one(parts) if parts else gather([])
+    place = np.cumsum(wanted) - 1
+    edges = EdgeRows.end_to_end(parts[1:] or parts)
+    edges = replace(edges, firing=place[edges.firing])
+    chunks = [replace(each, row=np.where(each.row < 0, -1, place[each.row])) for each in chunks]
+    rows = Rows(
+        firings=firings.take(wanted),
+        slices=gather_slices(int(wanted.sum()), chunks, edges.relative is not None),
+        edges=edges.take(np.argsort(edges.firing, kind="stable")),
+    )
+    return chunks, rows

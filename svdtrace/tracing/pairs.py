@@ -7,6 +7,7 @@ more than it; so patterns are made once more from the queries and keys, of one l
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import partial
 
 import jax
@@ -20,13 +21,44 @@ from svdtrace.config import TraceConfig
 from svdtrace.method.firings import (
     FiringList,
     eligible_pairs,
+    fired,
     list_candidates,
     list_pairs,
     near_threshold,
     thresholds,
 )
+from svdtrace.tracing.near_ties import UndecidedPairs, undecided_pairs
 from svdtrace.tracing.observe import Observed
 from svdtrace.tracing.prepare import Prepared
+
+
+@dataclass(frozen=True)
+class Fired:
+    """What is to be said of all firings of a batch, read or not: how many they are per head of traced layers, [layer
+    head], and in layer 0; pairs that fire or not according to rounding.
+    """
+
+    per_head: Int[np.ndarray, "layer head"]
+    of_layer_0: int
+    undecided: UndecidedPairs
+
+
+def firings_of(
+    prepared: Prepared, observed: Observed, place: Int[np.ndarray, " prompt"], config: TraceConfig
+) -> tuple[FiringList, Fired]:
+    """The firings of traced layers, and what is to be said of all; waits for the pass.
+
+    Args:
+        place: of the batch's prompts in the input.
+    """
+    pairs, shape = pairs_of(prepared, observed, config), prepared.model.config
+    firings, per_head = fired(pairs, config), np.zeros((shape.n_layers, shape.n_heads), np.int64)
+    np.add.at(per_head, (firings.layer, firings.head), 1)
+    return firings, Fired(
+        per_head=per_head,
+        of_layer_0=len(fired(pairs.take(pairs.layer == 0), config, first_layer=0)),
+        undecided=undecided_pairs(prepared, pairs, observed.sizes, place, config),
+    )
 
 
 def pairs_of(

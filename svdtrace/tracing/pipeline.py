@@ -21,7 +21,6 @@ from svdtrace.config import RELATIVE, TraceConfig
 from svdtrace.method.firings import (
     FiringList,
     candidates_kept,
-    fired,
     thresholds,
 )
 from svdtrace.tracing import descending, tables
@@ -29,10 +28,10 @@ from svdtrace.tracing.attended import with_through
 from svdtrace.tracing.attribute import BLOCKS_PER_CALL, Attributed, Blocks, Collected, attribute, collect
 from svdtrace.tracing.batching import Batch, block_size
 from svdtrace.tracing.devices import precision
-from svdtrace.tracing.near_ties import UndecidedPairs, undecided_pairs
-from svdtrace.tracing.observe import Observed, Room, Sizes, new_room, observe
+from svdtrace.tracing.near_ties import UndecidedPairs
+from svdtrace.tracing.observe import Observed, Room, new_room, observe
 from svdtrace.tracing.output_roots import parse_targets, probability_roots, split_root_heads
-from svdtrace.tracing.pairs import pairs_of
+from svdtrace.tracing.pairs import Fired, firings_of
 from svdtrace.tracing.paths import count_paths, saturated
 from svdtrace.tracing.prepare import Prepared, writer_layers
 from svdtrace.tracing.relative import RelativeFound, attribute_relative
@@ -109,15 +108,14 @@ def watch(prepared: Prepared, batch: Batch, config: TraceConfig, before: Observe
 class Following:
     """A batch whose firings are being attributed: all calls are dispatched, their results still to come.
 
-    `pairs` that fire or all but fire, and `sizes`, say which ones rounding decides; `rows` are made already where edges
-    are followed through what their writers attended, which the forward pass knows; `root_heads` are there for roots
-    from the output alone.
+    `firings` are those read; `rows` are made already where edges are followed through what their writers attended,
+    which the forward pass knows, and where few firings of many are read; `root_heads` are there for roots from the
+    output alone.
     """
 
     batch: Batch
+    fired: Fired
     firings: FiringList
-    pairs: FiringList
-    sizes: Sizes
     chunks: list[Chunk]
     rows: Rows | None
     finite: Array
@@ -134,8 +132,7 @@ def follow(
     Args:
         roots: those named.
     """
-    pairs, shape = pairs_of(prepared, observed, config), prepared.model.config
-    firings = fired(pairs, config)
+    (firings, every), shape = firings_of(prepared, observed, batch.place, config), prepared.model.config
     heads, order = _written_roots(prepared, batch, observed, config), WriterOrder.of(shape.n_layers, shape.n_heads)
 
     def gather(chunks: Sequence[Chunk]) -> Rows:
@@ -145,14 +142,23 @@ def follow(
     if config.roots != ALL and len(firings) > descending.AT_ONCE:
         read = partial(read_rows, prepared, observed, firings, config)
         start = _root_firings(firings, batch, heads, config, roots)
-        chunks, rows = descending.read_reached(firings, start, order, read, gather)
+        chunks, rows = descending.read_reached(firings, start, order, read, lambda chunks: gather(chunks).edges)
     else:
         chunks = _all_layers(prepared, observed, firings, config)
         rows = gather(chunks) if is_relative(config) else None
     params, asked = prepared.model.params, (batch.answer, batch.distractor)
     # A body without a head has no logits at all.
     difference = logit_difference(params, observed.final_read, *asked) if params.has_unembedding else None
-    return Following(batch, firings, pairs, observed.sizes, chunks, rows, observed.finite, difference, heads)
+    return Following(
+        batch=batch,
+        fired=every,
+        firings=firings if rows is None else rows.firings,
+        chunks=chunks,
+        rows=rows,
+        finite=observed.finite,
+        logit_difference=difference,
+        root_heads=heads,
+    )
 
 
 def _written_roots(prepared: Prepared, batch: Batch, observed: Observed, config: TraceConfig) -> RootHeads | None:
@@ -180,18 +186,14 @@ def finish(
         rows = replace(rows, edges=rows.edges.take(np.flatnonzero(keep(batch, rows))))
     start = _root_firings(firings, batch, following.root_heads, config, roots)
     paths, n_saturated = saturated(count_paths(firings, rows.edges, start, order))
-    undecided = undecided_pairs(prepared, following.pairs, following.sizes, batch.place, config)
-    per_head = np.zeros((shape.n_layers, shape.n_heads), np.int64)
-    np.add.at(per_head, (firings.layer, firings.head), 1)
     count = len(batch.prompts)
     finite = np.asarray(following.finite)[:count]
     difference = np.nan if following.logit_difference is None else np.asarray(following.logit_difference)
     counts = BatchCounts(
-        firings_per_head=per_head,
-        # So that an empty trace can say whether nothing fired or nothing above.
-        of_layer_0=int(np.count_nonzero(fired(following.pairs, config, first_layer=0).layer == 0)),
+        firings_per_head=following.fired.per_head,
+        of_layer_0=following.fired.of_layer_0,
         paths_saturated=n_saturated,
-        undecided=undecided,
+        undecided=following.fired.undecided,
         not_finite=batch.place[:count][~finite],
     )
     return BatchTrace(

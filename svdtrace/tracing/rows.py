@@ -136,6 +136,22 @@ class EdgeRows:
         names = [field.name for field in fields(self) if field.name != "relative"]
         return EdgeRows(*(getattr(self, name)[rows] for name in names), relative=relative)
 
+    @classmethod
+    def end_to_end(cls, parts: Sequence[EdgeRows]) -> EdgeRows:
+        """Several lists of edges, one's after another's."""
+
+        def columns(of: Sequence[Any], *without: str) -> dict[str, np.ndarray]:
+            names = [field.name for field in fields(of[0]) if field.name not in without]
+            return {name: np.concatenate([getattr(part, name) for part in of]) for name in names}
+
+        its = [part.relative for part in parts if part.relative is not None]
+        through = [each.through for each in its if each.through is not None]
+        relative = None
+        if its:
+            goes = Ragged.end_to_end(through) if through else None
+            relative = RelativeEdges(**columns(its, "through"), through=goes)
+        return cls(**columns(parts, "relative"), relative=relative)
+
 
 @dataclass(frozen=True)
 class Rows:
@@ -169,48 +185,13 @@ def gather_rows(
         array.copy_to_host_async()
     return Rows(
         firings=firings,
-        slices=_slice_rows(len(firings), chunks, relative),
+        slices=gather_slices(len(firings), chunks, relative),
         edges=_edge_rows(firings, chunks, order, np.asarray([SIDES.index(side) for side in sides], np.int8), relative),
     )
 
 
-def in_one(parts: Sequence[Rows]) -> Rows:
-    """Rows of parts of a batch's firings, each with all firings and what was read of its own, as one."""
-    firings = parts[0].firings
-    edges = _end_to_end([part.edges for part in parts])
-    # Each part's slices are in the order of all firings, and empty but for its own.
-    size = np.stack([np.diff(part.slices.offset) for part in parts])
-    at = np.argsort(np.concatenate([np.repeat(np.arange(len(firings)), each) for each in size]), kind="stable")
-
-    def summed(name: str) -> np.ndarray:
-        return np.sum([getattr(part.slices, name) for part in parts], axis=0)
-
-    slices = SliceRows(
-        offset=np.concatenate([[0], np.cumsum(size.sum(axis=0))]),
-        vectors=np.concatenate([part.slices.vectors for part in parts])[at],
-        products=np.concatenate([part.slices.products for part in parts])[at],
-        total=summed("total"),
-        near_tie=summed("near_tie") > 0,
-        quadrature=None if parts[0].slices.quadrature is None else summed("quadrature"),
-    )
-    return Rows(firings, slices, edges.take(np.argsort(edges.firing, kind="stable")))
-
-
-def _end_to_end(parts: Sequence[EdgeRows]) -> EdgeRows:
-    def columns(of: Sequence[Any], *without: str) -> dict[str, np.ndarray]:
-        names = [field.name for field in fields(of[0]) if field.name not in without]
-        return {name: np.concatenate([getattr(part, name) for part in of]) for name in names}
-
-    its = [part.relative for part in parts if part.relative is not None]
-    through = [each.through for each in its if each.through is not None]
-    relative = None
-    if its:
-        goes = Ragged.end_to_end(through) if through else None
-        relative = RelativeEdges(**columns(its, "through"), through=goes)
-    return EdgeRows(**columns(parts, "relative"), relative=relative)
-
-
-def _slice_rows(n_firings: int, chunks: Sequence[Chunk], relative: bool) -> SliceRows:
+def gather_slices(n_firings: int, chunks: Sequence[Chunk], relative: bool) -> SliceRows:
+    """The slices of the calls' results in the firings' order; empty where a firing is in no call."""
     dtype = chunks[0].result.products.dtype if chunks else np.float32
     total, near_tie = np.zeros(n_firings, dtype), np.zeros(n_firings, bool)
     size = np.zeros(n_firings, np.int64)

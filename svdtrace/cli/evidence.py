@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from svdtrace.cli.terminal import progress
+from svdtrace.cli.terminal import counted, progress
 
 if TYPE_CHECKING:
     from gpt2jax.params import Model
@@ -88,16 +88,22 @@ def _more(chance: dict[str, Any]) -> str:
     return f"give --nulls {many} to see whether those that do survive ({lasting})"
 
 
+def _told(kind: str, counts: dict[str, int]) -> str:
+    untested = f" ({counts['untested']:,} untested)" if counts["untested"] else ""
+    return f"{kind} {counts['explained']:,}{untested}"
+
+
 def _chance_lines(chance: dict[str, Any]) -> list[str]:
     if not chance["edges"]:
         return ["chance: there is no connection to hold against it"]
-    explained = ", ".join(f"{kind} explain {each['explained']:,}" for kind, each in chance["by_null"].items())
+    explained = ", ".join(_told(kind, each) for kind, each in chance["by_null"].items())
     near = chance.get("blocks")
     claims = "" if near is None else f" (claims by blocks of vectors with σ within {100 * near:.3g} % of a neighbour's)"
     said = [
         f"chance{claims}: {chance['surviving']:,} of {chance['edges']:,} connections that some firing gives a positive "
         f"weight, whether it leads to a root or not, survive a false-discovery rate of {chance['fdr']:g} "
-        f"({chance['nulls']} nulls of each kind, {chance['candidates']:,} candidates); {explained}"
+        f"({chance['nulls']} nulls of each kind, {chance['candidates']:,} candidates); not told from one null alone: "
+        f"{explained}"
     ]
     if not chance["surviving"]:
         could = "no edge could survive" if chance["smallest_q"] > chance["fdr"] else "none survives"
@@ -106,7 +112,11 @@ def _chance_lines(chance: dict[str, Any]) -> list[str]:
             f"tell from chance; {_more(chance)}"
         )
     if chance["prompts_without_partner"]:
-        said.append(f"{chance['prompts_without_partner']} prompts have no other of their length to be shuffled with")
+        alone = chance["prompts_without_partner"]
+        said.append(
+            f"{counted(alone, 'prompt')} {'has' if alone == 1 else 'have'} no other of the same length to be shuffled "
+            "with"
+        )
     bases = chance["bases"]
     if bases["mean_slice"] is not None:
         said.append(

@@ -76,6 +76,18 @@ def strongest(
     return [{"writer": writer, "reader": reader, **attributes} for writer, reader, _, attributes in edges[:count]]
 
 
+def strongest_edge(trace: Trace) -> str | None:
+    """What `svdtrace why` takes for the edge with the largest weight from a head, else from any writer."""
+    edges = trace.edges
+    if not edges.num_rows:
+        return None
+    weight = edges["weight"].to_numpy()
+    from_head = edges["writer_head"].is_valid().to_numpy(zero_copy_only=False)
+    best = int(np.argmax(np.where(from_head, weight, -np.inf) if from_head.any() else weight))
+    named = "--prompt {prompt} --edge {writer}:{layer}.{head}@{dest}:{src}/{side}"
+    return named.format(**edges.slice(best, 1).to_pylist()[0])
+
+
 def show(console: Console, content: dict[str, Any]) -> None:
     """Print what `summary` says."""
     console.print(edges_table(content["strongest_edges"]))

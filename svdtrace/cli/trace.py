@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import time
 from dataclasses import dataclass, field, replace
 from typing import Annotated
@@ -37,7 +38,7 @@ def run(options: Options) -> int:
     from svdtrace.cli.evidence import examined
     from svdtrace.cli.loading import load_model, passed_over, places_of, read_prompts
     from svdtrace.cli.places import at_places, said_at_places
-    from svdtrace.cli.summary import show, summary
+    from svdtrace.cli.summary import show, strongest_edge, summary
     from svdtrace.cli.terminal import console, print_json
     from svdtrace.output.seconds import count_seconds
 
@@ -57,5 +58,7 @@ def run(options: Options) -> int:
     elif not options.voice.quiet:
         terminal = console()
         show(terminal, content)
+        if (edge := strongest_edge(found)) is not None:
+            terminal.say(f"The strongest edge in words: svdtrace why {shlex.quote(str(options.out))} {edge}")
         terminal.say(f"Written to {options.out}; open {options.out / 'report.html'}")
     return 0

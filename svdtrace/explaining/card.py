@@ -61,7 +61,7 @@ class Writer:
 
     Args:
         name: `1.5`, `mlp.0`; side, token: where it wrote.
-        share: of all that is written into that side; None where that sums to 0.
+        share: of all that is written into that side; None where that sums to 0 or less.
         by_vector: its weight through each vector of the slice, in the slice's order; None beyond the prompts that are
             looked at closely.
         here, rivals: under `relative`, what it did at the source and at all other keys together; None where unknown.

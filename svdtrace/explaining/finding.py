@@ -190,7 +190,7 @@ class OnePrompt:
             side=row["side"],
             token=row["token"],
             weight=row["weight"],
-            share=row["share"],
+            share=None if row["nonpositive_total"] else row["share"],
             by_vector=None if closely is None else tuple(closely["by_vector"]),
             here=here,
             rivals=rivals,

@@ -35,7 +35,8 @@ def through(card: Card) -> str:
         return (
             f"{made} what it attends beyond an even share ({words.percent(its.pattern)} against {words.percent(even)})."
         )
-    return f"{made} its score of {words.number(its.score)}."
+    summed = words.number(sum(each.product for each in its.vectors))
+    return f"{made} its score of {words.number(its.score)}; their products, before scaling, sum to {summed}."
 
 
 def of_picked(card: Card) -> str | None:
@@ -160,10 +161,10 @@ def _chance(card: Card, writer: Writer | None) -> str:
         f"{_probability(its.get(name))} against {null}" for name, null in NULLS.items() if its.get(name) is not None
     ]
     q = its["q_value"] or 0.0
-    verdict = "chance does not explain it" if q <= 0.05 else "chance explains it"
+    verdict = "it stands out from chance" if q <= 0.05 else "it is not told from chance by so many nulls"
     return (
         f"p {', '.join(parts)}; q {_probability(q)}: at a false-discovery rate of 5% {verdict} ({card.asked.chance} "
-        "nulls of each kind)."
+        f"of each kind, which give no p below {_probability(1 / (1 + card.asked.chance))})."
     )
 
 
@@ -198,7 +199,8 @@ def _ablation(card: Card, writer: Writer | None) -> str:
         return "not asked, and there is no edge to take away."
     name = shlex.quote(words.edge_name(card.firing, of))
     return (
-        f"not asked; svdtrace intervene --edges {name} --control norm --out cut asks, svdtrace why … --with cut tells."
+        f"not asked; svdtrace intervene --from {shlex.quote(card.folder)} --edges {name} --control norm --out cut asks "
+        "(with the --model that the trace had), svdtrace why … --with cut tells."
     )
 
 

@@ -37,6 +37,7 @@ PASSES = 3 + ROUNDS
 """How often at most all parts are gone through: prompts, counts, shares, single prompts."""
 CARD_BYTES = 1_500_000
 """Of them at most so many for cards of single firings."""
+ASKED = ["layer", "head", "dest", "src", "pattern", "size"]
 WRITTEN = {True: "what heads wrote", False: "all written"}
 """What shares are of, by whether heads are the only writers."""
 BYTES = 4_250_000
@@ -56,6 +57,7 @@ class PageData:
         heads: heads that fired.
         d_head: singular vectors of a head.
         left_out: sentences that say what the page does not show.
+        strongest: of a single prompt, what the head does that the output owes most to.
     """
 
     json: dict[str, Any]
@@ -66,6 +68,7 @@ class PageData:
     heads: Heads
     d_head: int
     left_out: tuple[str, ...]
+    strongest: str = ""
 
 
 def page_data(trace: InParts, results: Sequence[Result] = (), limit: int = BYTES, folder: str = "trace") -> PageData:
@@ -123,6 +126,29 @@ def page_data(trace: InParts, results: Sequence[Result] = (), limit: int = BYTES
         heads=heads,
         d_head=by_head.n_vectors,
         left_out=tuple(each for each in left_out if each),
+        strongest=_strongest(next(iter(trace.parts())), by_head.n_vectors) if prompts.count == 1 else "",
+    )
+
+
+def _strongest(only: Tables, d_head: int) -> str:
+    """Of a single prompt: where that head looks that has the largest direct effect at the last token, or without such
+    roots the topmost that attends most; nothing where none fires.
+    """
+    prompt, firings = only.prompts.to_pylist()[0], only.firings.select(ASKED).to_pylist()
+    effects = dict(prompt["root_effects"] or [])
+    last = max((row["dest"] for row in firings), default=0)
+    at_last = [row for row in firings if row["dest"] == last]
+    if not at_last:
+        return ""
+
+    def worth(row: Mapping[str, Any]) -> tuple[float, ...]:
+        return effects.get(f"{row['layer']}.{row['head']}", -np.inf), row["layer"], row["pattern"]
+
+    best = max(at_last, key=worth)
+    where, there = (prompt["strings"][best[end]].strip() or prompt["strings"][best[end]] for end in ("dest", "src"))
+    return (
+        f"{best['layer']}.{best['head']} at \u201c{where}\u201d looks at \u201c{there}\u201d through {best['size']} of "
+        f"{d_head} dimensions"
     )
 
 

@@ -52,7 +52,7 @@ class EvidenceCount:
 
 
 def chance_json(manifest: Mapping[str, Any]) -> dict[str, Any] | None:
-    """How many connections each null explains, and |S| beside that of random bases; None for a trace without nulls.
+    """How many connections stand out from each null, |S| beside that of random bases; None for a trace without nulls.
 
     Args:
         manifest: of a trace.
@@ -61,6 +61,7 @@ def chance_json(manifest: Mapping[str, Any]) -> dict[str, Any] | None:
     if not isinstance(chance, Mapping):
         return None
     whole = ("nulls", "fdr", "candidates", "edges", "surviving", "smallest_q", "prompts_without_partner")
+    whole += ("beat_all", "nulls_needed")
     nulls = {
         name: {each: counts.get(each) for each in ("surviving", "explained", "untested")}
         for name, counts in chance.get("by_null", {}).items()

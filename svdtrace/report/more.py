@@ -16,11 +16,12 @@ class More:
     commands: tuple[str, ...]
 
 
-def more(folder: str) -> tuple[More, ...]:
+def more(folder: str, compared: bool) -> tuple[More, ...]:
     """What a page may lack, of a trace in a folder.
 
     Args:
         folder: the trace's, as it was named.
+        compared: whether some prompt has an answer and a distractor, which `circuit` needs.
     """
     # A name that begins with a dash would be an option.
     named = f"./{folder}" if folder.startswith("-") else folder
@@ -29,7 +30,7 @@ def more(folder: str) -> tuple[More, ...]:
     def page(command: str) -> str:
         return f"svdtrace report {here} --with {command}"
 
-    return (
+    found = (
         More(
             "chance",
             "Would chance give these edges?",
@@ -63,3 +64,4 @@ def more(folder: str) -> tuple[More, ...]:
             (f"svdtrace circuit {here}", page("circuit")),
         ),
     )
+    return found if compared else found[:-1]

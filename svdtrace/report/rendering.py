@@ -48,6 +48,8 @@ SCRIPTS = (
     "sentence.js",
     "main.js",
 )
+VALUED = {"relative": "attention beyond an even share"}
+"""What a head's products sum to, by method; else the score."""
 PARTS = ("chance", "stability", *(section for section, _ in SECTIONS.values()))
 
 
@@ -79,6 +81,7 @@ def render(trace: InParts, results: Sequence[Result] = (), limit: int = BYTES, f
         has_sentence=data.n_shown > 0 and data.n_connections > 0,
         one_prompt=data.prompts.count == 1,
         written=data.json["written"],
+        valued=VALUED.get(data.json["method"], "score"),
         has={name: name in present for name in PARTS},
         present=present,
     )

@@ -84,13 +84,15 @@ def words(manifest: Mapping[str, Any], data: PageData, results: Sequence[Result]
         rounding=rounded_words(manifest, data.prompts.count),
         seconds=tuple(_stages(manifest.get("seconds", {}))),
         left_out=data.left_out,
-        more=more(folder),
+        more=more(folder, compared=data.prompts.differences > 0),
     )
 
 
 def _headline(data: PageData) -> str:
     if not data.totals.firings:
         return "No firing is traced"
+    if data.strongest:
+        return data.strongest
     many = len(data.heads.firings)
     work = f"{_plural(many, 'head')} {'work' if many > 1 else 'works'}"
     return f"{work} through {data.totals.mean_size()} of {data.d_head} dimensions at a time"

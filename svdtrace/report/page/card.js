@@ -58,6 +58,17 @@ const Cards = (() => {
     return el("div", { class: "scroll" }, el("table", { class: "small" }, el("thead", {}, el("tr", {}, head)), el("tbody", {}, rows)));
   }
 
+  // What the head itself writes for the output, among the others that do.
+  function effectOf(prompt, firing) {
+    const sorted = [...prompt.effects].sort((a, b) => b[1] - a[1]);
+    const place = sorted.findIndex(([name]) => name === firing.name);
+    const last = Math.max(...prompt.firings.map((each) => each.dest));
+    if (place < 0 || firing.dest !== last) return null;
+    const unit = DATA.roots === "probability" ? "nats of log-probability" : "logits";
+    const target = prompt.target === null ? "the output" : `“${visible(prompt.target)}”`;
+    return `Direct effect on ${target}: ${short(sorted[place][1])} ${unit}, ${place ? `number ${place + 1}` : "the largest"} of ${plural(sorted.length, "head")}.`;
+  }
+
   // The vectors that make the score; of a line, how much of it goes through each.
   function vectors(firing, card, edge) {
     if (!card) return [el("h4", {}, "Through what"), el("p", {}, `${plural(firing.slice.length, "singular vector")}: ${firing.slice.join(", ")}.`)];
@@ -195,6 +206,7 @@ const Cards = (() => {
       el("h3", {}, edge ? `${edge.name} → ${firing.name}` : `${firing.name} at ${plain(prompt, firing.dest)}`),
       edge && ofEdge(prompt, firing, edge),
       el("p", {}, card ? card.said[0] : `Head ${firing.name} at ${plain(prompt, firing.dest)} gives ${share(firing.pattern)} of its attention to ${plain(prompt, firing.src)}.`),
+      effectOf(prompt, firing) && el("p", {}, effectOf(prompt, firing)),
       same.length > 0 &&
         el("p", { class: "chips" }, same.map((each) => button(["also to ", word(prompt, each.src)], () => State.set({ see: `${each.name}@${each.dest}:${each.src}` }), { "data-key": `also ${each.src}` }))),
       looks(prompt, firing, card),
@@ -261,11 +273,12 @@ const Cards = (() => {
             button(
               [
                 el("span", { class: "grow" }, el("strong", {}, firing.name), " at ", word(prompt, firing.dest), " looks at ", word(prompt, firing.src)),
-                el("span", { class: "number" }, share(firing.pattern)),
+                el("span", { class: "number" }, `${share(firing.pattern)} of its attention`),
               ],
               () => State.set({ see: `${firing.name}@${firing.dest}:${firing.src}` }),
               { class: "line", "data-key": `way ${firing.name}` },
             ),
+            effectOf(prompt, firing) && el("p", { class: "soft tight" }, effectOf(prompt, firing)),
             edge && el("p", { class: "soft tight" }, `most on its ${SIDE_NAMES[edge.side]} by ${edge.writer.name}, at `, word(prompt, writtenAt(firing, edge))),
           ),
         ),

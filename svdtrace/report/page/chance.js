@@ -1,4 +1,4 @@
-// Chance and stability: how many connections each null explains, |S| beside random bases, shares of reruns.
+// Chance and stability: how many connections stand out from each null, |S| beside random bases, shares of reruns.
 const Chance = (() => {
   const NULLS = {
     slices: "Random slices of the same size",
@@ -6,13 +6,19 @@ const Chance = (() => {
     prompts: "Other prompts of the same length",
   };
 
+  // What it would take, so that nobody takes want of draws for want of truth.
+  function power({ beat_all: best, nulls_needed: needed, smallest_q: least, fdr, nulls }) {
+    const could = least > fdr ? `With so few draws none could survive: the smallest q-value is ${chanceOf(least)}. ` : "";
+    const more = needed ? `${count(best)} beat every draw; it takes ${count(needed)} draws of each null for them to survive, if they go on (--nulls ${needed}). ` : `None beats all ${count(nulls)} draws of every null. `;
+    return `${could}${more}A connection that does not survive may be there all the same. `;
+  }
+
   function sentence(chance) {
     const rate = `${Number((100 * chance.fdr).toPrecision(2))}%`;
     return [
       `Of ${plural(chance.edges, "connection")} that some firing gives a positive weight, whether it leads to a root or not, ${count(chance.surviving)} survive a false-discovery rate of ${rate} against every null: ${count(chance.nulls)} draws of each, corrected for ${plural(chance.candidates, "candidate")}. `,
       `Of the ${plural(CONNECTIONS.length, "connection")} in the table of edges, ${count(CONNECTIONS.filter(({ q_value: q }) => q !== null && q <= chance.fdr).length)} do. `,
-      chance.smallest_q > chance.fdr &&
-        `With so few draws none could survive: the smallest q-value is ${chanceOf(chance.smallest_q)}; give more with --nulls. `,
+      !chance.surviving && power(chance),
       chance.prompts_without_partner > 0 &&
         `${plural(chance.prompts_without_partner, "prompt")} had no other of the same length to be exchanged with. `,
     ];
@@ -21,7 +27,7 @@ const Chance = (() => {
   function bar(name, { surviving, explained, untested }) {
     const parts = [
       ["survives", surviving, "survive"],
-      ["explained", explained, "explained by it"],
+      ["explained", explained, "not told from it"],
       ["untested", untested, "untested"],
     ].filter(([, times]) => times > 0);
     return el(

@@ -128,6 +128,8 @@ const Interventions = (() => {
 
   return {
     start() {
+      // Without an answer and a distractor there is no logit difference to move.
+      if (rows.every((row) => row.logit_difference === null) && State.get("measure") === "logit_difference") State.set({ measure: "pattern" });
       choices("where", "where");
       choices("way", "direction");
       for (const id of ["measure", "sets"]) bind(id, id);

@@ -62,7 +62,7 @@ const SentenceDrawing = (() => {
   }
 
   // The output on top of the last traced token: what the model would write there, and the heads' direct effects.
-  function output(prompt, layout, nodes, way) {
+  function output(prompt, layout, nodes, way, mine) {
     const last = prompt.roles.findLast(([name]) => name === "end")?.[1] ?? prompt.strings.length - 1;
     const width = 190;
     const x = Math.min(layout.width - width / 2 - 4, Math.max(width / 2 + 4, layout.columns[last].x));
@@ -76,7 +76,7 @@ const SentenceDrawing = (() => {
         const { path } = way({ x: each.x, y: each.y - CELL.height / 2 }, { x, y: 58 }, 0);
         return svg(
           "g",
-          { class: `way effect ${value < 0 ? "against" : ""}`, "data-effect": value, "data-from": each.id },
+          { class: `way effect ${value < 0 ? "against" : ""} ${mine && each.id !== mine ? "faded" : ""}`, "data-effect": value, "data-from": each.id },
           svg("path", { d: path, class: "hit" }),
           svg("path", { d: path, class: "seen", "stroke-width": (1 + 4.5 * Math.sqrt(Math.abs(value) / most)).toFixed(2) }),
         );

@@ -65,6 +65,7 @@ const Sentence = (() => {
     const seen = seenIn(prompt);
     const pinned = pins?.pinned() || new Set();
     const { shown, all } = shownLines(prompt, seen, pinned);
+    byId("lines").max = Math.min(MOST, Math.max(5, all));
     const nodes = sentenceNodes(prompt, shown, seen?.firing && { firing: seen.firing }, pinned);
     const layout = sentenceLayout(prompt, nodes);
     const lines = shown.map((line, rank) => ({ ...marked(line, rank, seen), from: nodes.get(from(line)), to: nodes.get(into(line)) }));
@@ -99,7 +100,7 @@ const Sentence = (() => {
       layers.map(({ label: name, y }) => svg("text", { class: "layer", x: 4, y: y + 4 }, name)),
       // The strongest last, above all others.
       [...drawn].reverse().map(({ line, way: each }) => SentenceDrawing.line(line, most, each)),
-      SentenceDrawing.output(prompt, placed, nodes, way),
+      SentenceDrawing.output(prompt, placed, nodes, way, seen && mine),
       [...nodes.values()].map((each) =>
         SentenceDrawing.node(each, prompt, { mine: each.id === mine, faded: seen && each.id !== mine && !touched.has(each.id), pinned: pinned.has(each.id) }),
       ),

@@ -21,7 +21,8 @@ def test_it_prints_the_card_that_python_gives(capsys: pytest.CaptureFixture[str]
     assert main(["why", str(traced), "--prompt", str(row["prompt"]), "--edge", name]) == 0
     out = capsys.readouterr().out
     card = svdtrace.read(traced).why(row["prompt"], name)
-    assert out.replace(f"svdtrace why {traced} ", "svdtrace why trace ").split() == str(card).split()
+    # A long path is broken anywhere.
+    assert "".join(out.split()).replace(str(traced), "trace") == "".join(str(card).split())
     assert card.firing.keys is not None
     assert main(["why", str(traced), "--prompt", str(row["prompt"]), "--edge", name, "--json"]) == 0
     told = json.loads(capsys.readouterr().out)

@@ -258,10 +258,42 @@ def test_each_null_says_how_much_it_explains(opened):
     page = opened(whole())
     said = page.run("[...document.querySelectorAll('#chance-nulls li')].map((each) => each.lastChild.textContent)")
     assert said == [
-        "31 survive, 60 explained by it",
-        "80 survive, 11 explained by it",
-        "31 survive, 60 explained by it",
+        "31 survive, 60 not told from it",
+        "80 survive, 11 not told from it",
+        "31 survive, 60 not told from it",
     ]
     assert "25 survive a false-discovery rate of 5%" in text_of(page, "#chance-words")
+    assert "may be there all the same" not in text_of(page, "#chance-words")
     assert "p = 0.005" in text_of(page, "#chance-bases")
     assert "83.0%" in text_of(page, "#chance-reruns")
+
+
+@pytest.mark.whole
+def test_where_none_survives_it_is_said_what_it_would_take(opened):
+    """Catches a page that takes want of draws for want of truth."""
+    trace = with_evidence(made_up_trace())
+    chance = trace.manifest["chance"] | {"surviving": 0, "smallest_q": 0.4, "beat_all": 3, "nulls_needed": 1234}
+    page = opened(render(replace(trace, manifest={**trace.manifest, "chance": chance})))
+    said = text_of(page, "#chance-words")
+    assert "With so few draws none could survive: the smallest q-value is 0.4." in said
+    assert "3 beat every draw; it takes 1,234 draws of each null" in said
+    assert "may be there all the same" in said
+
+
+@pytest.mark.whole
+def test_without_answers_nothing_is_offered_or_shown_that_needs_them(opened):
+    """Catches a command that must fail, and a picture of a logit difference that there is none of."""
+    trace, results = with_evidence(made_up_trace()), made_up_results()
+    prompts = trace.prompts
+    field = prompts.schema.field("logit_difference")
+    none = pa.nulls(prompts.num_rows, field.type)
+    bare = replace(trace, prompts=prompts.set_column(prompts.schema.names.index(field.name), field, none))
+    assert "Is this circuit enough?" in render(trace)
+    assert "Is this circuit enough?" not in render(bare)
+    interventions = next(each for each in results if each.command == "intervene")
+    table = interventions.tables["summary"]
+    field = table.schema.field("logit_difference")
+    empty = table.set_column(table.schema.names.index(field.name), field, pa.nulls(table.num_rows, field.type))
+    page = opened(render(bare, [replace(interventions, tables={**interventions.tables, "summary": empty})]))
+    assert page.run("document.getElementById('measure').value") == "pattern"
+    assert page.run("document.querySelectorAll('#interventions-chart .mark').length") > 0

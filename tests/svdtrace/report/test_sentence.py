@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from functools import cache
 from typing import Any
@@ -32,6 +33,12 @@ def with_effects() -> str:
     return render(replace(trace, prompts=type(trace.prompts).from_pylist(rows, schema=PROMPTS)))
 
 
+def at_last() -> list[dict[str, Any]]:
+    """The firings of the one prompt at its last token."""
+    rows = made_up_trace(ONE).firings.to_pylist()
+    return [row for row in rows if row["dest"] == max(each["dest"] for each in rows)]
+
+
 def card(page: Any) -> str:
     return page.run("document.getElementById('card').textContent")
 
@@ -52,6 +59,13 @@ def test_one_prompt_begins_with_its_own_tokens(opened, width, height, dark):
     assert page.run("document.querySelectorAll('#sentence-stage .way').length") > 10
     assert "The strongest way" in card(page)
     assert "--roots logit or --roots probability" in page.run("document.getElementById('sentence-output').textContent")
+    all_lines = int(
+        re.search(r"of (\d+) that lead", page.run("document.getElementById('sentence-shown').textContent"))[1]
+    )
+    assert page.run("Number(document.getElementById('lines').max)") == max(5, all_lines)
+    row = max(at_last(), key=lambda each: (each["layer"], each["pattern"]))
+    looks = rf"{row['layer']}.{row['head']} at “to” looks at “.+” through {row['size']} of 16 dimensions"
+    assert re.fullmatch(looks, page.run("document.querySelector('h1').textContent.trim()"))
 
 
 def test_a_head_and_a_line_show_their_card(opened):
@@ -87,6 +101,15 @@ def test_effects_lead_into_the_output(opened):
     assert page.run("document.querySelectorAll('#sentence-stage .way.effect.against').length") == 1
     assert "on “ Mary”" in page.run("document.getElementById('sentence-output').textContent")
     assert "Mary" in page.run("document.querySelector('#sentence-stage .output').textContent")
+    told = "Direct effect on “ Mary”: 2.5 logits, the largest of 2 heads."
+    assert told in card(page)
+    page.run("document.querySelector('#card button.line').click()")
+    page.settle()
+    assert told in card(page)
+    faded = "[...document.querySelectorAll('#sentence-stage .effect.faded')].map((each) => each.dataset.from)"
+    assert page.run(faded) == ["4.6@14"]
+    # Nothing of the card is hidden below an edge.
+    assert page.run("document.getElementById('card').scrollHeight - document.getElementById('card').clientHeight") <= 1
 
 
 def test_markup_among_tokens_stays_text(opened):

@@ -22,7 +22,7 @@ class Options(Tracing):
 
     On one sentence: `svdtrace trace --text 'Then, Mary and John went to the shop.' --threshold 0.4`
 
-    Only edges that chance does not explain: `svdtrace trace --prompts ioi:64 --fdr 0.05 --stability`
+    Only edges that stand out from chance: `svdtrace trace --prompts ioi:64 --fdr 0.05 --stability`
     """
 
     evidence: Annotated[EvidenceChoice, Flat] = field(default_factory=EvidenceChoice)

@@ -38,6 +38,7 @@ PASSES = 3 + ROUNDS
 CARD_BYTES = 1_500_000
 """Of them at most so many for cards of single firings."""
 ASKED = ["layer", "head", "dest", "src", "pattern", "size"]
+"""Columns of the firings that a single prompt's headline is made of."""
 WRITTEN = {True: "what heads wrote", False: "all written"}
 """What shares are of, by whether heads are the only writers."""
 BYTES = 4_250_000
@@ -126,14 +127,16 @@ def page_data(trace: InParts, results: Sequence[Result] = (), limit: int = BYTES
         heads=heads,
         d_head=by_head.n_vectors,
         left_out=tuple(each for each in left_out if each),
-        strongest=_strongest(next(iter(trace.parts())), by_head.n_vectors) if prompts.count == 1 else "",
+        strongest=_strongest(trace.parts(), by_head.n_vectors) if prompts.count == 1 else "",
     )
 
 
-def _strongest(only: Tables, d_head: int) -> str:
+def _strongest(parts: Iterable[Tables], d_head: int) -> str:
     """Of a single prompt: where that head looks that has the largest direct effect at the last token, or without such
     roots the topmost that attends most; nothing where none fires.
     """
+    # Parts of a sweep may hold no prompt that was left.
+    only = next(part for part in parts if part.prompts.num_rows)
     prompt, firings = only.prompts.to_pylist()[0], only.firings.select(ASKED).to_pylist()
     effects = dict(prompt["root_effects"] or [])
     last = max((row["dest"] for row in firings), default=0)
@@ -147,8 +150,7 @@ def _strongest(only: Tables, d_head: int) -> str:
     best = max(at_last, key=worth)
     where, there = (prompt["strings"][best[end]].strip() or prompt["strings"][best[end]] for end in ("dest", "src"))
     return (
-        f"{best['layer']}.{best['head']} at \u201c{where}\u201d looks at \u201c{there}\u201d through {best['size']} of "
-        f"{d_head} dimensions"
+        f"{best['layer']}.{best['head']} at “{where}” looks at “{there}” through {best['size']} of {d_head} dimensions"
     )
 
 

@@ -1,13 +1,14 @@
 """The rule behind slices: sort descending, add up, stop at the first running sum beyond a goal.
 
-Written without a sort: for the few dozen values of a head, comparing all pairs is one fused loop, while XLA's sort on
-CPU calls a comparator per pair. Edges, cut from many more writers, need no places and find their cut by bisection
+Written without a sort: for the few dozen values of a head, comparing all pairs is a loop over vectors, while XLA's sort
+on CPU calls a comparator per pair. Edges, cut from many more writers, need no places and find their cut by bisection
 (`svdtrace.method.edges.cut_beyond`). A value of -inf stands for none: it comes last and adds nothing, so that rows of
 different lengths share one shape.
 """
 
 from __future__ import annotations
 
+import jax
 import jax.numpy as jnp
 from flax import struct
 from jaxtyping import Array, Bool, Float, Int
@@ -30,15 +31,21 @@ class RunningSums:
 
 
 def running_sums(values: Float[Array, "*rows value"]) -> RunningSums:
-    """Places and running sums of values in descending order."""
-    index = jnp.arange(values.shape[-1]).reshape(*[1] * (values.ndim - 1), -1)
-    mine, other = values[..., :, None], values[..., None, :]
-    first, itself = index[..., None, :] < index[..., :, None], index[..., None, :] == index[..., :, None]
-    before = (other > mine) | ((other == mine) & first)
-    counted = (before | itself) & (other > -jnp.inf)
-    return RunningSums(
-        place=jnp.sum(before, axis=-1, dtype=jnp.int32), total=jnp.sum(jnp.where(counted, other, 0), axis=-1)
-    )
+    """Places and running sums of values in descending order.
+
+    One value after another is held against all: arrays of all pairs would be fresh memory, which costs more than to
+    compare.
+    """
+    index = jnp.arange(values.shape[-1])
+
+    def step(at: Array, sums: RunningSums) -> RunningSums:
+        other = jax.lax.dynamic_slice_in_dim(values, at, 1, axis=-1)
+        before = (other > values) | ((other == values) & (at < index))
+        counted = (before | (at == index)) & (other > -jnp.inf)
+        return RunningSums(sums.place + before.astype(jnp.int32), sums.total + jnp.where(counted, other, 0))
+
+    none = RunningSums(jnp.zeros(values.shape, jnp.int32), jnp.zeros_like(values))
+    return jax.lax.fori_loop(0, values.shape[-1], step, none, unroll=4)
 
 
 def prefix_beyond(

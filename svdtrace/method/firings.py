@@ -5,7 +5,7 @@ they are few (`Candidates`), and pairs of tokens as lists on the host.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -135,8 +135,8 @@ class FiringList:
     def __len__(self) -> int:
         return len(self.prompt)
 
-    def take(self, rows: np.ndarray) -> FiringList:
-        """Some of them, by index or mask."""
+    def take(self, rows: np.ndarray | slice) -> FiringList:
+        """Some of them, by index, mask or from one to another."""
         return FiringList(*(getattr(self, each.name)[rows] for each in fields(self)))
 
     @property
@@ -150,6 +150,20 @@ class FiringList:
         columns = zip(*([getattr(part, each.name) for each in fields(cls)] for part in parts), strict=True)
         return cls(*map(np.concatenate, columns))
 
+    @classmethod
+    def of_layers(cls, parts: Sequence[FiringList]) -> FiringList:
+        """Lists of one layer each, the lowest first, put together in order: no row is moved twice, since they may be
+        millions.
+        """
+        last = max((int(part.prompt[-1]) for part in parts if len(part)), default=-1)
+        starts = [np.searchsorted(part.prompt, np.arange(last + 2)) for part in parts]
+        its = [
+            (part, slice(start[prompt], start[prompt + 1]))
+            for prompt in range(last + 1)
+            for part, start in zip(parts, starts, strict=True)
+        ] or [(parts[0], slice(0))]
+        return cls(*(np.concatenate([getattr(part, each.name)[rows] for part, rows in its]) for each in fields(cls)))
+
 
 def fired(pairs: FiringList, config: TraceConfig, first_layer: int = 1) -> FiringList:
     """Which of some pairs are firings, by the settings' own rule.
@@ -158,8 +172,12 @@ def fired(pairs: FiringList, config: TraceConfig, first_layer: int = 1) -> Firin
         pairs: of any score; at least all that reach the threshold.
         first_layer: rows below it are left out; tracing needs l ≥ 1, since a head of layer 0 has no earlier heads.
     """
-    fires = reaching(pairs, config) & (pairs.score >= pairs.score.dtype.type(least_score(config)))
-    return pairs.take(fires & (pairs.layer >= first_layer))
+    return pairs.take(fires(pairs, config) & (pairs.layer >= first_layer))
+
+
+def fires(pairs: FiringList, config: TraceConfig) -> Bool[np.ndarray, " pair"]:
+    """The same as a mask, layers aside."""
+    return reaching(pairs, config) & (pairs.score >= pairs.score.dtype.type(least_score(config)))
 
 
 def reaching(pairs: FiringList, config: TraceConfig) -> Bool[np.ndarray, " pair"]:

@@ -183,12 +183,13 @@ def row_of(
     )
 
 
-def rows_range(
-    rows: Float[Array, "*firing writer tok"], allowed: Bool[Array, "*firing tok"]
-) -> Float[Array, "*firing writer"]:
-    """The range of writers' rows over the keys."""
-    among = allowed[..., None, :]
-    return jnp.max(jnp.where(among, rows, -jnp.inf), -1) - jnp.min(jnp.where(among, rows, jnp.inf), -1)
+def rows_range(rows: Float[Array, "*firing writer tok"]) -> Float[Array, "*firing writer"]:
+    """The range of writers' rows over the keys.
+
+    Args:
+        rows: 0 at tokens that are no keys, and at some key or in the mean over them, so that 0 lies in the range.
+    """
+    return jnp.max(rows, axis=-1) - jnp.min(rows, axis=-1)
 
 
 def about_mean(

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Float
 
 from svdtrace.method.bounds import ACTIVATION_ERROR, fineness
-from svdtrace.method.relative import Row, rows_range
+from svdtrace.method.relative import Row
 
 
 def products_bounds(q: Array, row: Row, root: Array, turn: Array) -> Float[Array, "*firing sv"]:
@@ -29,8 +29,7 @@ def turning_error(nearness: Array, members: Array) -> Float[Array, "*firing"]:
 
 def contribution_bound(
     amount: Float[Array, "*firing"],
-    rows: Float[Array, "*firing writer tok"],
-    allowed: Bool[Array, "*firing tok"],
+    widest: Float[Array, "*firing"],
     error: Float[Array, "*firing"],
     moved: Float[Array, "*firing"],
 ) -> Float[Array, "*firing"]:
@@ -38,8 +37,8 @@ def contribution_bound(
 
     Args:
         amount: on the destination's side `max_w Σ_{k∈S} |√σ_k u_k·x_w| a Σ_t |M_t| |k̂_tk − k̂_jk|`.
-        rows: of the writers, zero where there is none.
+        widest: the largest range over the keys that a writer's row has.
         error, moved: e and δ/4.
     """
     # An endless error of nothing is nothing.
-    return jnp.where(amount > 0, amount * error, 0) + moved * jnp.max(rows_range(rows, allowed), axis=-1)
+    return jnp.where(amount > 0, amount * error, 0) + moved * widest

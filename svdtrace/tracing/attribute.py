@@ -71,12 +71,14 @@ class Collected:
     written: tuple[Written, ...]
 
 
-def in_blocks(rows: np.ndarray, head: np.ndarray, size: int = BLOCK_SIZE) -> tuple[np.ndarray, np.ndarray]:
+def in_blocks(
+    rows: np.ndarray, head: np.ndarray, size: int = BLOCK_SIZE, n_blocks: int = BLOCKS_PER_CALL
+) -> tuple[np.ndarray, np.ndarray]:
     """Arrange rows of one layer in blocks of one head each, whole calls of them.
 
     Args:
         rows: the firings' rows; head: their heads.
-        size: slots of a block.
+        size: slots of a block; n_blocks: of a call.
 
     Returns:
         Rows [call block slot], -1 in empty slots, and heads [call block].
@@ -86,13 +88,13 @@ def in_blocks(rows: np.ndarray, head: np.ndarray, size: int = BLOCK_SIZE) -> tup
     heads, start, count = np.unique(head, return_index=True, return_counts=True)
     blocks_of = -(-count // size)
     first_block = np.concatenate([[0], np.cumsum(blocks_of)])
-    total = -(-first_block[-1] // BLOCKS_PER_CALL) * BLOCKS_PER_CALL
+    total = -(-first_block[-1] // n_blocks) * n_blocks
     slots = np.full(total * size, -1, np.int32)
     which = np.searchsorted(heads, head)
     slots[first_block[which] * size + np.arange(len(rows)) - start[which]] = rows
     block_heads = np.zeros(total, np.int32)
     block_heads[: first_block[-1]] = np.repeat(heads, blocks_of)
-    return slots.reshape(-1, BLOCKS_PER_CALL, size), block_heads.reshape(-1, BLOCKS_PER_CALL)
+    return slots.reshape(-1, n_blocks, size), block_heads.reshape(-1, n_blocks)
 
 
 @partial(jax.jit, static_argnames=("n_layers", "sides"))
@@ -125,9 +127,9 @@ def collect(
         place = blocks.prompt * n_tokens + (blocks.dest if side == "dest" else blocks.src)
         others = None
         if observed.mlp_out is not None and observed.embed is not None and observed.pos is not None:
-            stem = jnp.stack([observed.embed, observed.pos])
-            parts = (by_place(observed.mlp_out)[:n_layers, place], by_place(stem)[:, place])
-            others = jnp.moveaxis(jnp.concatenate(parts), 0, 1)
+            # Looked up apart: put together first, those of all places would be copied.
+            stem = [values.reshape(n_prompts * n_tokens, -1)[None, place] for values in (observed.embed, observed.pos)]
+            others = jnp.moveaxis(jnp.concatenate([by_place(observed.mlp_out)[:n_layers, place], *stem]), 0, 1)
         z = at(by_place(observed.z), writer_layer, place[:, None, None], writer_head)
         return Written(z=z, norm=norm_at(place), scale=by_place(observed.scale)[layer, place], others=others)
 

@@ -21,6 +21,7 @@ from svdtrace.tracing.observe import Sizes
 from svdtrace.tracing.prepare import Prepared
 
 NAMED = 20
+PAIRS_AT_ONCE = 2**18
 _READER = ("prompt", "layer", "head", "dest", "src")
 _SORTS = ("{} (pattern)", "{} (score)", "{} (slice)", "{}/dest (edges)", "{}/src (edges)")
 
@@ -56,26 +57,59 @@ def undecided_pairs(
         pairs: of all layers and any score, those whose pattern is no further below the threshold.
         place: of the batch's prompts in the input, [prompt].
     """
+    q, k = np.asarray(sizes.q), np.asarray(sizes.k)
+    scores = _Scores(
+        q=q,
+        k=k,
+        # The largest key up to each token, which is all that it attends to.
+        largest=np.maximum.accumulate(k, axis=2),
+        root=np.sqrt(np.asarray(prepared.decomposition.S)[..., 0]),
+        scale=np.asarray(prepared.score_scale),
+        thresholds=thresholds(config, q.shape[2]),
+        least=least_score(config),
+    )
+    # So many at once, since of long prompts there may be millions.
+    starts = range(0, max(1, len(pairs)), PAIRS_AT_ONCE)
+    found = [_undecided_of(pairs.take(slice(start, start + PAIRS_AT_ONCE)), scores, place) for start in starts]
+    return _end_to_end(found)
+
+
+@dataclass(frozen=True)
+class _Scores:
+    """What scores' bounds are made of: |q̂|, |k̂| and the largest |k̂| so far, [layer prompt tok head]; √σ_0, [layer
+    head], and the score's scale, [layer]; θ of every destination and the least score.
+    """
+
+    q: np.ndarray
+    k: np.ndarray
+    largest: np.ndarray
+    root: np.ndarray
+    scale: np.ndarray
+    thresholds: np.ndarray
+    least: float
+
+
+def _undecided_of(pairs: FiringList, scores: _Scores, place: np.ndarray) -> UndecidedPairs:
     traced = pairs.take(pairs.layer >= 1)
     prompt, layer, head, dest, src = traced.prompt, traced.layer, traced.head, traced.dest, traced.src
-    q, k = np.asarray(sizes.q), np.asarray(sizes.k)
-    every = thresholds(config, q.shape[2])
-    # The largest key up to each token, which is all that it attends to.
-    largest = np.maximum.accumulate(k, axis=2)
-    root = np.sqrt(np.asarray(prepared.decomposition.S)[layer, head, 0])
-    scale = np.asarray(prepared.score_scale)[layer]
-    query = q[layer, prompt, dest, head]
-    of_score = score_bounds(query, k[layer, prompt, src, head], root, scale)
-    of_row = score_bounds(query, largest[layer, prompt, dest, head], root, scale)
+    root, scale, threshold = scores.root[layer, head], scores.scale[layer], scores.thresholds[dest]
+    query = scores.q[layer, prompt, dest, head]
+    of_score = score_bounds(query, scores.k[layer, prompt, src, head], root, scale)
+    of_row = score_bounds(query, scores.largest[layer, prompt, dest, head], root, scale)
     # A destination attends to what stands up to it, however far its prompt was padded.
-    of_pattern = np.minimum(pattern_bounds(traced.pattern, of_row, dest + 1), near_threshold(every[dest]))
-    above = [traced.pattern - every[dest], traced.score - least_score(config)]
+    of_pattern = np.minimum(pattern_bounds(traced.pattern, of_row, dest + 1), near_threshold(threshold))
+    above = [traced.pattern - threshold, traced.score - scores.least]
     bounds = [of_pattern, of_score]
     may = np.all([each >= -bound for each, bound in zip(above, bounds, strict=True)], axis=0)
     near = [np.abs(each) <= bound for each, bound in zip(above, bounds, strict=True)]
     chosen = np.flatnonzero(may & (near[0] | near[1]))
     columns = (place[prompt], layer, head, dest, src, near[0])
     return UndecidedPairs(*(column[chosen] for column in columns))
+
+
+def _end_to_end(parts: Sequence[UndecidedPairs]) -> UndecidedPairs:
+    names = [field.name for field in fields(UndecidedPairs)]
+    return UndecidedPairs(*(np.concatenate([getattr(part, name) for part in parts]) for name in names))
 
 
 def near_ties(firings: pa.Table, edges: pa.Table, undecided: Sequence[UndecidedPairs]) -> dict[str, Any]:
@@ -86,9 +120,7 @@ def near_ties(firings: pa.Table, edges: pa.Table, undecided: Sequence[UndecidedP
         one; `places`, how many pairs, slices and cuts that are in all; `named`, the first of them in prompt order:
         `prompt 3: 2.1@7:4 (pattern)`, (score), (slice), `prompt 3: 2.1@7:4/dest (edges)`.
     """
-    pairs = UndecidedPairs(
-        *(np.concatenate([getattr(each, field.name) for each in undecided]) for field in fields(UndecidedPairs))
-    )
+    pairs = _end_to_end(undecided)
     tied, of_cuts = _flagged(firings), _flagged(edges)
     cut = np.where(edges["side"].to_numpy()[of_cuts] == "dest", 3, 4)
     found = np.concatenate(

@@ -18,7 +18,7 @@ from jaxtyping import Array, Bool, Float, Int
 from gpt2jax.blocks import attention_mask, run_blocks
 from gpt2jax.config import GPT2Config
 from gpt2jax.forward import embed, final_read
-from gpt2jax.numerics import compute_dtype
+from gpt2jax.numerics import centre, compute_dtype, einsum
 from gpt2jax.params import Params
 from gpt2jax.sites import Passage
 from svdtrace.method.contributions import written_norms
@@ -38,6 +38,32 @@ class Sizes:
 
 
 @struct.dataclass
+class KeysWritten:
+    """What was written at every key, as the source side of relative attention reads it: z by head, and ‖γ ⊙ (y C)‖ of
+    MLPs, embed and pos with every reading layer's γ (folded: one for all), where they are writers.
+    """
+
+    z: Float[Array, "layer prompt head tok d_head"]
+    norms: Float[Array, "component prompt gain tok"] | None
+
+    def of_layer(self, seen: dict[str, Array], layer: Array, gains: Float[Array, "gain d_model"] | None) -> KeysWritten:
+        """The same with what a layer wrote."""
+        norms = self.norms
+        if norms is not None:
+            norms = _at_layer(norms, _component_norms(seen["hook_mlp_out"], gains), layer)
+        return KeysWritten(_at_layer(self.z, jnp.swapaxes(seen["attn.hook_z"], 1, 2), layer), norms)
+
+    def of_stem(
+        self, embed: Array | None, pos: Array | None, gains: Float[Array, "gain d_model"] | None
+    ) -> KeysWritten:
+        """The same with embed and pos, the last components."""
+        if self.norms is None or embed is None or pos is None:
+            return self
+        stem = jnp.stack([_component_norms(embed, gains), _component_norms(pos, gains)])
+        return KeysWritten(self.z, self.norms.at[-2:].set(stem))
+
+
+@struct.dataclass
 class Observed:
     """What one pass over a batch leaves behind.
 
@@ -47,7 +73,8 @@ class Observed:
     `scale` s of ln1, [layer prompt tok]; for the bounds of contributions, where they are asked for, `read` ‖x̃‖ of what
     ln1 gives and `written` ‖γ ⊙ (y C)‖ of what each head wrote, with the γ of every reading layer (folded: one for
     all); `mlp_out` [layer prompt tok d_model], `embed`, `pos` [prompt tok d_model], kept for `writers = all` alone;
-    `v`, kept where writers are followed through what they attended (METHOD.md, section 14.5);
+    `keys`, arranged where sources are read against their rivals (`svdtrace.tracing.relative_sides`); `v`, kept where
+    writers are followed through what they attended (METHOD.md, section 14.5);
     `first_q`, `first_k` those of head 0.0, [prompt tok d_head];
     `final_read` what the unembedding reads at the last traced token, [prompt d_model], and `final_scale` s_f there,
     [prompt]; `finite`, see `svdtrace.tracing.finite`: the others have no candidates; `length` and `last` as given.
@@ -72,6 +99,7 @@ class Observed:
     length: Int[Array, " prompt"]
     last: Int[Array, " prompt"]
     v: Float[Array, "layer prompt tok head d_head"] | None = None
+    keys: KeysWritten | None = None
 
 
 @struct.dataclass
@@ -84,6 +112,7 @@ class Room:
     written: Float[Array, "gain prompt tok layer head"] | None
     mlp_out: Float[Array, "layer prompt tok d_model"] | None
     v: Float[Array, "layer prompt tok head d_head"] | None = None
+    keys: KeysWritten | None = None
 
     @classmethod
     def of(cls, observed: Observed) -> Room:
@@ -91,7 +120,9 @@ class Room:
         return cls(**{each.name: getattr(observed, each.name) for each in fields(cls)})
 
 
-@partial(jax.jit, static_argnames=("config", "count", "skip_first", "all_writers", "values"), donate_argnames="room")
+@partial(
+    jax.jit, static_argnames=("config", "count", "skip_first", "all_writers", "values", "keys"), donate_argnames="room"
+)
 def observe(
     config: GPT2Config,
     params: Params,
@@ -105,6 +136,7 @@ def observe(
     skip_first: bool,
     all_writers: bool,
     values: bool = False,
+    keys: bool = False,
 ) -> Observed:
     """Run a batch through the model.
 
@@ -114,7 +146,7 @@ def observe(
         grams: `svdtrace.method.contributions.writing_grams`, for the bounds of contributions.
         count: candidates per destination, see `svdtrace.method.firings.candidates_kept`; above `MOST_MAXIMA` none are
             kept.
-        values: whether v is kept.
+        values: whether v is kept; keys: whether what was written is arranged by keys.
     """
     n_tokens = tokens.shape[1]
     token = jnp.arange(n_tokens)[None]
@@ -125,19 +157,23 @@ def observe(
 
     if room is None:
         dtype, n_gains = compute_dtype(params.blocks.W_Q), 0 if grams is None else grams.shape[1]
-        room = new_room(config, dtype, tokens.shape, all_writers, n_gains, values)
+        room = new_room(config, dtype, tokens.shape, all_writers, n_gains, values, keys)
 
     look = partial(_seen, traced=traced, allowed=allowed, eligible=eligible, count=count, bounded=grams is not None)
-    write = partial(_written, grams)
+    gains = None if params.blocks.ln1 is None else params.blocks.ln1.w
+    write = partial(_written, grams, gains)
     resid, seen, room = run_blocks(config, params.blocks, resid, allowed, observe=look, keep=write, kept=room)
     read = final_read(config, params, resid, last, stem)
     final_scale = stem.seen["ln_final.hook_scale"][:, 0, 0]
     finite = finite_in_all(seen.pop("finite"), last, final_scale, read)
+    embedded, placed = (stem.seen[site] if all_writers else None for site in ("hook_embed", "hook_pos_embed"))
+    if room is not None and room.keys is not None:
+        room = replace(room, keys=room.keys.of_stem(embedded, placed, gains))
     return Observed(
         **seen | {"candidates": _of_finite(seen["candidates"], finite)},
         **{each.name: getattr(room, each.name) for each in fields(Room)},
-        embed=stem.seen["hook_embed"] if all_writers else None,
-        pos=stem.seen["hook_pos_embed"] if all_writers else None,
+        embed=embedded,
+        pos=placed,
         first_q=room.q[0, :, :, 0],
         first_k=room.k[0, :, :, 0],
         final_read=read,
@@ -175,11 +211,17 @@ def _seen(
 
 
 def _written(
-    grams: Float[Array, "layer gain head d_head d_head"] | None, room: Room, seen: dict[str, Array], layer: Array
+    grams: Float[Array, "layer gain head d_head d_head"] | None,
+    gains: Float[Array, "gain d_model"] | None,
+    room: Room,
+    seen: dict[str, Array],
+    layer: Array,
 ) -> Room:
     """The room with what it keeps of one layer."""
     wanted = {name: site for name, site in SITES.items() if getattr(room, name) is not None}
-    here = {name: _at_layer(getattr(room, name), seen[site], layer) for name, site in wanted.items()}
+    here: dict[str, Any] = {name: _at_layer(getattr(room, name), seen[site], layer) for name, site in wanted.items()}
+    if room.keys is not None:
+        here["keys"] = room.keys.of_layer(seen, layer, gains)
     if grams is not None and room.written is not None:
         own = jax.lax.dynamic_index_in_dim(grams, layer, keepdims=False)
         here["written"] = _at_layer(room.written, written_norms(seen["attn.hook_z"], own), layer, axis=3)
@@ -193,19 +235,25 @@ def new_room(
     all_writers: bool,
     n_gains: int = 0,
     values: bool = False,
+    keys: bool = False,
 ) -> Room:
     """Room for a batch of a shape, [prompt tok].
 
     Args:
         n_gains: of the γ that bounds are asked for; 0 without bounds.
+        keys: see `KeysWritten`.
     """
-    n_layers, n_heads = config.n_layers, config.n_heads
-    by_head = (n_layers, *shape, n_heads, config.d_head)
+    n_layers, n_heads, (n_prompts, n_tokens) = config.n_layers, config.n_heads, shape
+    by_head, by_key = (n_layers, *shape, n_heads, config.d_head), None
+    if keys:
+        norms = jnp.zeros((n_layers + 2, n_prompts, max(1, n_gains), n_tokens), dtype) if all_writers else None
+        by_key = KeysWritten(jnp.zeros((n_layers, n_prompts, n_heads, n_tokens, config.d_head), dtype), norms)
     return Room(
         **{name: jnp.zeros(by_head, dtype) for name in ("q", "k", "z")},
         written=jnp.zeros((n_gains, *shape, n_layers, n_heads), dtype) if n_gains else None,
         mlp_out=jnp.zeros((n_layers, *shape, config.d_model), dtype) if all_writers else None,
         v=jnp.zeros(by_head, dtype) if values else None,
+        keys=by_key,
     )
 
 
@@ -221,6 +269,16 @@ def _of_finite(candidates: Candidates | None, finite: Bool[Array, " prompt"]) ->
 
 def _at_layer(whole: Array, value: Array, layer: Array, axis: int = 0) -> Array:
     return jax.lax.dynamic_update_index_in_dim(whole, value, layer, axis=axis)
+
+
+def _component_norms(
+    values: Float[Array, "prompt tok d_model"], gains: Float[Array, "gain d_model"] | None
+) -> Float[Array, "prompt gain tok"]:
+    """‖γ ⊙ (y C)‖ with every reading layer's γ, one where folded."""
+    square = jnp.square(centre(values))
+    if gains is None:
+        return jnp.sqrt(jnp.sum(square, axis=-1))[:, None]
+    return jnp.sqrt(einsum("ptd,gd->pgt", square, jnp.square(gains.astype(values.dtype))))
 
 
 def _norm(vectors: Float[Array, "*axes d_head"]) -> Float[Array, "*axes"]:

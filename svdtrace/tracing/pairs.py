@@ -21,7 +21,7 @@ from svdtrace.config import TraceConfig
 from svdtrace.method.firings import (
     FiringList,
     eligible_pairs,
-    fired,
+    fires,
     list_candidates,
     list_pairs,
     near_threshold,
@@ -52,13 +52,12 @@ def firings_of(
         place: of the batch's prompts in the input.
     """
     pairs, shape = pairs_of(prepared, observed, config), prepared.model.config
-    firings, per_head = fired(pairs, config), np.zeros((shape.n_layers, shape.n_heads), np.int64)
-    np.add.at(per_head, (firings.layer, firings.head), 1)
-    return firings, Fired(
-        per_head=per_head,
-        of_layer_0=len(fired(pairs.take(pairs.layer == 0), config, first_layer=0)),
-        undecided=undecided_pairs(prepared, pairs, observed.sizes, place, config),
-    )
+    undecided = undecided_pairs(prepared, pairs, observed.sizes, place, config)
+    fire = fires(pairs, config)
+    of_layer_0, traced = np.sum(fire & (pairs.layer == 0)), fire & (pairs.layer > 0)
+    per_head = np.zeros((shape.n_layers, shape.n_heads), np.int64)
+    np.add.at(per_head, (pairs.layer[traced], pairs.head[traced]), 1)
+    return pairs.take(traced), Fired(per_head=per_head, of_layer_0=int(of_layer_0), undecided=undecided)
 
 
 def pairs_of(
@@ -76,9 +75,8 @@ def pairs_of(
         return list_candidates(observed.candidates, limit)
     attended = partial(_attended, observed, prepared.score_scale, skip_first=config.skip_first)
     layers = range(prepared.model.config.n_layers)
-    parts = (list_pairs(layer, *map(np.asarray, attended(np.int32(layer))), least=limit) for layer in layers)
-    listed = FiringList.joined(parts)
-    return listed.take(listed.order)
+    parts = [list_pairs(layer, *map(np.asarray, attended(np.int32(layer))), least=limit) for layer in layers]
+    return FiringList.of_layers(parts)
 
 
 @partial(jax.jit, static_argnames="skip_first")

@@ -42,6 +42,10 @@ from svdtrace.tracing.sharding import attribute_by_device, by_prompt, collect_by
 
 Keep = Callable[[Batch, Rows], np.ndarray]
 """Which of a batch's edges stay, as a mask of its edge rows; an edge dropped leads nowhere."""
+MOST_BLOCKS = 32
+"""Of a call under `relative`; what it holds of the firings must fit what the allocator keeps at hand, since fresh
+memory costs as much as the arithmetic.
+"""
 
 
 @dataclass(frozen=True)
@@ -89,7 +93,8 @@ def watch(prepared: Prepared, batch: Batch, config: TraceConfig, before: Observe
         # Made here, so that the first batch of a shape is compiled as the later ones; over several devices XLA decides
         # how it lies.
         shape, writers, n_gains = batch.tokens.shape, keeps_all(config), prepared.grams.shape[1]
-        new = partial(new_room, prepared.model.config, prepared.dtype, shape, writers, n_gains, keeps_values(config))
+        kept = writers, n_gains, keeps_values(config), keeps_keys(config)
+        new = partial(new_room, prepared.model.config, prepared.dtype, shape, *kept)
         room = new() if prepared.mesh is None else None
     return observe(
         prepared.model.config,
@@ -101,6 +106,7 @@ def watch(prepared: Prepared, batch: Batch, config: TraceConfig, before: Observe
         skip_first=config.skip_first,
         all_writers=keeps_all(config),
         values=keeps_values(config),
+        keys=keeps_keys(config),
     )
 
 
@@ -239,23 +245,40 @@ def read_rows(
     prepared: Prepared, observed: Observed, firings: FiringList, config: TraceConfig, layer: int, rows: np.ndarray
 ) -> list[Chunk]:
     """The same of some of the layer's rows of `firings`."""
+    chunks = []
+    for part in _parts_of(rows, firings, prepared, config):
+        arranged = in_blocks_by_device(
+            part,
+            firings.head[part],
+            firings.prompt[part],
+            observed.scale.shape[1],
+            _arranged_for(prepared, config),
+            block_size(prepared.platform),
+            blocks_per_call(config),
+        )
+        for row, head in zip(*arranged, strict=True):
+            # An empty slot repeats row 0; what comes of it is masked.
+            at = np.maximum(row, 0)
+            blocks = Blocks(prompt=firings.prompt[at], dest=firings.dest[at], src=firings.src[at], head=head)
+            chunks.append(_explained(prepared, observed, blocks, row, layer, config))
+    return chunks
+
+
+def _parts_of(rows: np.ndarray, firings: FiringList, prepared: Prepared, config: TraceConfig) -> list[np.ndarray]:
+    """Rows that are read together: under `relative` those of the same prompts, which read the same keys."""
     if not len(rows):
         return []
-    arranged = in_blocks_by_device(
-        rows,
-        firings.head[rows],
-        firings.prompt[rows],
-        observed.scale.shape[1],
-        _arranged_for(prepared, config),
-        block_size(prepared.platform),
-    )
-    chunks = []
-    for row, head in zip(*arranged, strict=True):
-        # An empty slot repeats row 0; what comes of it is masked.
-        at = np.maximum(row, 0)
-        blocks = Blocks(prompt=firings.prompt[at], dest=firings.dest[at], src=firings.src[at], head=head)
-        chunks.append(_explained(prepared, observed, blocks, row, layer, config))
-    return chunks
+    if not is_relative(config):
+        return [rows]
+    by_prompt = rows[np.argsort(firings.prompt[rows], kind="stable")]
+    # Blocks of every head are not all full.
+    most = max(1, blocks_per_call(config) * block_size(prepared.platform) * 3 // 4)
+    return np.array_split(by_prompt, -(-len(rows) // most))
+
+
+def blocks_per_call(config: TraceConfig) -> int:
+    """How many blocks a call has of each device: more under `relative`, so that a prompt's firings come together."""
+    return MOST_BLOCKS if is_relative(config) else BLOCKS_PER_CALL
 
 
 def _arranged_for(prepared: Prepared, config: TraceConfig) -> int:
@@ -287,7 +310,8 @@ def warm(prepared: Prepared, observed: Observed, config: TraceConfig) -> None:
     n_layers = prepared.model.config.n_layers
     # One layer of each program.
     layers = {writer_layers(layer, n_layers): layer for layer in range(n_layers - 1, 0, -1)}.values()
-    place = np.zeros((BLOCKS_PER_CALL * _arranged_for(prepared, config), block_size(prepared.platform)), np.int32)
+    n_blocks = blocks_per_call(config) * _arranged_for(prepared, config)
+    place = np.zeros((n_blocks, block_size(prepared.platform)), np.int32)
     nowhere = Blocks(prompt=place, dest=place, src=place, head=place[:, 0])
     for layer in layers:
         _explained(prepared, observed, nowhere, place - 1, layer, config)
@@ -374,6 +398,11 @@ def keeps_all(config: TraceConfig) -> bool:
 def keeps_values(config: TraceConfig) -> bool:
     """Whether the pass keeps v: edges or roots are split by what heads attended to."""
     return is_relative(config) or config.roots == PROBABILITY
+
+
+def keeps_keys(config: TraceConfig) -> bool:
+    """Whether the pass arranges what was written by keys: sources are read against their rivals."""
+    return is_relative(config) and "src" in sides_of(config)
 
 
 def is_relative(config: TraceConfig) -> bool:

@@ -4,6 +4,7 @@ other methods, with a row of path weights a firing.
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from functools import partial
 
@@ -18,10 +19,20 @@ from svdtrace.method.relative_bounds import products_bounds, score_bound, turnin
 from svdtrace.method.slices import Slices, choose_slices
 from svdtrace.tracing.attribute import Blocks, present_writers
 from svdtrace.tracing.observe import Observed
-from svdtrace.tracing.relative_sides import Firings, Groups, Heads, Rule, SideFound, destination, keys_of, source
+from svdtrace.tracing.relative_sides import (
+    Firings,
+    Groups,
+    Heads,
+    Rule,
+    SideFound,
+    destination,
+    in_turn,
+    keys_of,
+    source,
+)
 
-KEYS_AT_ONCE = 2**16
-"""So many keys of firings are read at once, but at least a block's: an array of 16 MiB where d_head is 64."""
+KEYS_AT_ONCE = 2**12
+"""So many keys of firings are read at once, but at least a block's: an array of 1 MiB where d_head is 64."""
 
 
 @struct.dataclass
@@ -118,7 +129,7 @@ def _sliced(
     tau: Float[Array, ""],
 ) -> Sliced:
     prompt, dest, src, head = (jnp.asarray(each) for each in (blocks.prompt, blocks.dest, blocks.src, blocks.head))
-    q = jax.lax.dynamic_index_in_dim(observed.q, layer, keepdims=False)[prompt, dest, head[:, None]]
+    q = observed.q.at[layer, prompt, dest, head[:, None]].get(mode="promise_in_bounds")
     scale = reader.scale
     root, turn, nearness = (
         jnp.broadcast_to(each[head][:, None], q.shape) for each in (scale.root, scale.turn, scale.nearness)
@@ -126,15 +137,13 @@ def _sliced(
 
     def read(block: tuple[Array, ...]) -> tuple[Row, Array]:
         prompt, dest, src, head, q, root = block
-        keys = keys_of(observed, layer, prompt, head[None])
-        row = row_of(q, keys, dest, src, attn_scale)
-        return row, score_bound(q, keys, row, root, attn_scale) / 4
+        row = row_of(q, keys_of(observed, layer, prompt, head[:, None]), dest, src, attn_scale)
+        return row, score_bound(q, keys_of(observed, layer, prompt, head[:, None]), row, root, attn_scale) / 4
 
     n_tokens, (n_blocks, n_slots) = observed.scale.shape[-1], q.shape[:2]
-    # A power of two, which leaves no rest that would be a program of its own.
-    fitting = max(1, KEYS_AT_ONCE // (n_slots * n_tokens))
-    at_once = min(n_blocks, 1 << (fitting.bit_length() - 1))
-    row, moved = jax.lax.map(read, (prompt, dest, src, head, q, root), batch_size=at_once)
+    at_once = math.gcd(n_blocks, 1 << max(0, (KEYS_AT_ONCE // (n_slots * n_tokens)).bit_length() - 1))
+    given = (prompt, dest, src, head, q, root)
+    row, moved = in_turn(read, given, at_once, jnp.sum(jnp.any(filled, axis=-1), dtype=jnp.int32))
     products = q * row.kappa
     slices = choose_slices(products, products_bounds(q, row, root, turn), tau)
     slices = replace(slices, members=slices.members & filled[..., None])

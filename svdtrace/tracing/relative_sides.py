@@ -21,7 +21,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from gpt2jax.numerics import centre, einsum
 from svdtrace.method.contributions import Reader
-from svdtrace.method.relative import Row, about_mean, at_key
+from svdtrace.method.relative import Row, about_mean, is_key, rows_range
 from svdtrace.method.relative_bounds import contribution_bound
 from svdtrace.method.taking import Chosen, after_keys, after_rows, cover, falling, take_until
 from svdtrace.tracing.attribute import (
@@ -36,7 +36,7 @@ from svdtrace.tracing.attribute import (
 )
 from svdtrace.tracing.observe import Observed
 
-GROUP_SIZE = 4
+GROUP_SIZE = 8
 
 
 @struct.dataclass
@@ -45,6 +45,18 @@ class Groups:
 
     prompt: Int[np.ndarray | Array, " group"]
     slot: Int[np.ndarray | Array, "group member"]
+
+
+@struct.dataclass
+class Valued:
+    """One side's candidates before any is chosen: values, `own` = c_{w,j} on the source side, the bound of each value,
+    and under `until` p_j after each, in falling order, is taken out.
+    """
+
+    weight: Float[Array, "*firing candidate"]
+    own: Float[Array, "*firing writer"] | None
+    bound: Float[Array, "*firing"]
+    after: Float[Array, "*firing candidate"] | None
 
 
 @struct.dataclass
@@ -103,6 +115,31 @@ class Plain:
         return self._tree.unflatten(leaves)
 
 
+def in_turn(function: Callable[[Any], Any], given: Any, at_once: int, count: Int[Array, ""]) -> Any:
+    """What a function makes of the first `count` of some blocks, so many at once; zeros of the others.
+
+    Args:
+        given: arrays [block …], blocks a multiple of `at_once`.
+    """
+    plain = Plain(lambda at: function(jax.tree.map(partial(_cut, at=at, size=at_once), given)))
+    n_blocks = len(jax.tree.leaves(given)[0])
+    shapes = jax.eval_shape(lambda: plain(jnp.int32(0)))
+    empty = [jnp.zeros((n_blocks, *each.shape[1:]), each.dtype) for each in shapes]
+
+    def step(turn: Array, found: list[Array]) -> list[Array]:
+        at = turn * at_once
+        return [
+            jax.lax.dynamic_update_slice_in_dim(whole, part, at, axis=0)
+            for whole, part in zip(found, plain(at), strict=True)
+        ]
+
+    return plain.whole(jax.lax.fori_loop(0, -(-count // at_once), step, empty))
+
+
+def _cut(values: Array, at: Array, size: int) -> Array:
+    return jax.lax.dynamic_slice_in_dim(values, at, size)
+
+
 def in_groups(row: Int[np.ndarray, "block slot"], prompt: Int[np.ndarray, "block slot"]) -> Groups:
     """Arrange a call's firings by prompt.
 
@@ -143,10 +180,14 @@ class Heads:
         plain = Plain(function)
         return plain.whole(head_by_head(read_by, plain, given, self.head, jnp.any(self.filled, axis=-1)))
 
-    def of_filled(self, found: SideFound) -> SideFound:
-        """No edges in empty slots."""
-        chosen = found.choice.chosen & self.filled[..., None]
-        return replace(found, choice=replace(found.choice, chosen=chosen))
+    def chosen(self, valued: Valued, firings: Firings, rule: Rule) -> SideFound:
+        """What is chosen, of all firings at once; no edges in empty slots."""
+        if valued.after is None:
+            choice = cover(valued.weight, valued.bound, rule.coverage)
+        else:
+            choice = take_until(valued.weight, valued.after, firings.pattern, rule.threshold, valued.bound)
+        choice = replace(choice, chosen=choice.chosen & self.filled[..., None])
+        return SideFound(valued.weight, choice, valued.own)
 
 
 def destination(
@@ -158,37 +199,50 @@ def destination(
     attn_scale: Float[Array, ""],
 ) -> SideFound:
     """The destination's side."""
-    written = collect(observed, blocks, heads.layer, n_layers=heads.n_layers, sides=("dest",)).written[0]
     present = heads.present[:, None]
 
-    def weigh(own: HeadReader, part: Any) -> SideFound:
-        (firings, written), (prompt, head), threshold = part
+    def weigh(own: HeadReader, part: Any) -> Valued:
+        firings, blocks = part
+        # Looked up here, as the keys are, since those of all blocks would take more room than all else.
+        written = collect(observed, blocks, heads.layer, n_layers=heads.n_layers, sides=("dest",)).written[0]
         terms, row = writer_terms(written, own, heads.b_O, method="exact", all_writers=heads.all_writers), firings.row
         inside = firings.members.astype(terms.dtype)
-        weight = _of_present(jnp.sum(terms * firings.coefficient[:, None], axis=-1), heads.present)
-        each = jnp.sum(jnp.abs(terms) * (inside * row.spread)[:, None], axis=-1)
-        # Looked up here, since those of all blocks would take more room than all else.
-        keys = jnp.where(firings.members[..., None, :], keys_of(observed, heads.layer, prompt, head[:, None]), 0)
-        rows = jnp.where(present, einsum("gwfk,gftk->gfwt", terms, attn_scale * keys), 0)
+        weight = _of_present(_added(terms * firings.coefficient[:, None]), heads.present)
+        each = _added(jnp.abs(terms) * (inside * row.spread)[:, None])
+        keys = keys_of(observed, heads.layer, blocks.prompt, blocks.head[:, None])
+        # Against k̂_j: a row's constant changes no pattern.
+        beyond = keys - jnp.take_along_axis(keys, row.src[..., None, None], axis=-2)
+        beyond = jnp.where(row.allowed[..., None] & firings.members[..., None, :], attn_scale * beyond, 0)
+        rows = jnp.where(present, einsum("gwfk,gftk->gfwt", terms, beyond), 0)
         bound = contribution_bound(
-            jnp.max(jnp.where(present, each, 0), axis=-2), rows, row.allowed, firings.error, firings.moved
+            jnp.max(jnp.where(present, each, 0), axis=-2),
+            jnp.max(rows_range(rows), axis=-1),
+            firings.error,
+            firings.moved,
         )
-        if rule.select == "cover":
-            return SideFound(weight, cover(weight, bound, rule.coverage), None)
-        after = after_rows(row.scores, rows, falling(weight), row.src, row.allowed)
-        return SideFound(weight, take_until(weight, after, firings.pattern, threshold, bound), None)
+        after = None
+        if rule.select == "until":
+            after = after_rows(row.scores, rows, falling(weight), row.src, row.allowed)
+        return Valued(weight, None, bound, after)
 
-    place = jnp.asarray(blocks.prompt), heads.head
-    return heads.of_filled(heads.block_by_block("dest", weigh, ((firings, written), place, rule.threshold)))
+    return heads.chosen(
+        heads.block_by_block("dest", weigh, (firings, jax.tree.map(jnp.asarray, blocks))), firings, rule
+    )
+
+
+def _added(values: Float[Array, "*axes sv"]) -> Float[Array, "*axes"]:
+    """The sum over the last axis, as a product: XLA's own sums on CPU take three times as long."""
+    return einsum("...k,k->...", values, jnp.ones(values.shape[-1], values.dtype))
 
 
 def keys_of(
     observed: Observed, layer: Int[Array, ""], prompt: Int[Array, "*firing"], head: Int[Array, "*#firing"]
 ) -> Float[Array, "*firing tok sv"]:
     """k̂ of every token, for firings of one layer."""
-    keys = jax.lax.dynamic_index_in_dim(observed.k, layer, keepdims=False)
+    token = jnp.arange(observed.k.shape[2])
     # In bounds, and said to be: checking would double the time.
-    return keys.at[prompt, :, head].get(mode="promise_in_bounds")
+    at = observed.k.at[layer, prompt[..., None], token, head[..., None]]
+    return at.get(mode="promise_in_bounds")
 
 
 def source(observed: Observed, groups: Groups, heads: Heads, firings: Firings, rule: Rule) -> SideFound:
@@ -197,10 +251,9 @@ def source(observed: Observed, groups: Groups, heads: Heads, firings: Firings, r
     rivals = heads.present.at[-1].set(False) if heads.all_writers else heads.present
     asked = _asked(firings.coefficient, heads)
     flat = jax.tree.map(lambda each: each.reshape(-1, *each.shape[2:]), (firings, asked))
-    flat_rule = replace(rule, threshold=rule.threshold.reshape(-1))
-    read = partial(_keys_read, observed, heads)
-    every = _sources(flat[0], flat_rule, flat[1], groups, read, rivals)
-    return heads.of_filled(jax.tree.map(lambda each: each.reshape(*heads.filled.shape, *each.shape[1:]), every))
+    every = _sources(flat[0], rule, flat[1], groups, partial(_keys_read, observed, heads), rivals)
+    by_block = jax.tree.map(lambda each: each.reshape(*heads.filled.shape, *each.shape[1:]), every)
+    return heads.chosen(by_block, firings, rule)
 
 
 def _of_present(weight: Float[Array, "*block writer slot"], present: Bool[Array, " writer"]) -> Array:
@@ -213,7 +266,8 @@ def _asked(coefficient: Float[Array, "block slot sv"], heads: Heads) -> tuple[Ar
     """
 
     def ask(own: HeadReader, coefficient: Array) -> tuple[Array, Array | None]:
-        of_heads = einsum("gfk,gmahk->gfmah", coefficient, own.cores)
+        # Cores first: taken second they would be turned round for every block.
+        of_heads = jnp.moveaxis(einsum("gmahk,gfk->gmahf", own.cores, coefficient), -1, 1)
         return of_heads, einsum("gfk,gdk->gfd", coefficient, own.weights) if heads.all_writers else None
 
     return heads.block_by_block("src", ask, coefficient)
@@ -227,99 +281,96 @@ def _keys_read(
 ) -> tuple[Float[Array, "member writer tok"], Float[Array, "writer tok"]]:
     """ρ_w[t] of a prompt's firings and every writer but the constant, and ‖x_w(t)‖, which bounds are made of."""
     (of_heads, rest), layer, n_layers = asked, heads.layer, heads.n_layers
-
-    def own(values: Array, n: int) -> Array:
-        return jax.lax.dynamic_index_in_dim(values[:n], prompt, axis=1, keepdims=False)
-
-    scale = jax.lax.dynamic_index_in_dim(observed.scale, layer, keepdims=False)[prompt]
-    by_head = einsum("fmah,mtah->fmat", of_heads, own(observed.z, n_layers))
+    assert observed.keys is not None
     assert observed.written is not None
-    norm = observed.written[jnp.minimum(layer, len(observed.written) - 1), prompt, :, :n_layers]
+
+    def own(values: Array, axis: int = 1) -> Array:
+        return jax.lax.dynamic_index_in_dim(values, prompt, axis=axis, keepdims=False)
+
+    gain = jnp.minimum(layer, len(observed.written) - 1)
+    scale = jax.lax.dynamic_index_in_dim(observed.scale, layer, keepdims=False)[prompt]
+    by_head = einsum("fmah,math->fmat", of_heads, own(observed.keys.z[:n_layers]))
     rows = [by_head.reshape(len(by_head), -1, len(scale))]
-    sizes = [jnp.moveaxis(norm, 0, -1).reshape(-1, len(scale))]
+    sizes = [jnp.moveaxis(observed.written[gain, prompt, :, :n_layers], 0, -1).reshape(-1, len(scale))]
     if rest is not None and observed.mlp_out is not None and observed.embed is not None and observed.pos is not None:
-        stem = jnp.stack([observed.embed[prompt], observed.pos[prompt]])
-        others = jnp.concatenate([own(observed.mlp_out, n_layers), stem])
         biases = heads.b_O[:n_layers].astype(rest.dtype)
-
-        def norms(values: Array) -> Array:
-            return jnp.linalg.norm(heads.reader.gain * centre(values), axis=-1)
-
         of_biases = einsum("fd,md->fm", rest, biases)[..., None]
-        rows += [jnp.broadcast_to(of_biases, (*of_biases.shape[:-1], scale.shape[-1]))]
-        rows += [einsum("fd,ctd->fct", rest, others), jnp.zeros((len(rest), 1, len(scale)), rest.dtype)]
-        sizes += [jnp.broadcast_to(norms(biases)[:, None], (n_layers, len(scale))), norms(others)]
+        assert observed.keys.norms is not None
+        norms = observed.keys.norms[:, prompt, gain]
+        norm_of_biases = jnp.linalg.norm(heads.reader.gain * centre(biases), axis=-1)
+        rows += [jnp.broadcast_to(of_biases, (*of_biases.shape[:-1], len(scale)))]
+        rows += [jnp.moveaxis(einsum("mtd,fd->mtf", own(observed.mlp_out[:n_layers]), rest), -1, 0)]
+        stem = jnp.concatenate([own(observed.embed, 0), own(observed.pos, 0)])
+        rows += [einsum("td,fd->tf", stem, rest).T.reshape(len(rest), 2, -1)]
+        rows += [jnp.zeros((len(rest), 1, len(scale)), rest.dtype)]
+        sizes += [jnp.broadcast_to(norm_of_biases[:, None], (n_layers, len(scale))), norms[:n_layers], norms[-2:]]
         sizes += [jnp.zeros((1, len(scale)), rest.dtype)]
     return jnp.concatenate(rows, axis=-2) / scale, jnp.concatenate(sizes, axis=-2) / scale
 
 
 def _sources(
     firings: Firings, rule: Rule, asked: Any, groups: Groups, read: Any, present: Bool[Array, " writer"]
-) -> SideFound:
+) -> Valued:
     """The source side, prompt by prompt; arrays of all slots, one axis."""
     n_slots = len(firings.dest)
 
-    def choose(group: Array) -> SideFound:
+    def value(group: Array) -> Valued:
         slot = jnp.maximum(groups.slot[group], 0)
-        mine, its, threshold = jax.tree.map(lambda each: each[slot], (firings, asked, rule.threshold))
+        mine, its = jax.tree.map(lambda each: each[slot], (firings, asked))
         rows, sizes = read(groups.prompt[group], its)
-        return choose_sources(mine, replace(rule, threshold=threshold), rows, sizes, present)
+        return value_sources(mine, rule, rows, sizes, present)
 
     def step(group: Array, found: list[Array]) -> list[Array]:
         # What is beyond the end is not written.
         at = jnp.where(groups.slot[group] < 0, n_slots, groups.slot[group])
         return jax.tree.map(lambda whole, each: whole.at[at].set(each, mode="drop"), found, of_group(group))
 
-    of_group = Plain(choose)
+    of_group = Plain(value)
     shapes = jax.eval_shape(lambda: of_group(jnp.int32(0)))
     empty = jax.tree.map(lambda each: jnp.zeros((n_slots, *each.shape[1:]), each.dtype), shapes)
     n_groups = jnp.sum(jnp.any(groups.slot >= 0, axis=-1), dtype=jnp.int32)
     return of_group.whole(jax.lax.fori_loop(0, n_groups, step, empty))
 
 
-def choose_sources(
+def value_sources(
     firings: Firings,
     rule: Rule,
     rows: Float[Array, "firing writer tok"],
     sizes: Float[Array, "writer tok"],
     present: Bool[Array, " writer"],
-) -> SideFound:
-    """Values and edges of the source side, from what every writer put into the scores, key by key.
+) -> Valued:
+    """Values on the source side, from what every writer put into the scores, key by key.
 
     Args:
         rows: ρ_w[t]; sizes: ‖x_w(t)‖.
         present: the candidates among the writers.
     """
-    row, there = firings.row, present[:, None]
+    row, there, at_src = firings.row, present[:, None], is_key(firings.row.src, rows.shape[-1])
     beyond = jnp.where(there, about_mean(rows, row.allowed), 0)
-    by_key = row.weights[..., None, :] * beyond
-    summed, own = jnp.sum(by_key, axis=-1), at_key(by_key, row.src)
+    both = jnp.stack([row.weights, jnp.where(at_src, row.weights, 0)], axis=-1)
+    summed, own = jnp.moveaxis(einsum("fwt,ftb->fwb", beyond, both), -1, 0)
     # By Cauchy and Schwarz; the vectors of S are orthonormal.
     asked = jnp.linalg.norm(jnp.where(firings.members, firings.root * firings.coefficient, 0), axis=-1)
     read = einsum("ft,wt->fw", jnp.abs(row.weights), jnp.where(there, sizes, 0))
-    bound = contribution_bound(asked * jnp.max(read, axis=-1), beyond, row.allowed, firings.error, firings.moved)
+    widest = jnp.max(rows_range(beyond), axis=-1)
+    bound = contribution_bound(asked * jnp.max(read, axis=-1), widest, firings.error, firings.moved)
     if rule.keys == "all":
         # With two keys both values of a writer are equal: it is one candidate, at j.
-        two, at_src = (firings.dest == 1)[:, None, None], _at_src(row)[:, None, :]
-        values = jnp.where(two, jnp.where(at_src, summed[..., None], -jnp.inf), by_key)
-        parts = jnp.where(two, 2 * jnp.where(at_src, beyond, 0), beyond)
+        two, here = (firings.dest == 1)[:, None, None], at_src[:, None, :]
+        by_key = row.weights[:, None, :] * beyond
+        values = jnp.where(two, jnp.where(here, summed[..., None], -jnp.inf), by_key)
+        parts = jnp.where(two, 2 * jnp.where(here, beyond, 0), beyond)
         values = jnp.where(there & row.allowed[:, None, :], values, -jnp.inf)
         weight = values.reshape(len(values), -1)
     else:
-        at_src = _at_src(row)[:, None, :]
-        parts = beyond if rule.keys == "summed" else jnp.where(at_src, beyond, 0)
+        parts = beyond if rule.keys == "summed" else jnp.where(at_src[:, None, :], beyond, 0)
         values = weight = jnp.where(present, summed if rule.keys == "summed" else own, -jnp.inf)
-    if rule.select == "cover":
-        return SideFound(weight, cover(weight, bound, rule.coverage), own)
-    after = (after_keys if rule.keys == "all" else _after_rows)(
-        row.scores, parts, values, falling(weight), row.src, row.allowed
-    )
-    return SideFound(weight, take_until(weight, after, firings.pattern, rule.threshold, bound), own)
+    after = None
+    if rule.select == "until":
+        taken_out = after_keys if rule.keys == "all" else _after_rows
+        after = taken_out(row.scores, parts, values, falling(weight), row.src, row.allowed)
+    return Valued(weight, own, bound, after)
 
 
 def _after_rows(scores: Array, parts: Array, _values: Array, order: Array, src: Array, allowed: Array) -> Array:
     return after_rows(scores, parts, order, src, allowed)
-
-
-def _at_src(row: Row) -> Bool[Array, "firing tok"]:
-    return jnp.arange(row.scores.shape[-1], dtype=row.src.dtype) == row.src[..., None]

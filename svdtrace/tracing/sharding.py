@@ -20,7 +20,15 @@ from jaxtyping import Array
 
 from gpt2jax.params import Blocks, Params
 from svdtrace.errors import SettingError
-from svdtrace.tracing.attribute import BLOCK_SIZE, Attributed, Collected, attribute, collect, in_blocks
+from svdtrace.tracing.attribute import (
+    BLOCK_SIZE,
+    BLOCKS_PER_CALL,
+    Attributed,
+    Collected,
+    attribute,
+    collect,
+    in_blocks,
+)
 from svdtrace.tracing.attribute import Blocks as FiringBlocks
 from svdtrace.tracing.observe import Observed
 
@@ -89,20 +97,26 @@ def by_prompt(array: Any, mesh: Mesh | None) -> Any:
 
 
 def in_blocks_by_device(
-    rows: np.ndarray, head: np.ndarray, prompt: np.ndarray, n_prompts: int, devices: int, size: int = BLOCK_SIZE
+    rows: np.ndarray,
+    head: np.ndarray,
+    prompt: np.ndarray,
+    n_prompts: int,
+    devices: int,
+    size: int = BLOCK_SIZE,
+    n_blocks: int = BLOCKS_PER_CALL,
 ) -> tuple[np.ndarray, np.ndarray]:
     """`svdtrace.tracing.attribute.in_blocks` of each device's own prompts, side by side.
 
     Args:
         rows, head, prompt: the firings' rows, heads and prompts.
         n_prompts: rows of the batch, a multiple of `devices`.
-        size: slots of a block.
+        size: slots of a block; n_blocks: of a device's part of a call.
 
     Returns:
         Rows [call block slot], heads [call block]; the block axis holds a call's blocks of each device.
     """
     owner = prompt // (n_prompts // devices)
-    parts = [in_blocks(rows[owner == device], head[owner == device], size) for device in range(devices)]
+    parts = [in_blocks(rows[owner == device], head[owner == device], size, n_blocks) for device in range(devices)]
     calls = max(len(each) for each, _ in parts)
 
     def filled(array: np.ndarray, filler: int) -> np.ndarray:

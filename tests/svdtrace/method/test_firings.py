@@ -6,10 +6,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from svdtrace.config import TraceConfig
 from svdtrace.method.firings import (
     Candidates,
+    FiringList,
     candidates_per_destination,
     eligible_pairs,
     find_candidates,
@@ -84,3 +87,19 @@ def test_the_threshold_is_included_and_rows_are_sorted() -> None:
     rows = list(zip(found.prompt, found.layer, found.head, found.dest, found.src, strict=True))
     assert rows == [(0, 2, 0, 1, 0), (0, 2, 0, 1, 1), (1, 1, 0, 0, 0)]
     assert found.pattern.tolist() == [0.5, 0.5, np.float32(0.7)]
+
+
+@given(st.lists(st.lists(st.tuples(*[st.integers(0, 3)] * 4), max_size=9), min_size=1, max_size=4))
+def test_lists_of_layers_become_one_in_order(layers: list[list[tuple[int, ...]]]):
+    """Catches a prompt's rows of another layer, rows that are lost, and lists of which one is empty."""
+
+    def listed(layer: int, rows: list[tuple[int, ...]]) -> FiringList:
+        prompt, head, dest, src = np.asarray(sorted(set(rows)), np.int32).reshape(-1, 4).T
+        value = 1000.0 * layer + 100 * prompt + 10 * head + dest
+        return FiringList(prompt, np.full_like(prompt, layer), head, dest, src, pattern=value, score=-value)
+
+    parts = [listed(layer, rows) for layer, rows in enumerate(layers)]
+    found, loose = FiringList.of_layers(parts), FiringList.joined(parts)
+    expected = loose.take(loose.order)
+    for name in ("prompt", "layer", "head", "dest", "src", "pattern", "score"):
+        np.testing.assert_array_equal(getattr(found, name), getattr(expected, name))

@@ -97,9 +97,9 @@ def test_vectors_that_may_stand_anywhere_bound_nothing() -> None:
     nearness = jnp.asarray([[0.25, 3.0, 9.0], [0.5, jnp.inf, 0.0]])
     error = turning_error(nearness, jnp.asarray([[True, True, False], [True, True, False]]))
     assert np.asarray(error) == pytest.approx([3 + 5e-5, np.inf])
-    rows = jnp.asarray([[[0.0, 4.0]], [[1.0, 1.0]]])
+    widest = jnp.asarray([4.0, 0.0])
     for amount, expected in (([0.5, 0.5], [1.5 + 2.5e-5 + 0.4, np.inf]), ([0.0, 0.0], [0.4, 0])):
-        found = contribution_bound(jnp.asarray(amount), rows, jnp.ones((2, 2), bool), error, jnp.full(2, 0.1))
+        found = contribution_bound(jnp.asarray(amount), widest, error, jnp.full(2, 0.1))
         assert np.asarray(found) == pytest.approx(expected)
 
 

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from small_model import jax_model, random_tokens, small_model
 
 import gpt2jax
+import svdtrace.tracing.near_ties
 from gpt2jax.blocks import attn_scale
 from svdtrace.config import TraceConfig
 from svdtrace.method.bounds import ACTIVATION_ERROR, pattern_bounds
@@ -204,3 +205,19 @@ def test_a_long_list_is_cut_and_counted_whole():
     assert (found["pairs"], found["places"], len(found["named"])) == (30, 30, NAMED)
     assert found["named"][-1] == f"prompt {NAMED - 1}: 1.0@2:1 (pattern)"
     assert near_ties(table([], side=False), table([], side=True), [pairs([])])["named"] == []
+
+
+def test_many_pairs_are_looked_at_a_part_at_a_time(
+    prepared: Prepared, prompts: list[Prompt], monkeypatch: pytest.MonkeyPatch
+):
+    """Catches pairs between two parts, and parts that are told twice."""
+    low = replace(CONFIG, threshold=0.05)
+    (batch,) = batches(prompts, (N_TOKENS,), "auto", prepared.model.config.n_heads, "cpu")
+    pairs = pairs_of(prepared, watch(prepared, batch, low), low)
+    # A score that is there lies within its bound of itself; it stands in the last part.
+    config = replace(low, score_min=float(pairs.score[pairs.layer > 0][-1]))
+    whole = listed(prepared, prompts, config)
+    assert len(pairs) > 20
+    assert whole
+    monkeypatch.setattr(svdtrace.tracing.near_ties, "PAIRS_AT_ONCE", 7)
+    assert listed(prepared, prompts, config) == whole

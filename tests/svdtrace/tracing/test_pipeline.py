@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from small_model import jax_model, random_tokens, small_model
 
+import svdtrace.tracing.pipeline
 import svdtrace.tracing.prepare
 import svdtrace.tracing.trace
 from svdtrace.config import TraceConfig
@@ -16,7 +17,8 @@ from svdtrace.prompts import Prompt
 from svdtrace.tracing.attribute import attribute, collect
 from svdtrace.tracing.batching import Batch, Plan, batches
 from svdtrace.tracing.observe import Observed, observe
-from svdtrace.tracing.pipeline import follow, warm, watch
+from svdtrace.tracing.pairs import firings_of
+from svdtrace.tracing.pipeline import follow, read_rows, warm, watch
 from svdtrace.tracing.prepare import Prepared, prepare
 from svdtrace.tracing.trace import Settled, trace_settled
 
@@ -120,3 +122,44 @@ def test_memory_is_let_go_before_a_batch_of_another_length(prepared: Prepared, m
     ]
     trace_settled(prepared, prompts, CONFIG, Settled(roots=(), plan=Plan((5, 8), (4, 4))))
     assert passed == [None, 5, None, 8]
+
+
+@pytest.mark.parametrize("processing", ["raw", "folded"])
+def test_what_was_written_stands_by_keys(processing: str):
+    """Catches a layer's place, a component's or another γ's norm, and room of another batch that shows through."""
+    config = TraceConfig(method="relative", threshold=0.3, processing=processing)
+    prepared = prepare(jax_model(*small_model(n_layers=4)), config)
+    batch = batch_of(prepared, 1)
+    found = watch(prepared, batch, config, watch(prepared, batch_of(prepared, 2), config))
+    assert found.keys is not None
+    assert found.keys.norms is not None
+    assert found.mlp_out is not None
+    np.testing.assert_array_equal(found.keys.z, np.swapaxes(found.z, 2, 3))
+    written = np.asarray([*found.mlp_out, found.embed, found.pos], np.float64)
+    ln1 = prepared.model.params.blocks.ln1
+    gains = np.ones((1, written.shape[-1])) if ln1 is None else np.asarray(ln1.w, np.float64)
+    centred = written - written.mean(axis=-1, keepdims=True)
+    expected = np.linalg.norm(gains[:, None] * centred[:, :, None], axis=-1)
+    # Two sums over d_model, of squares and of what is centred.
+    within = 2 * written.shape[-1] * np.finfo(np.float32).eps
+    bound = np.linalg.norm(written, axis=-1)[:, :, None] * np.abs(gains).max() * within
+    assert found.keys.norms.shape == expected.shape == (6, 4, len(gains), 8)
+    assert np.all(np.abs(found.keys.norms - expected) <= bound)
+
+
+def test_firings_of_a_prompt_are_read_together(monkeypatch: pytest.MonkeyPatch):
+    """Catches calls that part the prompts by head, firings that no call reads, and one that two read."""
+    config = TraceConfig(method="relative", threshold=0.05)
+    prepared = prepare(jax_model(*small_model(n_layers=4)), config)
+    batch = batch_of(prepared, 1)
+    observed = watch(prepared, batch, config)
+    firings, _ = firings_of(prepared, observed, batch.place, config)
+    rows = np.flatnonzero(firings.layer == 2)
+    whole = [chunk.row[chunk.row >= 0] for chunk in read_rows(prepared, observed, firings, config, 2, rows)]
+    monkeypatch.setattr(svdtrace.tracing.pipeline, "MOST_BLOCKS", 4)
+    parts = [chunk.row[chunk.row >= 0] for chunk in read_rows(prepared, observed, firings, config, 2, rows)]
+    assert len(whole) == 1
+    assert len(parts) > 1
+    assert sorted(np.concatenate(parts)) == sorted(whole[0]) == sorted(rows)
+    prompts = [set(firings.prompt[part]) for part in parts]
+    assert sum(map(len, prompts)) < len(set(firings.prompt[rows])) + len(parts)

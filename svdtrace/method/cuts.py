@@ -36,7 +36,7 @@ def running_sums(values: Float[Array, "*rows value"]) -> RunningSums:
     One value after another is held against all: arrays of all pairs would be fresh memory, which costs more than to
     compare.
     """
-    index = jnp.arange(values.shape[-1])
+    index = jnp.arange(values.shape[-1]).reshape(*[1] * (values.ndim - 1), -1)
 
     def step(at: Array, sums: RunningSums) -> RunningSums:
         other = jax.lax.dynamic_slice_in_dim(values, at, 1, axis=-1)

@@ -36,7 +36,7 @@ from svdtrace.tracing.attribute import (
 )
 from svdtrace.tracing.observe import Observed
 
-GROUP_SIZE = 8
+GROUP_SIZE = 16
 
 
 @struct.dataclass

@@ -112,8 +112,8 @@ MUTANTS = (
     Mutant(
         "slices: products are sorted ascending",
         CUTS,
-        "before = (other > mine)",
-        "before = (other < mine)",
+        "before = (other > values)",
+        "before = (other < values)",
         tests_of("cuts"),
     ),
     Mutant(

@@ -43,8 +43,8 @@ MUTANTS = (
     Mutant(
         "observed: MLPs are kept from the layer before (memory of another batch)",
         OBSERVE,
-        "here = {name: _at_layer(getattr(room, name), seen[site], layer) for name, site in wanted.items()}",
-        'here = {name: _at_layer(getattr(room, name), seen[site], layer - (name == "mlp_out")) '
+        "{name: _at_layer(getattr(room, name), seen[site], layer) for name, site in wanted.items()}",
+        '{name: _at_layer(getattr(room, name), seen[site], layer - (name == "mlp_out")) '
         "for name, site in wanted.items()}",
         ORACLE,
     ),

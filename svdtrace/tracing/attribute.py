@@ -97,6 +97,17 @@ def in_blocks(
     return slots.reshape(-1, n_blocks, size), block_heads.reshape(-1, n_blocks)
 
 
+def prompts_together(rows: np.ndarray, prompt: np.ndarray, slots: int) -> list[np.ndarray]:
+    """Rows of one layer in parts of a call each, those of a prompt in one.
+
+    Args:
+        rows: the firings' rows; prompt: their prompts.
+        slots: of a call; a quarter of them is left to blocks that are not full.
+    """
+    parts = -(-len(rows) // max(1, slots * 3 // 4))
+    return np.array_split(rows[np.argsort(prompt, kind="stable")], parts) if parts else []
+
+
 @partial(jax.jit, static_argnames=("n_layers", "sides"))
 def collect(
     observed: Observed,

@@ -18,14 +18,18 @@ from jaxtyping import Array
 
 from gpt2jax.tokenizer import Tokenizer
 from svdtrace.config import RELATIVE, TraceConfig
-from svdtrace.method.firings import (
-    FiringList,
-    candidates_kept,
-    thresholds,
-)
+from svdtrace.method.firings import FiringList, candidates_kept, thresholds
 from svdtrace.tracing import descending, tables
 from svdtrace.tracing.attended import with_through
-from svdtrace.tracing.attribute import BLOCKS_PER_CALL, Attributed, Blocks, Collected, attribute, collect
+from svdtrace.tracing.attribute import (
+    BLOCKS_PER_CALL,
+    Attributed,
+    Blocks,
+    Collected,
+    attribute,
+    collect,
+    prompts_together,
+)
 from svdtrace.tracing.batching import Batch, block_size
 from svdtrace.tracing.devices import precision
 from svdtrace.tracing.near_ties import UndecidedPairs
@@ -34,7 +38,7 @@ from svdtrace.tracing.output_roots import parse_targets, probability_roots, spli
 from svdtrace.tracing.pairs import Fired, firings_of
 from svdtrace.tracing.paths import count_paths, saturated
 from svdtrace.tracing.prepare import Prepared, writer_layers
-from svdtrace.tracing.relative import RelativeFound, attribute_relative
+from svdtrace.tracing.relative import RelativeFound, attribute_relative, blocks_per_call
 from svdtrace.tracing.relative_sides import in_groups
 from svdtrace.tracing.roots import ALL, LOGIT, PROBABILITY, Root, RootHeads, logit_difference, named_roots, root_heads
 from svdtrace.tracing.rows import SIDES, Chunk, Rows, WriterOrder, gather_rows
@@ -42,10 +46,6 @@ from svdtrace.tracing.sharding import attribute_by_device, by_prompt, collect_by
 
 Keep = Callable[[Batch, Rows], np.ndarray]
 """Which of a batch's edges stay, as a mask of its edge rows; an edge dropped leads nowhere."""
-MOST_BLOCKS = 32
-"""Of a call under `relative`; what it holds of the firings must fit what the allocator keeps at hand, since fresh
-memory costs as much as the arithmetic.
-"""
 
 
 @dataclass(frozen=True)
@@ -245,18 +245,13 @@ def read_rows(
     prepared: Prepared, observed: Observed, firings: FiringList, config: TraceConfig, layer: int, rows: np.ndarray
 ) -> list[Chunk]:
     """The same of some of the layer's rows of `firings`."""
-    chunks = []
-    for part in _parts_of(rows, firings, prepared, config):
-        arranged = in_blocks_by_device(
-            part,
-            firings.head[part],
-            firings.prompt[part],
-            observed.scale.shape[1],
-            _arranged_for(prepared, config),
-            block_size(prepared.platform),
-            blocks_per_call(config),
-        )
-        for row, head in zip(*arranged, strict=True):
+    if not len(rows):
+        return []
+    size, n_blocks, chunks = block_size(prepared.platform), _n_blocks(config), []
+    parts = prompts_together(rows, firings.prompt[rows], n_blocks * size) if is_relative(config) else [rows]
+    for part in parts:
+        placed = firings.head[part], firings.prompt[part], observed.scale.shape[1], _arranged_for(prepared, config)
+        for row, head in zip(*in_blocks_by_device(part, *placed, size, n_blocks), strict=True):
             # An empty slot repeats row 0; what comes of it is masked.
             at = np.maximum(row, 0)
             blocks = Blocks(prompt=firings.prompt[at], dest=firings.dest[at], src=firings.src[at], head=head)
@@ -264,21 +259,9 @@ def read_rows(
     return chunks
 
 
-def _parts_of(rows: np.ndarray, firings: FiringList, prepared: Prepared, config: TraceConfig) -> list[np.ndarray]:
-    """Rows that are read together: under `relative` those of the same prompts, which read the same keys."""
-    if not len(rows):
-        return []
-    if not is_relative(config):
-        return [rows]
-    by_prompt = rows[np.argsort(firings.prompt[rows], kind="stable")]
-    # Blocks of every head are not all full.
-    most = max(1, blocks_per_call(config) * block_size(prepared.platform) * 3 // 4)
-    return np.array_split(by_prompt, -(-len(rows) // most))
-
-
-def blocks_per_call(config: TraceConfig) -> int:
-    """How many blocks a call has of each device: more under `relative`, so that a prompt's firings come together."""
-    return MOST_BLOCKS if is_relative(config) else BLOCKS_PER_CALL
+def _n_blocks(config: TraceConfig) -> int:
+    """How many blocks a call has of each device."""
+    return blocks_per_call(config.keys) if is_relative(config) else BLOCKS_PER_CALL
 
 
 def _arranged_for(prepared: Prepared, config: TraceConfig) -> int:
@@ -310,7 +293,7 @@ def warm(prepared: Prepared, observed: Observed, config: TraceConfig) -> None:
     n_layers = prepared.model.config.n_layers
     # One layer of each program.
     layers = {writer_layers(layer, n_layers): layer for layer in range(n_layers - 1, 0, -1)}.values()
-    n_blocks = blocks_per_call(config) * _arranged_for(prepared, config)
+    n_blocks = _n_blocks(config) * _arranged_for(prepared, config)
     place = np.zeros((n_blocks, block_size(prepared.platform)), np.int32)
     nowhere = Blocks(prompt=place, dest=place, src=place, head=place[:, 0])
     for layer in layers:

@@ -4,7 +4,6 @@ other methods, with a row of path weights a firing.
 
 from __future__ import annotations
 
-import math
 from dataclasses import replace
 from functools import partial
 
@@ -33,6 +32,19 @@ from svdtrace.tracing.relative_sides import (
 
 KEYS_AT_ONCE = 2**12
 """So many keys of firings are read at once, but at least a block's: an array of 1 MiB where d_head is 64."""
+
+
+LEAST_BLOCKS, MOST_BLOCKS = 8, 32
+"""Of a call; what it holds of the firings must fit what the allocator keeps at hand, since fresh memory costs as much
+as the arithmetic.
+"""
+
+
+def blocks_per_call(keys: str) -> int:
+    """How many blocks a call has: many, so that a prompt's firings come together; few where every key of every writer
+    is a candidate.
+    """
+    return LEAST_BLOCKS if keys == "all" else MOST_BLOCKS
 
 
 @struct.dataclass
@@ -137,13 +149,12 @@ def _sliced(
 
     def read(block: tuple[Array, ...]) -> tuple[Row, Array]:
         prompt, dest, src, head, q, root = block
-        row = row_of(q, keys_of(observed, layer, prompt, head[:, None]), dest, src, attn_scale)
-        return row, score_bound(q, keys_of(observed, layer, prompt, head[:, None]), row, root, attn_scale) / 4
+        keys = keys_of(observed, layer, prompt, head[:, None])
+        row = row_of(q, keys, dest, src, attn_scale)
+        return row, score_bound(q, keys, row, root, attn_scale) / 4
 
-    n_tokens, (n_blocks, n_slots) = observed.scale.shape[-1], q.shape[:2]
-    at_once = math.gcd(n_blocks, 1 << max(0, (KEYS_AT_ONCE // (n_slots * n_tokens)).bit_length() - 1))
-    given = (prompt, dest, src, head, q, root)
-    row, moved = in_turn(read, given, at_once, jnp.sum(jnp.any(filled, axis=-1), dtype=jnp.int32))
+    n_keys = q.shape[1] * observed.scale.shape[-1]
+    row, moved = in_turn(read, (prompt, dest, src, head, q, root), KEYS_AT_ONCE // n_keys, filled)
     products = q * row.kappa
     slices = choose_slices(products, products_bounds(q, row, root, turn), tau)
     slices = replace(slices, members=slices.members & filled[..., None])

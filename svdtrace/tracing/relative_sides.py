@@ -8,6 +8,7 @@ for the firings of a prompt, so that no firing gathers the keys' outputs.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
@@ -37,6 +38,8 @@ from svdtrace.tracing.attribute import (
 from svdtrace.tracing.observe import Observed
 
 GROUP_SIZE = 16
+CANDIDATES_AT_ONCE = 2**18
+"""So many candidates of firings are chosen from at once, but at least a block's: arrays of 1 MiB."""
 
 
 @struct.dataclass
@@ -115,12 +118,15 @@ class Plain:
         return self._tree.unflatten(leaves)
 
 
-def in_turn(function: Callable[[Any], Any], given: Any, at_once: int, count: Int[Array, ""]) -> Any:
-    """What a function makes of the first `count` of some blocks, so many at once; zeros of the others.
+def in_turn(function: Callable[[Any], Any], given: Any, most: int, filled: Bool[Array, "block slot"]) -> Any:
+    """What a function makes of blocks, at most so many at once, but at least one; zeros where none is filled.
 
     Args:
-        given: arrays [block …], blocks a multiple of `at_once`.
+        given: arrays [block …], filled ones first.
     """
+    # A power of two, which leaves no rest that would be a program of its own.
+    at_once = math.gcd(len(filled), 1 << max(0, most.bit_length() - 1))
+    count = jnp.sum(jnp.any(filled, axis=-1), dtype=jnp.int32)
     plain = Plain(lambda at: function(jax.tree.map(partial(_cut, at=at, size=at_once), given)))
     n_blocks = len(jax.tree.leaves(given)[0])
     shapes = jax.eval_shape(lambda: plain(jnp.int32(0)))
@@ -181,11 +187,17 @@ class Heads:
         return plain.whole(head_by_head(read_by, plain, given, self.head, jnp.any(self.filled, axis=-1)))
 
     def chosen(self, valued: Valued, firings: Firings, rule: Rule) -> SideFound:
-        """What is chosen, of all firings at once; no edges in empty slots."""
-        if valued.after is None:
-            choice = cover(valued.weight, valued.bound, rule.coverage)
-        else:
-            choice = take_until(valued.weight, valued.after, firings.pattern, rule.threshold, valued.bound)
+        """What is chosen, of many firings at once; no edges in empty slots."""
+
+        def choose(part: tuple[Valued, Array, Array]) -> Chosen:
+            valued, pattern, threshold = part
+            if valued.after is None:
+                return cover(valued.weight, valued.bound, rule.coverage)
+            return take_until(valued.weight, valued.after, pattern, threshold, valued.bound)
+
+        n_candidates = valued.weight.shape[1] * valued.weight.shape[2]
+        given = valued, firings.pattern, rule.threshold
+        choice = in_turn(choose, given, CANDIDATES_AT_ONCE // n_candidates, self.filled)
         choice = replace(choice, chosen=choice.chosen & self.filled[..., None])
         return SideFound(valued.weight, choice, valued.own)
 

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from small_model import jax_model, random_tokens, small_model
 
-import svdtrace.tracing.pipeline
 import svdtrace.tracing.prepare
+import svdtrace.tracing.relative
 import svdtrace.tracing.trace
 from svdtrace.config import TraceConfig
 from svdtrace.prompts import Prompt
@@ -156,7 +156,7 @@ def test_firings_of_a_prompt_are_read_together(monkeypatch: pytest.MonkeyPatch):
     firings, _ = firings_of(prepared, observed, batch.place, config)
     rows = np.flatnonzero(firings.layer == 2)
     whole = [chunk.row[chunk.row >= 0] for chunk in read_rows(prepared, observed, firings, config, 2, rows)]
-    monkeypatch.setattr(svdtrace.tracing.pipeline, "MOST_BLOCKS", 4)
+    monkeypatch.setattr(svdtrace.tracing.relative, "MOST_BLOCKS", 4)
     parts = [chunk.row[chunk.row >= 0] for chunk in read_rows(prepared, observed, firings, config, 2, rows)]
     assert len(whole) == 1
     assert len(parts) > 1

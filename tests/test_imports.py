@@ -46,7 +46,7 @@ NUMERICS = {
     "gpt2jax": "activations blocks edits fold forward generate numerics params random residual sites",
     "svdtrace": "statistics method.bounds method.contributions method.cuts method.decomposition method.edges "
     "method.firings method.relative method.relative_bounds method.slices method.taking "
-    "tracing.attribute tracing.attended tracing.close_up tracing.observe tracing.output_roots "
+    "tracing.attribute tracing.attended tracing.close_up tracing.loops tracing.observe tracing.output_roots "
     "tracing.over_keys tracing.paths tracing.prepare tracing.relative tracing.relative_sides tracing.roots "
     "characterisation.concentration characterisation.directions characterisation.projections "
     "characterisation.slice_sizes nulls.draws nulls.edge_statistic "

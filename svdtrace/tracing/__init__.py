@@ -8,5 +8,6 @@ over_keys  what relative attention reads, as the others do  descending what root
 pairs      which pairs fire, or all but fire                near_ties  decisions within rounding
 rounding   what bfloat16 changes                            devices    where it is computed
 tables     the three tables                                 manifest   how they came about
+loops      work a part at a time, within a program
 pipeline   the stages of one batch                          trace      a whole trace
 """

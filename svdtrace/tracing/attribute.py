@@ -5,7 +5,6 @@ Firings stand in blocks that share a reader head, so that every product is dense
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -29,6 +28,7 @@ from svdtrace.method.contributions import (
 )
 from svdtrace.method.edges import Edges, choose_edges
 from svdtrace.method.slices import Slices, choose_slices, whole_rank
+from svdtrace.tracing.loops import head_by_head
 from svdtrace.tracing.observe import Observed
 
 BLOCK_SIZE = 16
@@ -214,47 +214,6 @@ def attribute(
         bound=bound,
         edges=replace(edges, chosen=edges.chosen & filled[None, ..., None]),
     )
-
-
-def head_by_head(
-    load: Callable[[Array], Any],
-    work: Callable[[Any, Any], Any],
-    blocks: Any,
-    head: Int[Array, " block"],
-    filled: Bool[Array, " block"],
-) -> Any:
-    """Work on blocks one by one, those of a head after another; zeros where none is filled.
-
-    A loop, so that what a block needs much room for (the terms of every writer and vector) stays in the cache; what a
-    head needs (its cores) is taken out of all heads' once for its blocks, and what is empty costs nothing.
-
-    Args:
-        load: from a head to what its blocks need.
-        work: from that and a block, arrays [1 …], to arrays [1 …].
-        blocks: arrays [block …], filled ones first, those of a head together.
-    """
-    n = len(filled)
-
-    def cut(block: Array) -> Any:
-        return jax.tree.map(lambda array: jax.lax.dynamic_slice_in_dim(array, block, 1), blocks)
-
-    def one_head(run: Array, found: Any) -> Any:
-        loaded = load(head[first[run]])
-
-        def step(block: Array, found: Any) -> Any:
-            part = work(loaded, cut(block))
-            return jax.tree.map(
-                lambda whole, each: jax.lax.dynamic_update_slice_in_dim(whole, each, block, axis=0), found, part
-            )
-
-        return jax.lax.fori_loop(first[run], beyond[run], step, found)
-
-    starts = filled & jnp.concatenate([jnp.ones(1, bool), head[1:] != head[:-1]])
-    first = jnp.nonzero(starts, size=n, fill_value=n)[0]
-    beyond = jnp.minimum(jnp.append(first[1:], n), jnp.sum(filled))
-    shapes = jax.eval_shape(lambda: work(load(head[0]), cut(jnp.int32(0))))
-    empty = jax.tree.map(lambda each: jnp.zeros((n, *each.shape[1:]), each.dtype), shapes)
-    return jax.lax.fori_loop(0, jnp.sum(starts), one_head, empty)
 
 
 @struct.dataclass

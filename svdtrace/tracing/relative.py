@@ -17,6 +17,7 @@ from svdtrace.method.relative import Row, pattern_at, quadrature_error, row_of
 from svdtrace.method.relative_bounds import products_bounds, score_bound, turning_error
 from svdtrace.method.slices import Slices, choose_slices
 from svdtrace.tracing.attribute import Blocks, present_writers
+from svdtrace.tracing.loops import in_turn
 from svdtrace.tracing.observe import Observed
 from svdtrace.tracing.relative_sides import (
     Firings,
@@ -25,7 +26,6 @@ from svdtrace.tracing.relative_sides import (
     Rule,
     SideFound,
     destination,
-    in_turn,
     keys_of,
     source,
 )

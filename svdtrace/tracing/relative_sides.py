@@ -8,7 +8,6 @@ for the firings of a prompt, so that no firing gathers the keys' outputs.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
@@ -30,11 +29,11 @@ from svdtrace.tracing.attribute import (
     Blocks,
     HeadReader,
     collect,
-    head_by_head,
     in_blocks,
     one_reader,
     writer_terms,
 )
+from svdtrace.tracing.loops import Plain, head_by_head, in_turn
 from svdtrace.tracing.observe import Observed
 
 GROUP_SIZE = 16
@@ -98,52 +97,6 @@ class Firings:
     root: Float[Array, "*firing sv"]
     error: Float[Array, "*firing"]
     moved: Float[Array, "*firing"]
-
-
-class Plain:
-    """A function for a loop whose shapes are asked for beforehand: it gives arrays alone, since shapes in their place
-    would not pass the checks of our own pytrees.
-    """
-
-    def __init__(self, function: Callable[..., Any]) -> None:
-        self._function, self._tree = function, jax.tree.structure(None)
-
-    def __call__(self, *given: Any) -> list[Array]:
-        """What comes of it, flattened."""
-        leaves, self._tree = jax.tree.flatten(self._function(*given))
-        return leaves
-
-    def whole(self, leaves: list[Array]) -> Any:
-        """The same put together, once it was called."""
-        return self._tree.unflatten(leaves)
-
-
-def in_turn(function: Callable[[Any], Any], given: Any, most: int, filled: Bool[Array, "block slot"]) -> Any:
-    """What a function makes of blocks, at most so many at once, but at least one; zeros where none is filled.
-
-    Args:
-        given: arrays [block …], filled ones first.
-    """
-    # A power of two, which leaves no rest that would be a program of its own.
-    at_once = math.gcd(len(filled), 1 << max(0, most.bit_length() - 1))
-    count = jnp.sum(jnp.any(filled, axis=-1), dtype=jnp.int32)
-    plain = Plain(lambda at: function(jax.tree.map(partial(_cut, at=at, size=at_once), given)))
-    n_blocks = len(jax.tree.leaves(given)[0])
-    shapes = jax.eval_shape(lambda: plain(jnp.int32(0)))
-    empty = [jnp.zeros((n_blocks, *each.shape[1:]), each.dtype) for each in shapes]
-
-    def step(turn: Array, found: list[Array]) -> list[Array]:
-        at = turn * at_once
-        return [
-            jax.lax.dynamic_update_slice_in_dim(whole, part, at, axis=0)
-            for whole, part in zip(found, plain(at), strict=True)
-        ]
-
-    return plain.whole(jax.lax.fori_loop(0, -(-count // at_once), step, empty))
-
-
-def _cut(values: Array, at: Array, size: int) -> Array:
-    return jax.lax.dynamic_slice_in_dim(values, at, size)
 
 
 def in_groups(row: Int[np.ndarray, "block slot"], prompt: Int[np.ndarray, "block slot"]) -> Groups:

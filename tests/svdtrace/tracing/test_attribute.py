@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from svdtrace.tracing.attribute import head_by_head
+from svdtrace.tracing.loops import head_by_head
 
 OF_HEAD = jnp.asarray([1.0, 10.0, 100.0])
 

@@ -10,10 +10,13 @@ from jaxtyping import Array, Bool, Float
 
 @struct.dataclass
 class Edges:
-    """`chosen` marks the writers that are edges; `total` is Σ c_w over the writers allowed."""
+    """`chosen` marks the writers that are edges; `total` is Σ c_w over the writers allowed; `margin` the bound of a c_w
+    from which on the cut is near a tie, NaN where nothing is chosen.
+    """
 
     chosen: Bool[Array, "*firing writer"]
     total: Float[Array, "*firing"]
+    margin: Float[Array, "*firing"]
     near_tie: Bool[Array, "*firing"]
 
 
@@ -50,13 +53,14 @@ def choose_edges(
     count = jnp.sum(larger, axis=-1).astype(weight.dtype) + taken
     following = jnp.where(taken < n_equal, cut, jnp.max(jnp.where(smaller, weight, -jnp.inf), axis=-1))
 
-    def at_goal(count: Array, running: Array) -> Array:
+    def to_goal(count: Array, running: Array) -> Array:
         # The sum of nothing is exact.
-        return (count > 0) & (jnp.abs(running - goal) <= jnp.sqrt(jnp.maximum(count, 0)) * bound)
+        return jnp.where(count > 0, jnp.abs(running - goal) / jnp.sqrt(jnp.maximum(count, 1)), jnp.inf)
 
-    at_cut, before_cut = at_goal(count, above + taken * last), at_goal(count - 1, above + (taken - 1) * last)
-    near_tie = (n_equal > 0) & (at_cut | before_cut | (cut - following <= 2 * bound))
-    return Edges(chosen=larger | equal, total=total, near_tie=near_tie)
+    at_cut, before_cut = to_goal(count, above + taken * last), to_goal(count - 1, above + (taken - 1) * last)
+    margin = jnp.minimum(jnp.minimum(at_cut, before_cut), (cut - following) / 2)
+    margin = jnp.where(n_equal > 0, margin, jnp.nan)
+    return Edges(chosen=larger | equal, total=total, margin=margin, near_tie=bound >= margin)
 
 
 def total_of(weight: Float[Array, "*rows value"]) -> Float[Array, "*rows"]:

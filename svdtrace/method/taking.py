@@ -18,12 +18,14 @@ from svdtrace.method.relative import is_key
 
 @struct.dataclass
 class Chosen:
-    """The candidates that are edges, [*firing candidate]; `drop`, by how much p_j fell at each one's turn, and
-    `unreached`, whether the head still fires without all of them, are there where candidates were taken out.
+    """The candidates that are edges, [*firing candidate]; `margin`, see `svdtrace.method.edges.Edges`; `drop`, by how
+    much p_j fell at each one's turn, and `unreached`, whether the head still fires without all of them, are there where
+    candidates were taken out.
     """
 
     chosen: Bool[Array, "*firing candidate"]
     total: Float[Array, "*firing"]
+    margin: Float[Array, "*firing"]
     near_tie: Bool[Array, "*firing"]
     drop: Float[Array, "*firing candidate"] | None
     unreached: Bool[Array, "*firing"]
@@ -34,7 +36,9 @@ def cover(
 ) -> Chosen:
     """Section 6's rule."""
     edges = choose_edges(weight, bound, coverage)
-    return Chosen(edges.chosen, edges.total, edges.near_tie, None, jnp.zeros(edges.total.shape, bool))
+    return Chosen(
+        edges.chosen, edges.total, edges.margin, edges.near_tie, None, unreached=jnp.zeros(edges.total.shape, bool)
+    )
 
 
 def falling(weight: Float[Array, "*firing candidate"]) -> Int[Array, "*firing candidate"]:
@@ -71,11 +75,13 @@ def take_until(
         return jnp.take_along_axis(values, jnp.clip(index, 0, values.shape[-1] - 1)[..., None], -1)[..., 0]
 
     taken = count.astype(weight.dtype)
-    near_end = jnp.abs(at(after, count - 1) - threshold) <= taken * bound / 2
-    near_before = (count > 1) & (jnp.abs(at(before, count - 1) - threshold) <= (taken - 1) * bound / 2)
+    to_end = 2 * jnp.abs(at(after, count - 1) - threshold) / jnp.maximum(taken, 1)
+    to_before = 2 * jnp.abs(at(before, count - 1) - threshold) / jnp.maximum(taken - 1, 1)
     last, following = at(ranked, count - 1), jnp.where(count < weight.shape[-1], at(ranked, count), -jnp.inf)
-    near_tie = (count > 0) & (near_end | near_before | (last - following <= 2 * bound))
-    return Chosen(chosen, total_of(weight), near_tie, jnp.where(chosen, drop, 0), ~reached & (n_positive > 0))
+    margin = jnp.minimum(jnp.minimum(to_end, jnp.where(count > 1, to_before, jnp.inf)), (last - following) / 2)
+    margin = jnp.where(count > 0, margin, jnp.nan)
+    unreached = ~reached & (n_positive > 0)
+    return Chosen(chosen, total_of(weight), margin, bound >= margin, jnp.where(chosen, drop, 0), unreached)
 
 
 def after_rows(

@@ -29,6 +29,7 @@ from svdtrace.tracing.relative_sides import (
     keys_of,
     source,
 )
+from svdtrace.tracing.relative_ties import bounded
 
 KEYS_AT_ONCE = 2**12
 """So many keys of firings are read at once, but at least a block's: an array of 1 MiB where d_head is 64."""
@@ -120,7 +121,8 @@ def attribute_relative(
         if side == "dest":
             traced.append(destination(observed, blocks, heads, firings, rule, attn_scale))
         else:
-            traced.append(source(observed, groups, heads, firings, rule))
+            roughly = source(observed, groups, heads, firings, rule)
+            traced.append(bounded(roughly, observed, jnp.asarray(blocks.prompt), heads, firings))
     return RelativeFound(
         slices=found.slices,
         products=found.products,

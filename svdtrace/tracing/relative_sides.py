@@ -51,19 +51,22 @@ class Groups:
 
 @struct.dataclass
 class Valued:
-    """One side's candidates before any is chosen: values, `own` = c_{w,j} on the source side, the bound of each value,
-    and under `until` p_j after each, in falling order, is taken out.
+    """One side's candidates before any is chosen: values, `own` = c_{w,j} on the source side, what the bound of a value
+    is made of (`svdtrace.method.relative_bounds.contribution_bound`), and under `until` p_j after each, in falling
+    order, is taken out.
     """
 
     weight: Float[Array, "*firing candidate"]
     own: Float[Array, "*firing writer"] | None
-    bound: Float[Array, "*firing"]
+    amount: Float[Array, "*firing"]
+    widest: Float[Array, "*firing"]
     after: Float[Array, "*firing candidate"] | None
 
 
 @struct.dataclass
 class SideFound:
-    """One side of a call's firings: values of candidates, which are edges, `own` = c_{w,j} on the source side.
+    """One side of a call's firings: values of candidates, which are edges, `own` = c_{w,j} on the source side, and the
+    `widest` of the candidates' rows.
 
     Candidates are writers, or under `keys = all` writers' outputs at each key, numbered w · T + t.
     """
@@ -71,6 +74,7 @@ class SideFound:
     weight: Float[Array, "*firing candidate"]
     choice: Chosen
     own: Float[Array, "*firing writer"] | None
+    widest: Float[Array, "*firing"]
 
 
 @struct.dataclass
@@ -142,17 +146,18 @@ class Heads:
     def chosen(self, valued: Valued, firings: Firings, rule: Rule) -> SideFound:
         """What is chosen, of many firings at once; no edges in empty slots."""
 
-        def choose(part: tuple[Valued, Array, Array]) -> Chosen:
-            valued, pattern, threshold = part
+        def choose(part: tuple[Valued, Array, Array, Array]) -> Chosen:
+            valued, bound, pattern, threshold = part
             if valued.after is None:
-                return cover(valued.weight, valued.bound, rule.coverage)
-            return take_until(valued.weight, valued.after, pattern, threshold, valued.bound)
+                return cover(valued.weight, bound, rule.coverage)
+            return take_until(valued.weight, valued.after, pattern, threshold, bound)
 
         n_candidates = valued.weight.shape[1] * valued.weight.shape[2]
-        given = valued, firings.pattern, rule.threshold
+        bound = contribution_bound(valued.amount, valued.widest, firings.error, firings.moved)
+        given = valued, bound, firings.pattern, rule.threshold
         choice = in_turn(choose, given, CANDIDATES_AT_ONCE // n_candidates, self.filled)
         choice = replace(choice, chosen=choice.chosen & self.filled[..., None])
-        return SideFound(valued.weight, choice, valued.own)
+        return SideFound(valued.weight, choice, valued.own, valued.widest)
 
 
 def destination(
@@ -179,16 +184,11 @@ def destination(
         beyond = keys - jnp.take_along_axis(keys, row.src[..., None, None], axis=-2)
         beyond = jnp.where(row.allowed[..., None] & firings.members[..., None, :], attn_scale * beyond, 0)
         rows = jnp.where(present, einsum("gwfk,gftk->gfwt", terms, beyond), 0)
-        bound = contribution_bound(
-            jnp.max(jnp.where(present, each, 0), axis=-2),
-            jnp.max(rows_range(rows), axis=-1),
-            firings.error,
-            firings.moved,
-        )
+        amount, widest = jnp.max(jnp.where(present, each, 0), axis=-2), jnp.max(rows_range(rows), axis=-1)
         after = None
         if rule.select == "until":
             after = after_rows(row.scores, rows, falling(weight), row.src, row.allowed)
-        return Valued(weight, None, bound, after)
+        return Valued(weight, None, amount, widest, after)
 
     return heads.chosen(
         heads.block_by_block("dest", weigh, (firings, jax.tree.map(jnp.asarray, blocks))), firings, rule
@@ -211,7 +211,7 @@ def keys_of(
 
 
 def source(observed: Observed, groups: Groups, heads: Heads, firings: Firings, rule: Rule) -> SideFound:
-    """The source side."""
+    """The source side, near a tie where a bound larger than METHOD.md's says so (`svdtrace.tracing.relative_ties`)."""
     # The constant's row is the same at every key.
     rivals = heads.present.at[-1].set(False) if heads.all_writers else heads.present
     asked = _asked(firings.coefficient, heads)
@@ -248,29 +248,49 @@ def _keys_read(
     (of_heads, rest), layer, n_layers = asked, heads.layer, heads.n_layers
     assert observed.keys is not None
     assert observed.written is not None
-
-    def own(values: Array, axis: int = 1) -> Array:
-        return jax.lax.dynamic_index_in_dim(values, prompt, axis=axis, keepdims=False)
-
+    written = written_in(observed, prompt, heads)
     gain = jnp.minimum(layer, len(observed.written) - 1)
     scale = jax.lax.dynamic_index_in_dim(observed.scale, layer, keepdims=False)[prompt]
-    by_head = einsum("fmah,math->fmat", of_heads, own(observed.keys.z[:n_layers]))
+    by_head = einsum("fmah,math->fmat", of_heads, written.z)
     rows = [by_head.reshape(len(by_head), -1, len(scale))]
     sizes = [jnp.moveaxis(observed.written[gain, prompt, :, :n_layers], 0, -1).reshape(-1, len(scale))]
-    if rest is not None and observed.mlp_out is not None and observed.embed is not None and observed.pos is not None:
-        biases = heads.b_O[:n_layers].astype(rest.dtype)
-        of_biases = einsum("fd,md->fm", rest, biases)[..., None]
+    if rest is not None and written.others is not None:
         assert observed.keys.norms is not None
         norms = observed.keys.norms[:, prompt, gain]
-        norm_of_biases = jnp.linalg.norm(heads.reader.gain * centre(biases), axis=-1)
+        norm_of_biases = jnp.linalg.norm(heads.reader.gain * centre(heads.b_O[:n_layers].astype(rest.dtype)), axis=-1)
+        of_others = einsum("cd,fd->cf", written.others, rest).T
+        of_biases = of_others[:, -n_layers:, None]
         rows += [jnp.broadcast_to(of_biases, (*of_biases.shape[:-1], len(scale)))]
-        rows += [jnp.moveaxis(einsum("mtd,fd->mtf", own(observed.mlp_out[:n_layers]), rest), -1, 0)]
-        stem = jnp.concatenate([own(observed.embed, 0), own(observed.pos, 0)])
-        rows += [einsum("td,fd->tf", stem, rest).T.reshape(len(rest), 2, -1)]
+        rows += [of_others[:, :-n_layers].reshape(len(rest), -1, len(scale))]
         rows += [jnp.zeros((len(rest), 1, len(scale)), rest.dtype)]
         sizes += [jnp.broadcast_to(norm_of_biases[:, None], (n_layers, len(scale))), norms[:n_layers], norms[-2:]]
         sizes += [jnp.zeros((1, len(scale)), rest.dtype)]
     return jnp.concatenate(rows, axis=-2) / scale, jnp.concatenate(sizes, axis=-2) / scale
+
+
+@struct.dataclass
+class WrittenIn:
+    """What was written in a prompt at every key: z of heads, and the rest of the residual: MLPs, embed and pos key by
+    key, then b_O of the layers.
+    """
+
+    z: Float[Array, "layer writer_head tok d_head"]
+    others: Float[Array, "component_tok d_model"] | None
+
+
+def written_in(observed: Observed, prompt: Int[Array, ""], heads: Heads) -> WrittenIn:
+    """What was written in one prompt."""
+    assert observed.keys is not None
+
+    def own(values: Array, axis: int = 1) -> Array:
+        return jax.lax.dynamic_index_in_dim(values, prompt, axis=axis, keepdims=False)
+
+    n_layers, others = heads.n_layers, None
+    if heads.all_writers and observed.mlp_out is not None and observed.embed is not None and observed.pos is not None:
+        mlps = own(observed.mlp_out[:n_layers]).reshape(-1, heads.b_O.shape[-1])
+        stem = own(observed.embed, 0), own(observed.pos, 0)
+        others = jnp.concatenate([mlps, *stem, heads.b_O[:n_layers].astype(mlps.dtype)])
+    return WrittenIn(own(observed.keys.z[:n_layers]), others)
 
 
 def _sources(
@@ -314,11 +334,10 @@ def value_sources(
     beyond = jnp.where(there, about_mean(rows, row.allowed), 0)
     both = jnp.stack([row.weights, jnp.where(at_src, row.weights, 0)], axis=-1)
     summed, own = jnp.moveaxis(einsum("fwt,ftb->fwb", beyond, both), -1, 0)
-    # By Cauchy and Schwarz; the vectors of S are orthonormal.
+    # At least section 14.4's, by Cauchy and Schwarz, since the vectors of S are orthonormal.
     asked = jnp.linalg.norm(jnp.where(firings.members, firings.root * firings.coefficient, 0), axis=-1)
     read = einsum("ft,wt->fw", jnp.abs(row.weights), jnp.where(there, sizes, 0))
-    widest = jnp.max(rows_range(beyond), axis=-1)
-    bound = contribution_bound(asked * jnp.max(read, axis=-1), widest, firings.error, firings.moved)
+    amount, widest = asked * jnp.max(read, axis=-1), jnp.max(rows_range(beyond), axis=-1)
     if rule.keys == "all":
         # With two keys both values of a writer are equal: it is one candidate, at j.
         two, here = (firings.dest == 1)[:, None, None], at_src[:, None, :]
@@ -334,7 +353,7 @@ def value_sources(
     if rule.select == "until":
         taken_out = after_keys if rule.keys == "all" else _after_rows
         after = taken_out(row.scores, parts, values, falling(weight), row.src, row.allowed)
-    return Valued(weight, own, bound, after)
+    return Valued(weight, own, amount, widest, after)
 
 
 def _after_rows(scores: Array, parts: Array, _values: Array, order: Array, src: Array, allowed: Array) -> Array:

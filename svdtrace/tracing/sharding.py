@@ -154,7 +154,7 @@ def attribute_by_device(
     by_block = len(jax.tree.leaves((collected, filled, head)))
     specs = (P(PROMPT),) * by_block + (P(),) * len(jax.tree.leaves(given))
     # Slices and products go by block; weights, bounds and edges have their side in front.
-    outputs = (P(PROMPT),) * 5 + (P(None, PROMPT),) * 5
+    outputs = (P(PROMPT),) * 5 + (P(None, PROMPT),) * 6
     return _on_devices(attribute, (collected, filled, head, *given), specs, outputs, mesh, **options)
 
 

@@ -203,8 +203,7 @@ def test_edits_take_the_slices_of_the_trace(ours: svdtrace.Trace) -> None:
 
 def test_float32_stays_within_its_bounds(ours: svdtrace.Trace) -> None:
     """Decisions that are not flagged are float64's; contributions lie within section 14.4's bound."""
-    model, prompts = small_model(), small_prompts(6, seed=4)
-    truth = oracle.relative_trace(*oracle_model(model), prompts, {})
+    truth = oracle.relative_trace(*oracle_model(small_model()), small_prompts(6, seed=4), {})
     tied = {tuple(row[name] for name in FIRING) for row in ours.firings.to_pylist() if row["near_tie"]}
     sides = {tuple(row[name] for name in (*FIRING, "side")) for row in ours.edges.to_pylist() if row["near_tie"]}
     edges = by_key(ours.edges.to_pylist(), EDGE)
@@ -220,6 +219,31 @@ def test_float32_stays_within_its_bounds(ours: svdtrace.Trace) -> None:
         # With the slice known, it is far less that rounds.
         assert abs(mine[key]["weight"] - row["weight"]) <= 1e-5
     assert ours.manifest["near_ties"]["edges"] == ours.edges.filter(ours.edges["near_tie"]).num_rows
+
+
+def test_cuts_near_a_tie_are_those_that_the_method_names() -> None:
+    """Catches flags by a larger bound than section 14.4's: of norms alone, of every vector, of the constant."""
+    # Wide enough that what a writer wrote mostly goes by the few vectors that are read.
+    model, prompts = small_model(d_model=48, n_heads=4, std=0.5), small_prompts(5, seed=4)
+    ours = svdtrace.trace(model, prompts, svdtrace.TraceConfig(method="relative"))
+    truth = oracle.relative_trace(*oracle_model(model), prompts, {})
+    slices = {tuple(row[name] for name in FIRING): row["slice"] for row in ours.firings.to_pylist()}
+    flags = {tuple(row[name] for name in (*FIRING, "side")): row["near_tie"] for row in ours.edges.to_pylist()}
+    told: Counter = Counter()
+    for key, details in truth.details.items():
+        if slices[key] != details["slice"].members:
+            continue
+        for side in SIDES:
+            found, bound = details[side]["found"], details[side]["bound"]
+            # Values are off by far less than their bounds, which decides what lies just at one.
+            near, far = (
+                oracle.relative_choice(details["head"], found, oracle.RELATIVE, bound * factor).near_tie
+                for factor in (0.98, 1.02)
+            )
+            if near == far and (*key, side) in flags:
+                assert flags[*key, side] == near
+                told[side, near] += 1
+    assert all(told[side, True] > 2 < told[side, False] for side in SIDES)
 
 
 @pytest.fixture(scope="module")

@@ -5,7 +5,7 @@ they are few (`Candidates`), and pairs of tokens as lists on the host.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -151,18 +151,31 @@ class FiringList:
         return cls(*map(np.concatenate, columns))
 
     @classmethod
-    def of_layers(cls, parts: Sequence[FiringList]) -> FiringList:
-        """Lists of one layer each, the lowest first, put together in order: no row is moved twice, since they may be
-        millions.
+    def of_layers(cls, parts: list[FiringList]) -> FiringList:
+        """Lists of one layer each, the lowest first, put together in order, or a single one as it is.
+
+        Args:
+            parts: emptied, since they may be millions: no row is moved twice, and what is put together is let go column
+                by column.
         """
+        if len(parts) == 1:
+            return parts.pop()
         last = max((int(part.prompt[-1]) for part in parts if len(part)), default=-1)
         starts = [np.searchsorted(part.prompt, np.arange(last + 2)) for part in parts]
         its = [
-            (part, slice(start[prompt], start[prompt + 1]))
+            (place, slice(start[prompt], start[prompt + 1]))
             for prompt in range(last + 1)
-            for part, start in zip(parts, starts, strict=True)
-        ] or [(parts[0], slice(0))]
-        return cls(*(np.concatenate([getattr(part, each.name)[rows] for part, rows in its]) for each in fields(cls)))
+            for place, start in enumerate(starts)
+        ] or [(0, slice(0))]
+        columns = [[getattr(part, each.name) for part in parts] for each in fields(cls)]
+        parts.clear()
+
+        def together() -> Iterator[np.ndarray]:
+            while columns:
+                own = columns.pop(0)
+                yield np.concatenate([own[place][rows] for place, rows in its])
+
+        return cls(*together())
 
 
 def fired(pairs: FiringList, config: TraceConfig, first_layer: int = 1) -> FiringList:

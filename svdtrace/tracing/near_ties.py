@@ -44,6 +44,11 @@ class UndecidedPairs:
     def __len__(self) -> int:
         return len(self.prompt)
 
+    @classmethod
+    def joined(cls, parts: Sequence[UndecidedPairs]) -> UndecidedPairs:
+        """One list or more end to end."""
+        return cls(*(np.concatenate([getattr(part, each.name) for part in parts]) for each in fields(cls)))
+
 
 def undecided_pairs(
     prepared: Prepared, pairs: FiringList, sizes: Sizes, place: np.ndarray, config: TraceConfig
@@ -71,7 +76,7 @@ def undecided_pairs(
     # So many at once, since of long prompts there may be millions.
     starts = range(0, max(1, len(pairs)), PAIRS_AT_ONCE)
     found = [_undecided_of(pairs.take(slice(start, start + PAIRS_AT_ONCE)), scores, place) for start in starts]
-    return _end_to_end(found)
+    return UndecidedPairs.joined(found)
 
 
 @dataclass(frozen=True)
@@ -107,11 +112,6 @@ def _undecided_of(pairs: FiringList, scores: _Scores, place: np.ndarray) -> Unde
     return UndecidedPairs(*(column[chosen] for column in columns))
 
 
-def _end_to_end(parts: Sequence[UndecidedPairs]) -> UndecidedPairs:
-    names = [field.name for field in fields(UndecidedPairs)]
-    return UndecidedPairs(*(np.concatenate([getattr(part, name) for part in parts]) for name in names))
-
-
 def near_ties(firings: pa.Table, edges: pa.Table, undecided: Sequence[UndecidedPairs]) -> dict[str, Any]:
     """What a manifest says of decisions within rounding.
 
@@ -120,7 +120,7 @@ def near_ties(firings: pa.Table, edges: pa.Table, undecided: Sequence[UndecidedP
         one; `places`, how many pairs, slices and cuts that are in all; `named`, the first of them in prompt order:
         `prompt 3: 2.1@7:4 (pattern)`, (score), (slice), `prompt 3: 2.1@7:4/dest (edges)`.
     """
-    pairs = _end_to_end(undecided)
+    pairs = UndecidedPairs.joined(undecided)
     tied, of_cuts = _flagged(firings), _flagged(edges)
     cut = np.where(edges["side"].to_numpy()[of_cuts] == "dest", 3, 4)
     found = np.concatenate(

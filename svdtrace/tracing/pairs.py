@@ -7,6 +7,7 @@ more than it; so patterns are made once more from the queries and keys, of one l
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
 
@@ -51,13 +52,16 @@ def firings_of(
     Args:
         place: of the batch's prompts in the input.
     """
-    pairs, shape = pairs_of(prepared, observed, config), prepared.model.config
-    undecided = undecided_pairs(prepared, pairs, observed.sizes, place, config)
-    fire = fires(pairs, config)
-    of_layer_0, traced = np.sum(fire & (pairs.layer == 0)), fire & (pairs.layer > 0)
-    per_head = np.zeros((shape.n_layers, shape.n_heads), np.int64)
-    np.add.at(per_head, (pairs.layer[traced], pairs.head[traced]), 1)
-    return pairs.take(traced), Fired(per_head=per_head, of_layer_0=int(of_layer_0), undecided=undecided)
+    shape = prepared.model.config
+    per_head, parts, undecided = np.zeros((shape.n_layers, shape.n_heads), np.int64), [], []
+    for pairs in _lists_of(prepared, observed, config):
+        undecided.append(undecided_pairs(prepared, pairs, observed.sizes, place, config))
+        firings = pairs.take(fires(pairs, config))
+        np.add.at(per_head, (firings.layer, firings.head), 1)
+        parts.append(firings.take(firings.layer > 0))
+    of_layer_0 = int(per_head[0].sum())
+    per_head[0] = 0
+    return FiringList.of_layers(parts), Fired(per_head, of_layer_0, UndecidedPairs.joined(undecided))
 
 
 def pairs_of(
@@ -69,14 +73,21 @@ def pairs_of(
         observed: of a pass that kept the candidates that reach `least`, or none.
         least: by default a little below the threshold, so that those are there that rounding alone keeps from firing.
     """
+    return FiringList.of_layers(list(_lists_of(prepared, observed, config, least)))
+
+
+def _lists_of(
+    prepared: Prepared, observed: Observed, config: TraceConfig, least: float | Float[np.ndarray, " dest"] | None = None
+) -> Iterator[FiringList]:
+    """The same, layer by layer, or in one list where the pass kept them: all at once they may be more than it holds."""
     every = thresholds(config, observed.scale.shape[-1])
     limit = every - near_threshold(every) if least is None else least
     if observed.candidates is not None:
-        return list_candidates(observed.candidates, limit)
+        yield list_candidates(observed.candidates, limit)
+        return
     attended = partial(_attended, observed, prepared.score_scale, skip_first=config.skip_first)
-    layers = range(prepared.model.config.n_layers)
-    parts = [list_pairs(layer, *map(np.asarray, attended(np.int32(layer))), least=limit) for layer in layers]
-    return FiringList.of_layers(parts)
+    for layer in range(prepared.model.config.n_layers):
+        yield list_pairs(layer, *map(np.asarray, attended(np.int32(layer))), least=limit)
 
 
 @partial(jax.jit, static_argnames="skip_first")

@@ -99,7 +99,7 @@ def test_lists_of_layers_become_one_in_order(layers: list[list[tuple[int, ...]]]
         return FiringList(prompt, np.full_like(prompt, layer), head, dest, src, pattern=value, score=-value)
 
     parts = [listed(layer, rows) for layer, rows in enumerate(layers)]
-    found, loose = FiringList.of_layers(parts), FiringList.joined(parts)
-    expected = loose.take(loose.order)
+    loose = FiringList.joined(parts)
+    found, expected = FiringList.of_layers(parts), loose.take(loose.order)
     for name in ("prompt", "layer", "head", "dest", "src", "pattern", "score"):
         np.testing.assert_array_equal(getattr(found, name), getattr(expected, name))

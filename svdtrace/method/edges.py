@@ -11,7 +11,7 @@ from jaxtyping import Array, Bool, Float
 @struct.dataclass
 class Edges:
     """`chosen` marks the writers that are edges; `total` is Σ c_w over the writers allowed; `margin` the bound of a c_w
-    from which on the cut is near a tie, NaN where nothing is chosen.
+    from which on the cut is near a tie, inf where nothing is chosen.
     """
 
     chosen: Bool[Array, "*firing writer"]
@@ -59,8 +59,8 @@ def choose_edges(
 
     at_cut, before_cut = to_goal(count, above + taken * last), to_goal(count - 1, above + (taken - 1) * last)
     margin = jnp.minimum(jnp.minimum(at_cut, before_cut), (cut - following) / 2)
-    margin = jnp.where(n_equal > 0, margin, jnp.nan)
-    return Edges(chosen=larger | equal, total=total, margin=margin, near_tie=bound >= margin)
+    margin = jnp.where(n_equal > 0, margin, jnp.inf)
+    return Edges(chosen=larger | equal, total=total, margin=margin, near_tie=(n_equal > 0) & (bound >= margin))
 
 
 def total_of(weight: Float[Array, "*rows value"]) -> Float[Array, "*rows"]:

@@ -79,9 +79,9 @@ def take_until(
     to_before = 2 * jnp.abs(at(before, count - 1) - threshold) / jnp.maximum(taken - 1, 1)
     last, following = at(ranked, count - 1), jnp.where(count < weight.shape[-1], at(ranked, count), -jnp.inf)
     margin = jnp.minimum(jnp.minimum(to_end, jnp.where(count > 1, to_before, jnp.inf)), (last - following) / 2)
-    margin = jnp.where(count > 0, margin, jnp.nan)
-    unreached = ~reached & (n_positive > 0)
-    return Chosen(chosen, total_of(weight), margin, bound >= margin, jnp.where(chosen, drop, 0), unreached)
+    margin = jnp.where(count > 0, margin, jnp.inf)
+    near_tie, unreached = (count > 0) & (bound >= margin), ~reached & (n_positive > 0)
+    return Chosen(chosen, total_of(weight), margin, near_tie, jnp.where(chosen, drop, 0), unreached)
 
 
 def after_rows(
